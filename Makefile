@@ -1,0 +1,66 @@
+# The commands of the project. `make demo` and `make test` need nothing but a Debian machine; see CONTRIBUTING.md.
+SHELL := /bin/sh
+JOBS ?= $(shell nproc)
+ORACLE := .venv/bin/python
+
+.PHONY: build demo test sanitize conformance bench micro-bench fuzz format clean packages
+
+build: packages
+	@cmake --preset release -G Ninja >build/release.configure.log 2>&1 || { cat build/release.configure.log; exit 1; }
+	@cmake --build --preset release -j $(JOBS)
+
+packages:
+	@mkdir -p build
+	@tools/install_packages.sh
+
+# Reverts the sample export to its hub names and verifies the result.
+demo: build
+	@tools/demo.sh build/release/quantport
+
+test: build
+	@ctest --preset release -j $(JOBS)
+
+# The same tests under AddressSanitizer and UBSan, and the threaded ones under ThreadSanitizer.
+sanitize: packages
+	@for preset in asan tsan; do \
+	  cmake --preset $$preset -G Ninja >build/$$preset.configure.log 2>&1 || { cat build/$$preset.configure.log; exit 1; }; \
+	  cmake --build --preset $$preset -j $(JOBS) || exit 1; \
+	done
+	@ctest --preset asan -j $(JOBS)
+	@ctest --preset tsan -j $(JOBS) -L 'unit|cli'
+
+# Against the real transformers, safetensors and ModelOpt, in a virtual environment of its own.
+conformance: build $(ORACLE)
+	@tools/install_packages.sh conformance
+	@QUANTPORT=build/release/quantport $(ORACLE) tools/run_conformance.py
+
+$(ORACLE): tools/oracle-requirements.txt
+	@tools/install_packages.sh conformance
+	@python3 -m venv .venv
+	@.venv/bin/python -m pip install -q -r tools/oracle-requirements.txt
+	@touch $@
+
+# SIZE=1GB is a quick run. Needs twice the size of free disk; writes docs/benchmarks.md.
+SIZE ?= 10GB
+bench: build $(ORACLE)
+	@python3 bench/run.py --size $(SIZE) --program build/release/quantport --python $(ORACLE) --workdir build/bench-data --output docs/benchmarks.md
+
+micro-bench:
+	@mkdir -p build && tools/install_packages.sh bench
+	@cmake --preset bench -G Ninja >build/bench.configure.log 2>&1 || { cat build/bench.configure.log; exit 1; }
+	@cmake --build --preset bench -j $(JOBS)
+	@build/bench/bench/quantport_bench
+
+# Fuzzes each target for SECONDS, with clang's libFuzzer.
+SECONDS ?= 60
+fuzz:
+	@mkdir -p build && tools/install_packages.sh fuzz
+	@cmake --preset fuzz -G Ninja >build/fuzz.configure.log 2>&1 || { cat build/fuzz.configure.log; exit 1; }
+	@cmake --build --preset fuzz -j $(JOBS)
+	@tools/fuzz.sh build/fuzz/fuzz $(SECONDS)
+
+format:
+	@git ls-files '*.cc' '*.h' | xargs clang-format -i
+
+clean:
+	@rm -rf build

@@ -1,0 +1,191 @@
+// The public interface of quantport: checkpoints of quantized language models, by their files.
+//
+// Nothing here prints, exits or throws; every function returns its result or every problem it found. Paths name
+// folders that hold a config.json and safetensors files, single or sharded with an index.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "quantport/dtype.h"
+#include "quantport/error.h"
+
+namespace quantport {
+
+// The library's version, "0.1.0".
+std::string_view Version();
+
+// ---- which model -------------------------------------------------------------------------------------------------
+
+// Where the names' mapping comes from. By default: config.json's architecture, in the built-in transformers registry.
+struct MappingOptions {
+  std::optional<std::filesystem::path> mapping_file;  // another transformers version, or a private model
+  std::optional<std::string> architecture;            // instead of config.json's `architectures`
+};
+
+// One sub-model of a model, as transformers composes it.
+struct SubModelReport {
+  std::string path;  // "" for the root
+  std::string class_name;
+  std::string model_type;
+};
+
+// The mapping that applies to a checkpoint. `json` is the whole of it: {"architecture", "submodels", "transforms"}.
+struct RulesReport {
+  std::string architecture;
+  std::vector<SubModelReport> submodels;
+  std::vector<std::string> transforms;  // a line each, in load order
+  std::string json;
+};
+
+// Errors: kIo, kInvalidConfig, kInvalidMapping, kUnknownArchitecture.
+Result<RulesReport> Rules(const std::filesystem::path& checkpoint, const MappingOptions& options = {});
+
+// ---- revert: in-memory names to hub names ------------------------------------------------------------------------
+
+// What to do when a transform can't be carried through a stored layout.
+enum class OnUnsupported {
+  kFail,       // write nothing
+  kKeepNames,  // write the export with its in-memory names, in tensors and configs alike, and warn
+};
+
+struct RevertOptions {
+  std::filesystem::path input;   // the quantized export
+  std::filesystem::path output;  // must not exist, or be an empty folder
+  std::optional<std::filesystem::path> reference;  // the hub checkpoint, or its model.safetensors.index.json
+  MappingOptions mapping;
+  OnUnsupported on_unsupported = OnUnsupported::kFail;
+  bool strict = false;        // names that only the reference has are errors
+  bool repair_index = false;  // rebuild an index that contradicts the headers
+  std::optional<uint64_t> max_shard_bytes;  // new shards of at most so many bytes; default: the export's shards
+  int threads = 0;                          // 0: chosen from the machine
+  std::function<void(uint64_t done, uint64_t total)> progress;  // bytes written; never called by two threads at once
+  const std::atomic<bool>* cancel = nullptr;                    // set it from outside to stop; the result is kCancelled
+};
+
+enum class RevertOutcome {
+  kReverted,   // hub names
+  kCopied,     // the export had hub names, or its model has no mapping: a plain copy
+  kKeptNames,  // unsupported: in-memory names kept, as asked for
+};
+
+struct RevertReport {
+  RevertOutcome outcome = RevertOutcome::kReverted;
+  std::string architecture;
+  uint64_t input_tensors = 0;
+  uint64_t output_tensors = 0;
+  uint64_t renamed = 0;  // tensors of the export whose name changed
+  uint64_t cut = 0;      // weights of the export that were split, un-stacked or fused
+  uint64_t bytes = 0;    // of the files written
+  uint64_t files = 0;
+  std::vector<std::string> notes;     // what was done beyond the obvious
+  std::vector<std::string> warnings;  // what may not be what you want
+  Errors unsupported;                 // with kKeptNames: why
+  // Names that two hub names would load to; a reference settles which one the hub has.
+  uint64_t ambiguous = 0;
+  std::vector<std::string> ambiguous_examples;
+  // With a reference: names for which the rules alone would have given another result.
+  uint64_t rules_differ = 0;
+  std::vector<std::string> rules_differ_examples;
+  std::vector<std::string> only_in_reference;  // hub names that nothing of the export became
+};
+
+// Memory: headers, names and a buffer of 8 MiB a thread; never the size of a tensor or file.
+// Errors: any kind. Nothing is left at `output` but a complete result.
+Result<RevertReport> Revert(const RevertOptions& options);
+
+// A range of bytes in a file of the export.
+struct SourceRange {
+  std::string file;
+  std::string tensor;
+  uint64_t offset = 0;  // in the file
+  uint64_t bytes = 0;
+};
+
+struct PlannedTensorReport {
+  std::string file;  // of the output
+  std::string name;
+  DType dtype = DType::kU8;
+  std::vector<uint64_t> shape;
+  uint64_t offset = 0;  // in the output file
+  uint64_t bytes = 0;
+  std::string layout;
+  std::vector<SourceRange> sources;  // in the order of the output's bytes
+};
+
+struct PlanReport {
+  RevertReport revert;
+  std::vector<PlannedTensorReport> tensors;
+  std::map<std::string, std::string> configs;  // file name -> text, where module references change
+};
+
+// What Revert would do; writes nothing and reads no tensor data but scalars that must be equal.
+Result<PlanReport> PlanRevert(const RevertOptions& options);
+
+// One line a tensor: "file name dtype [shape] bytes <- source[from:to] ...".
+std::string PlanText(const PlanReport& plan);
+std::string PlanJson(const PlanReport& plan);
+std::string ReportJson(const RevertReport& report);
+
+// ---- verify ------------------------------------------------------------------------------------------------------
+
+struct VerifyOptions {
+  std::filesystem::path checkpoint;
+  std::filesystem::path reference;  // the hub checkpoint, or its index
+  MappingOptions mapping;
+};
+
+struct VerifyReport {
+  uint64_t tensors = 0;
+  uint64_t compared = 0;    // logical weights held against the reference
+  bool shapes = false;      // the reference had headers, so logical shapes were compared too
+  Errors problems;          // empty: verified
+  std::vector<std::string> notes;
+};
+
+// Names, logical shapes, companions, index and config files against the hub checkpoint. A mismatch is a problem in
+// the report; errors are for what could not be read.
+Result<VerifyReport> Verify(const VerifyOptions& options);
+std::string VerifyJson(const VerifyReport& report);
+
+// ---- inspect -----------------------------------------------------------------------------------------------------
+
+struct InspectModule {
+  std::string name;
+  std::string layout;
+  std::vector<uint64_t> shape;  // logical
+  uint64_t bytes = 0;
+  std::vector<std::string> tensors;  // "weight U8 [64, 48]"
+};
+
+struct InspectTotal {
+  std::string layout;
+  uint64_t weights = 0;
+  uint64_t elements = 0;  // logical
+  uint64_t bytes = 0;
+};
+
+struct InspectReport {
+  std::string architecture;
+  std::string quantization;  // what the configs say, "" for nothing
+  uint64_t files = 0;
+  uint64_t tensors = 0;
+  uint64_t bytes = 0;
+  std::map<std::string, uint64_t> bytes_by_dtype;
+  std::vector<InspectTotal> totals;  // by layout, largest first
+  std::vector<InspectModule> modules;
+  std::vector<std::string> notes;
+  Errors problems;  // missing companions and the like
+};
+
+Result<InspectReport> Inspect(const std::filesystem::path& checkpoint);
+std::string InspectText(const InspectReport& report);
+std::string InspectJson(const InspectReport& report);
+
+}  // namespace quantport

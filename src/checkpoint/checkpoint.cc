@@ -1,0 +1,190 @@
+#include "checkpoint/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <system_error>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "checkpoint/shards.h"
+#include "io/file.h"
+
+namespace quantport {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// An index of a few million tensors; a larger file is not one.
+constexpr uint64_t kMaxIndexBytes = 1ull << 30;
+
+// Every regular file below the folder, relative; hidden folders of version control and download caches are not part
+// of a checkpoint.
+Result<std::vector<std::string>> ListFiles(const fs::path& directory) {
+  std::vector<std::string> files;
+  std::error_code code;
+  fs::recursive_directory_iterator it(directory, code);
+  if (code) return Error{ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, "give the folder that holds config.json and the safetensors files"};
+  for (; it != fs::recursive_directory_iterator(); it.increment(code)) {
+    if (code) return Error{ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, {}};
+    const std::string name = it->path().filename().string();
+    if (it->is_directory(code)) {
+      if (name.starts_with(".")) it.disable_recursion_pending();
+      continue;
+    }
+    files.push_back(it->path().lexically_relative(directory).string());
+  }
+  if (code) return Error{ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, {}};
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+Result<TensorTable> ReadHeaders(const fs::path& directory, const std::vector<std::string>& shards) {
+  TensorTable table;
+  Errors errors;
+  for (const std::string& shard : shards) {
+    const fs::path path = directory / shard;
+    auto header = ReadHeader(path);
+    if (!header) {
+      errors.insert(errors.end(), header.errors().begin(), header.errors().end());
+      continue;
+    }
+    const auto number = static_cast<uint32_t>(table.shards.size());
+    table.shards.push_back({shard, header->data_start, header->data_start + header->data_bytes, std::move(header->metadata)});
+    for (TensorInfo& tensor : header->tensors) table.tensors.push_back({std::move(tensor), number});
+  }
+  if (!errors.empty()) return errors;
+  return table;
+}
+
+// Where each name stands; a name in two shards is an error whatever the index says.
+Errors CheckDuplicates(const TensorTable& table, const fs::path& directory) {
+  std::unordered_map<std::string_view, uint32_t> seen;
+  seen.reserve(table.tensors.size() * 2);
+  Errors errors;
+  for (const StoredTensor& tensor : table.tensors) {
+    const auto [it, fresh] = seen.emplace(tensor.info.name, tensor.shard);
+    if (fresh) continue;
+    errors.push_back({ErrorKind::kInvalidIndex, fmt::format("the tensor stands in {} as well", table.shards[it->second].name), (directory / table.shards[tensor.shard].name).string(), tensor.info.name, {}});
+  }
+  return errors;
+}
+
+Errors CheckIndex(const TensorTable& table, const Index& index, const fs::path& directory) {
+  const std::string file = (directory / kIndexName).string();
+  std::unordered_map<std::string_view, std::string_view> stored;
+  stored.reserve(table.tensors.size() * 2);
+  for (const StoredTensor& tensor : table.tensors) stored.emplace(tensor.info.name, table.shards[tensor.shard].name);
+  Errors errors;
+  const std::string hint = "pass --repair-index to rebuild the index from the headers";
+  std::unordered_set<std::string_view> listed;
+  listed.reserve(index.weight_map.size() * 2);
+  for (const auto& [name, shard] : index.weight_map) {
+    listed.insert(name);
+    const auto it = stored.find(name);
+    if (it == stored.end()) {
+      errors.push_back({ErrorKind::kInvalidIndex, "the index names this tensor, but no shard holds it", file, name, hint});
+    } else if (it->second != shard) {
+      errors.push_back({ErrorKind::kInvalidIndex, fmt::format("the index places this tensor in {}, but it is in {}", shard, it->second), file, name, hint});
+    }
+  }
+  for (const StoredTensor& tensor : table.tensors) {
+    if (listed.contains(tensor.info.name)) continue;
+    errors.push_back({ErrorKind::kInvalidIndex, "the index does not name this tensor", (directory / table.shards[tensor.shard].name).string(), tensor.info.name, hint});
+  }
+  return errors;
+}
+
+Result<std::optional<Index>> ReadIndex(const fs::path& path) {
+  std::error_code code;
+  if (!fs::exists(path, code)) return std::optional<Index>();
+  auto text = ReadTextFile(path, kMaxIndexBytes);
+  if (!text) return text.errors();
+  auto index = ParseIndex(*text, path.string());
+  if (!index) return index.errors();
+  return std::optional<Index>(std::move(*index));
+}
+
+bool IsWeights(const std::string& file) { return file.ends_with(".safetensors") && file.find('/') == std::string::npos; }
+
+}  // namespace
+
+Result<Header> ReadHeader(const fs::path& path) {
+  auto file = File::OpenForReading(path);
+  if (!file) return file.errors();
+  auto size = file->Size();
+  if (!size) return size.errors();
+  std::vector<std::byte> first(std::min(*size, kLengthBytes));
+  if (auto status = file->ReadAt(first, 0); !status) return status.errors();
+  auto length = ParseHeaderLength(first, *size, path.string());
+  if (!length) return length.errors();
+  std::string json(*length, '\0');
+  if (auto status = file->ReadAt(std::as_writable_bytes(std::span(json)), kLengthBytes); !status) return status.errors();
+  return ParseHeader(json, *size, path.string());
+}
+
+Result<Checkpoint> OpenCheckpoint(const fs::path& directory, const OpenOptions& options) {
+  std::error_code code;
+  if (!fs::is_directory(directory, code)) {
+    return Error{ErrorKind::kIo, fs::exists(directory, code) ? "not a folder" : "no such folder", directory.string(), {}, "give the folder that holds config.json and the safetensors files"};
+  }
+  auto files = ListFiles(directory);
+  if (!files) return files.errors();
+  Checkpoint checkpoint;
+  checkpoint.directory = directory;
+  if (!options.repair_index) {
+    auto index = ReadIndex(directory / kIndexName);
+    if (!index) return index.errors();
+    checkpoint.index = std::move(*index);
+  }
+  std::vector<std::string> weights;
+  for (const std::string& file : *files) {
+    if (IsWeights(file)) {
+      weights.push_back(file);
+    } else if (file != kIndexName) {
+      checkpoint.sidecars.push_back(file);
+    }
+  }
+  auto shards = ChooseShards(weights, checkpoint.index, options.repair_index, directory);
+  if (!shards) return shards.errors();
+  for (const std::string& file : shards->left_out) {
+    checkpoint.notes.push_back(fmt::format("{} is left out: its naming is not that of this checkpoint's shards", file));
+  }
+  auto table = ReadHeaders(directory, shards->shards);
+  if (!table) return table.errors();
+  checkpoint.table = std::move(*table);
+  Errors errors = CheckDuplicates(checkpoint.table, directory);
+  if (checkpoint.index && errors.empty()) errors = CheckIndex(checkpoint.table, *checkpoint.index, directory);
+  if (!errors.empty()) return errors;
+  checkpoint.sharded = checkpoint.index.has_value() || checkpoint.table.shards.size() > 1;
+  if (checkpoint.sharded && !checkpoint.index) checkpoint.notes.push_back("the index is rebuilt from the headers");
+  return checkpoint;
+}
+
+Result<ReferenceNames> OpenReference(const fs::path& path) {
+  std::error_code code;
+  ReferenceNames reference;
+  if (fs::is_directory(path, code)) {
+    auto files = ListFiles(path);
+    if (!files) return files.errors();
+    const bool has_weights = std::any_of(files->begin(), files->end(), IsWeights);
+    if (has_weights || !fs::exists(path / kIndexName, code)) {
+      auto checkpoint = OpenCheckpoint(path);
+      if (!checkpoint) return checkpoint.errors();
+      for (const StoredTensor& tensor : checkpoint->table.tensors) reference.names.push_back(tensor.info.name);
+      reference.table = std::move(checkpoint->table);
+      return reference;
+    }
+  }
+  const fs::path index_path = fs::is_directory(path, code) ? path / kIndexName : path;
+  auto text = ReadTextFile(index_path, kMaxIndexBytes);
+  if (!text) return text.errors();
+  auto index = ParseIndex(*text, index_path.string());
+  if (!index) return index.errors();
+  for (auto& [name, shard] : index->weight_map) reference.names.push_back(std::move(name));
+  return reference;
+}
+
+}  // namespace quantport

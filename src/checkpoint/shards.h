@@ -1,0 +1,29 @@
+// Which files of a folder are the checkpoint's shards, by name and index.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "quantport/error.h"
+#include "safetensors/index.h"
+
+namespace quantport {
+
+struct ShardList {
+  std::vector<std::string> shards;    // sorted
+  std::vector<std::string> left_out;  // safetensors files of another naming, for example consolidated.safetensors
+};
+
+// "model-00001-of-00003.safetensors" -> "model": files of one family make up one checkpoint.
+std::string_view ShardFamily(std::string_view file_name);
+
+// Chooses among the safetensors files of `folder` (their plain names in `files`). With an index, its shards; without
+// one, the family "model", or the only family there is.
+// Errors: kInvalidIndex listing missing and unlisted shards; kIo where there is no safetensors file at all.
+Result<ShardList> ChooseShards(const std::vector<std::string>& files, const std::optional<Index>& index,
+                               bool repair_index, const std::filesystem::path& folder);
+
+}  // namespace quantport

@@ -1,0 +1,13 @@
+#pragma once
+
+namespace quantport::cli {
+
+enum ExitStatus : int {
+  kDone = 0,
+  kFailed = 1,
+  kUsage = 2,
+  kNamesKept = 3,     // revert wrote the export with its in-memory names, as --on-unsupported keep-names asks
+  kInterrupted = 130  // Ctrl-C, as shells report it
+};
+
+}  // namespace quantport::cli

@@ -1,0 +1,124 @@
+// The commands that write nothing: verify, inspect, rules.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/exit_status.h"
+#include "cli/terminal.h"
+#include "quantport/quantport.h"
+
+namespace quantport::cli {
+namespace {
+
+struct VerifyArguments {
+  VerifyOptions options;
+  std::string mapping;
+  std::string architecture;
+  bool json = false;
+  bool quiet = false;
+};
+
+MappingOptions MakeMapping(const std::string& file, const std::string& architecture) {
+  MappingOptions mapping;
+  if (!file.empty()) mapping.mapping_file = file;
+  if (!architecture.empty()) mapping.architecture = architecture;
+  return mapping;
+}
+
+int RunVerify(VerifyArguments& arguments) {
+  arguments.options.mapping = MakeMapping(arguments.mapping, arguments.architecture);
+  auto report = Verify(arguments.options);
+  if (!report) {
+    PrintErrors(report.errors());
+    return kFailed;
+  }
+  if (arguments.json) {
+    fmt::print("{}", VerifyJson(*report));
+  } else {
+    if (!arguments.quiet) PrintNotes(report->notes, "note");
+    PrintErrors(report->problems);
+    if (report->problems.empty() && !arguments.quiet) {
+      fmt::print("verified: {} tensors, {} weights with the names{} of the reference\n", report->tensors, report->compared, report->shapes ? " and shapes" : "");
+    } else if (!report->problems.empty()) {
+      fmt::print(stderr, "not verified: {} problems\n", report->problems.size());
+    }
+  }
+  return report->problems.empty() ? kDone : kFailed;
+}
+
+struct InspectArguments {
+  std::string path;
+  bool json = false;
+};
+
+int RunInspect(const InspectArguments& arguments) {
+  auto report = Inspect(arguments.path);
+  if (!report) {
+    PrintErrors(report.errors());
+    return kFailed;
+  }
+  fmt::print("{}", arguments.json ? InspectJson(*report) : InspectText(*report));
+  if (!arguments.json) {
+    PrintNotes(report->notes, "note");
+    PrintErrors(report->problems);
+  }
+  return report->problems.empty() ? kDone : kFailed;
+}
+
+struct RulesArguments {
+  std::string path;
+  std::string mapping;
+  std::string architecture;
+  bool json = false;
+};
+
+int RunRules(const RulesArguments& arguments) {
+  auto report = Rules(arguments.path, MakeMapping(arguments.mapping, arguments.architecture));
+  if (!report) {
+    PrintErrors(report.errors());
+    return kFailed;
+  }
+  if (arguments.json) {
+    fmt::print("{}", report->json);
+    return kDone;
+  }
+  fmt::print("{}\n", report->architecture);
+  for (const SubModelReport& sub : report->submodels) fmt::print("  {:<40} {} ({})\n", sub.path.empty() ? "." : sub.path, sub.class_name, sub.model_type);
+  for (const std::string& transform : report->transforms) fmt::print("{}\n", transform);
+  return kDone;
+}
+
+}  // namespace
+
+void AddVerify(CLI::App* app, Action* action) {
+  auto arguments = std::make_shared<VerifyArguments>();
+  CLI::App* command = app->add_subcommand("verify", "Hold a checkpoint's names, shapes, scales and configs against the hub checkpoint");
+  command->add_option("CHECKPOINT", arguments->options.checkpoint, "Folder to verify")->required();
+  command->add_option("--reference", arguments->options.reference, "The hub checkpoint's folder, or its model.safetensors.index.json")->option_text("HUB")->required();
+  command->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")->option_text("FILE");
+  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")->option_text("CLASS");
+  command->add_flag("--json", arguments->json, "Print the report as JSON");
+  command->add_flag("-q,--quiet", arguments->quiet, "Print problems only");
+  command->callback([arguments, action] { *action = [arguments] { return RunVerify(*arguments); }; });
+}
+
+void AddInspect(CLI::App* app, Action* action) {
+  auto arguments = std::make_shared<InspectArguments>();
+  CLI::App* command = app->add_subcommand("inspect", "List a checkpoint's modules with their formats, dtypes and bytes");
+  command->add_option("CHECKPOINT", arguments->path, "Folder to inspect")->required();
+  command->add_flag("--json", arguments->json, "Print the report as JSON");
+  command->callback([arguments, action] { *action = [arguments] { return RunInspect(*arguments); }; });
+}
+
+void AddRules(CLI::App* app, Action* action) {
+  auto arguments = std::make_shared<RulesArguments>();
+  CLI::App* command = app->add_subcommand("rules", "Show the conversion mapping that applies to a checkpoint's config.json");
+  command->add_option("CHECKPOINT", arguments->path, "Folder with a config.json")->required();
+  command->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")->option_text("FILE");
+  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")->option_text("CLASS");
+  command->add_flag("--json", arguments->json, "Print it as JSON, in the form of mapping files");
+  command->callback([arguments, action] { *action = [arguments] { return RunRules(*arguments); }; });
+}
+
+}  // namespace quantport::cli

@@ -1,0 +1,53 @@
+#include "cli/terminal.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace quantport::cli {
+
+void PrintErrors(const Errors& errors, size_t most) {
+  for (size_t i = 0; i < std::min(errors.size(), most); ++i) {
+    fmt::print(stderr, "error: {}: {}\n", ErrorKindName(errors[i].kind), errors[i].ToString());
+  }
+  if (errors.size() > most) fmt::print(stderr, "error: and {} more\n", errors.size() - most);
+}
+
+void PrintNotes(const std::vector<std::string>& notes, std::string_view prefix) {
+  for (const std::string& note : notes) {
+    // The library escapes what it quotes in errors; notes go the same way.
+    fmt::print(stderr, "{}: {}\n", prefix, Error{ErrorKind::kIo, note, {}, {}, {}}.ToString());
+  }
+}
+
+ProgressLine::ProgressLine(bool quiet) : shown_(!quiet && isatty(STDERR_FILENO) != 0) {}
+
+ProgressLine::~ProgressLine() {
+  if (drawn_) fmt::print(stderr, "\r\033[K");
+}
+
+void ProgressLine::Update(uint64_t done, uint64_t total) {
+  const auto now = std::chrono::steady_clock::now();
+  if (!shown_ || (done != total && now - last_ < std::chrono::milliseconds(100))) return;
+  last_ = now;
+  drawn_ = true;
+  const double seconds = std::max(1e-3, std::chrono::duration<double>(now - start_).count());
+  const double rate = static_cast<double>(done) / seconds;
+  fmt::print(stderr, "\r\033[K{} of {}  {}/s  {:.0f} s left", HumanSize(done), HumanSize(total), HumanSize(static_cast<uint64_t>(rate)), static_cast<double>(total - done) / std::max(rate, 1.0));
+  std::fflush(stderr);
+}
+
+std::string HumanSize(uint64_t bytes) {
+  static constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB"};
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 1000.0 && unit < 4) {
+    value /= 1000.0;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.2f} {}", value, kUnits[unit]);
+}
+
+}  // namespace quantport::cli

@@ -1,0 +1,34 @@
+// What commands print: results to standard output, everything else to standard error.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "quantport/error.h"
+
+namespace quantport::cli {
+
+// Every error on a line of its own; the list is cut after `most` lines, with the number of those left out.
+void PrintErrors(const Errors& errors, size_t most = 200);
+void PrintNotes(const std::vector<std::string>& notes, std::string_view prefix);
+
+// Bytes written so far: redrawn in place on a terminal, nothing elsewhere.
+class ProgressLine {
+ public:
+  explicit ProgressLine(bool quiet);
+  ~ProgressLine();
+  void Update(uint64_t done, uint64_t total);
+
+ private:
+  bool shown_;
+  bool drawn_ = false;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point last_ = {};
+};
+
+std::string HumanSize(uint64_t bytes);
+
+}  // namespace quantport::cli

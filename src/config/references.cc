@@ -1,0 +1,212 @@
+#include "config/references.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include "base/json.h"
+#include "base/text.h"
+
+namespace quantport {
+namespace {
+
+// Lists of modules left alone or chosen, under the names that ModelOpt, compressed-tensors, fine-grained FP8,
+// bitsandbytes, AWQ and Quark give them.
+constexpr std::array<std::string_view, 8> kListKeys = {"exclude_modules", "ignore", "modules_to_not_convert", "ignored_layers",
+                                                       "llm_int8_skip_modules", "modules_to_convert", "exclude", "modules_in_block_to_quantize"};
+// Objects whose keys are modules.
+constexpr std::array<std::string_view, 2> kObjectKeys = {"quantized_layers", "layer_quant_config"};
+
+// The names of module classes ("Linear") stand where module names may; they mean the same in every namespace.
+bool IsClassName(std::string_view entry) {
+  return !entry.empty() && std::isupper(static_cast<unsigned char>(entry[0])) != 0 && entry.find('.') == std::string_view::npos;
+}
+
+size_t Depth(std::string_view path) { return static_cast<size_t>(std::count(path.begin(), path.end(), '.')) + 1; }
+
+// `path` without its last `count` components, or nothing where that leaves none.
+std::optional<std::string> DropComponents(std::string path, size_t count) {
+  for (; count > 0; --count) {
+    const size_t dot = path.rfind('.');
+    if (dot == std::string::npos) return std::nullopt;
+    path.resize(dot);
+  }
+  return path;
+}
+
+std::vector<std::string> AllHubModules(const std::map<std::string, std::vector<std::string>>& modules) {
+  std::vector<std::string> names;
+  for (const auto& [module, hubs] : modules) names.insert(names.end(), hubs.begin(), hubs.end());
+  return names;
+}
+
+std::vector<std::string> AllKeys(const std::map<std::string, std::vector<std::string>>& modules) {
+  std::vector<std::string> names;
+  for (const auto& [module, hubs] : modules) names.push_back(module);
+  return names;
+}
+
+}  // namespace
+
+ReferenceRewriter::ReferenceRewriter(const std::map<std::string, std::vector<std::string>>& modules, std::function<std::string(const std::string&)> rename)
+    : in_memory_(AllKeys(modules)), hub_(AllHubModules(modules)), rename_(std::move(rename)) {
+  for (const std::string& module : in_memory_.names()) {
+    std::vector<uint32_t> hubs;
+    for (const std::string& hub : modules.at(module)) {
+      const auto it = std::lower_bound(hub_.names().begin(), hub_.names().end(), hub);
+      hubs.push_back(static_cast<uint32_t>(it - hub_.names().begin()));
+    }
+    to_hub_.push_back(std::move(hubs));
+  }
+}
+
+std::vector<uint32_t> ReferenceRewriter::HubOf(const std::vector<uint32_t>& in_memory) const {
+  std::vector<uint32_t> hubs;
+  for (const uint32_t module : in_memory) hubs.insert(hubs.end(), to_hub_[module].begin(), to_hub_[module].end());
+  std::sort(hubs.begin(), hubs.end());
+  hubs.erase(std::unique(hubs.begin(), hubs.end()), hubs.end());
+  return hubs;
+}
+
+// The hub path of an in-memory path: the one above all hub modules that came from below it, or by rule.
+std::string ReferenceRewriter::RenamePath(const std::string& path) const {
+  std::optional<std::string> common;
+  for (const uint32_t module : in_memory_.Matches(path)) {
+    const size_t below = Depth(in_memory_.names()[module]) - Depth(path);
+    for (const uint32_t hub : to_hub_[module]) {
+      const auto above = DropComponents(hub_.names()[hub], below);
+      if (!above || (common && *common != *above)) return rename_(path);
+      common = above;
+    }
+  }
+  return common ? *common : rename_(path);
+}
+
+// A glob keeps its trailing wildcard; what stands before it is a path to rename.
+std::string ReferenceRewriter::RenamePattern(const std::string& entry) const {
+  if (IsRegex(entry)) return entry;
+  if (!IsGlob(entry)) return RenamePath(entry);
+  const std::string_view suffix = entry.ends_with(".*") ? ".*" : entry.ends_with("*") ? "*" : "";
+  const std::string base = entry.substr(0, entry.size() - suffix.size());
+  if (suffix.empty() || base.empty() || IsGlob(base)) return entry;
+  return RenamePath(base) + std::string(suffix);
+}
+
+std::vector<std::string> ReferenceRewriter::Rewrite(const std::string& entry) const {
+  const std::vector<uint32_t> in_memory = in_memory_.Matches(entry);
+  if (in_memory.empty() && IsClassName(entry)) return {entry};
+  const std::vector<uint32_t> wanted = HubOf(in_memory);
+  const std::string renamed = RenamePattern(entry);
+  // An entry for modules that this checkpoint does not hold is renamed by rule, as long as it hits no others.
+  for (const std::string& candidate : {renamed, entry}) {
+    if (hub_.Matches(candidate) == wanted) return {candidate};
+  }
+  return hub_.Describe(wanted, IsGlob(entry));
+}
+
+namespace {
+
+void RewriteList(Json* list, const ReferenceRewriter& rewriter) {
+  if (!list->is_array()) return;
+  Json out = Json::array();
+  std::vector<std::string> seen;
+  for (const Json& item : *list) {
+    if (!item.is_string()) {
+      out.push_back(item);
+      continue;
+    }
+    for (std::string& entry : rewriter.Rewrite(item.get<std::string>())) {
+      if (std::find(seen.begin(), seen.end(), entry) != seen.end()) continue;
+      out.push_back(entry);
+      seen.push_back(std::move(entry));
+    }
+  }
+  *list = std::move(out);
+}
+
+void RewriteKeys(Json* object, const ReferenceRewriter& rewriter) {
+  if (!object->is_object()) return;
+  Json out = Json::object();
+  for (const auto& [key, value] : object->items()) {
+    for (const std::string& entry : rewriter.Rewrite(key)) out[entry] = value;
+  }
+  *object = std::move(out);
+}
+
+void RewriteQuantization(Json* quantization, const ReferenceRewriter& rewriter) {
+  for (const std::string_view key : kListKeys) {
+    if (auto it = quantization->find(std::string(key)); it != quantization->end()) RewriteList(&*it, rewriter);
+  }
+  for (const std::string_view key : kObjectKeys) {
+    if (auto it = quantization->find(std::string(key)); it != quantization->end()) RewriteKeys(&*it, rewriter);
+  }
+  const auto groups = quantization->find("config_groups");
+  if (groups == quantization->end() || !groups->is_object()) return;
+  for (auto& [name, group] : groups->items()) {
+    if (!group.is_object()) continue;
+    if (auto it = group.find("targets"); it != group.end()) RewriteList(&*it, rewriter);
+  }
+}
+
+// The objects of a config file that describe a quantization.
+std::vector<Json*> FindQuantizations(Json* config) {
+  std::vector<Json*> found;
+  const auto add = [&](Json* parent, const char* key) {
+    if (auto it = parent->find(key); it != parent->end() && it->is_object()) found.push_back(&*it);
+  };
+  add(config, "quantization_config");
+  add(config, "compression_config");
+  add(config, "quantization");
+  if (auto text = config->find("text_config"); text != config->end() && text->is_object()) add(&*text, "quantization_config");
+  return found;
+}
+
+void AppendStrings(const Json& list, std::vector<std::string>* out) {
+  if (!list.is_array()) return;
+  for (const Json& item : list) {
+    if (item.is_string()) out->push_back(item.get<std::string>());
+  }
+}
+
+}  // namespace
+
+Result<std::string> RewriteReferences(const std::string& text, std::string_view file, const ReferenceRewriter& rewriter) {
+  auto json = ParseJson(text, file, ErrorKind::kInvalidConfig);
+  if (!json) return json.errors();
+  if (!json->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
+  Json before = *json;
+  for (Json* quantization : FindQuantizations(&*json)) RewriteQuantization(quantization, rewriter);
+  if (*json == before) return text;
+  return DumpJson(*json, JsonIndent(text), text.ends_with('\n'));
+}
+
+Result<QuantScheme> ReadScheme(const std::string& text, std::string_view file) {
+  auto json = ParseJson(text, file, ErrorKind::kInvalidConfig);
+  if (!json) return json.errors();
+  if (!json->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
+  QuantScheme scheme;
+  for (Json* quantization : FindQuantizations(&*json)) {
+    scheme.quantized = true;
+    for (const char* key : {"quant_algo", "quant_method", "format"}) {
+      const auto it = quantization->find(key);
+      if (scheme.quant_algo.empty() && it != quantization->end() && it->is_string()) scheme.quant_algo = it->get<std::string>();
+    }
+    if (auto it = quantization->find("weight_block_size"); it != quantization->end() && it->is_array() && !it->empty() && it->front().is_number_unsigned()) {
+      scheme.fp8_block_size = std::max<uint64_t>(1, it->front().get<uint64_t>());
+    }
+    for (const std::string_view key : kListKeys) {
+      const auto it = quantization->find(std::string(key));
+      if (it == quantization->end() || key == "modules_to_convert" || key == "modules_in_block_to_quantize") continue;
+      scheme.has_exclude_list |= it->is_array();
+      AppendStrings(*it, &scheme.excluded);
+    }
+    if (auto it = quantization->find("quantized_layers"); it != quantization->end() && it->is_object()) {
+      for (const auto& [key, value] : it->items()) scheme.quantized_layers.push_back(key);
+    }
+  }
+  return scheme;
+}
+
+}  // namespace quantport

@@ -1,0 +1,52 @@
+// Module references of config files: rewritten by meaning from in-memory to hub names.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/module_set.h"
+#include "quantport/error.h"
+
+namespace quantport {
+
+class ReferenceRewriter {
+ public:
+  // `modules`: in-memory module -> the hub modules it became. `rename`: the hub name of a module the export does not
+  // hold (a partial checkpoint's other layers), by the same mapping.
+  ReferenceRewriter(const std::map<std::string, std::vector<std::string>>& modules, std::function<std::string(const std::string&)> rename);
+
+  // The entries that match among the hub modules exactly what `entry` matches among the in-memory ones.
+  std::vector<std::string> Rewrite(const std::string& entry) const;
+
+ private:
+  std::vector<uint32_t> HubOf(const std::vector<uint32_t>& in_memory) const;
+  std::string RenamePath(const std::string& path) const;
+  std::string RenamePattern(const std::string& entry) const;
+
+  ModuleSet in_memory_;
+  ModuleSet hub_;
+  std::vector<std::vector<uint32_t>> to_hub_;  // for each in-memory module
+  std::function<std::string(const std::string&)> rename_;
+};
+
+// Rewrites every list of module references in a config.json or hf_quant_config.json text. The order of keys stays.
+// Returns the new text, or `text` itself where it holds no references. Errors: kInvalidConfig naming `file`.
+Result<std::string> RewriteReferences(const std::string& text, std::string_view file, const ReferenceRewriter& rewriter);
+
+// What the configs say of the quantization, as far as reading tensors needs it.
+struct QuantScheme {
+  bool quantized = false;
+  uint64_t fp8_block_size = 128;
+  std::string quant_algo;                     // "" where unknown
+  std::vector<std::string> excluded;          // entries of the exclude list
+  std::vector<std::string> quantized_layers;  // keys, in mixed precision
+  bool has_exclude_list = false;
+};
+
+// The scheme of a config.json (`quantization_config`, also below text_config) or hf_quant_config.json text.
+Result<QuantScheme> ReadScheme(const std::string& text, std::string_view file);
+
+}  // namespace quantport

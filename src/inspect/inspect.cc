@@ -1,0 +1,76 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "checkpoint/checkpoint.h"
+#include "load/configs.h"
+#include "base/text.h"
+#include "layout/recognize.h"
+#include "load/load.h"
+#include "quantport/quantport.h"
+
+namespace quantport {
+namespace {
+
+uint64_t TensorBytesOf(const TensorInfo& info) { return info.end - info.begin; }
+
+InspectModule DescribeUnit(const WeightUnit& unit, const TensorTable& table) {
+  InspectModule module;
+  module.name = unit.role == UnitRole::kValue && unit.style == NameStyle::kModule ? unit.module : table.tensors[unit.tensors[0]].info.name;
+  module.layout = std::string(LayoutName(unit.weight.layout));
+  module.shape = unit.weight.shape;
+  for (size_t i = 0; i < unit.tensors.size(); ++i) {
+    const TensorInfo& info = table.tensors[unit.tensors[i]].info;
+    module.bytes += TensorBytesOf(info);
+    module.tensors.push_back(fmt::format("{} {} [{}]", SplitLeaf(info.name).leaf, DTypeName(info.dtype), fmt::join(info.shape, ", ")));
+  }
+  return module;
+}
+
+void AddTotal(const WeightUnit& unit, uint64_t bytes, std::vector<InspectTotal>* totals) {
+  const std::string layout(LayoutName(unit.weight.layout));
+  auto it = std::find_if(totals->begin(), totals->end(), [&](const InspectTotal& total) { return total.layout == layout; });
+  if (it == totals->end()) it = totals->insert(totals->end(), InspectTotal{layout, 0, 0, 0});
+  uint64_t elements = 1;
+  for (const uint64_t size : unit.weight.shape) elements *= size;
+  it->weights += 1;
+  it->elements += unit.role == UnitRole::kValue ? elements : 0;
+  it->bytes += bytes;
+}
+
+}  // namespace
+
+Result<InspectReport> Inspect(const std::filesystem::path& path) {
+  auto checkpoint = OpenCheckpoint(path);
+  if (!checkpoint) return checkpoint.errors();
+  InspectReport report;
+  report.notes = checkpoint->notes;
+  RecognizeOptions options;
+  // A folder of tensors without a config can be looked at as well.
+  if (auto configs = ReadConfigs(*checkpoint)) {
+    report.quantization = configs->scheme.quant_algo;
+    options = {.quantized = configs->scheme.quantized, .fp8_block_size = configs->scheme.fp8_block_size};
+    if (auto model = LoadModel(configs->config_text, (path / kConfigName).string(), {})) report.architecture = model->resolved.architecture;
+  } else {
+    for (const Error& error : configs.errors()) report.notes.push_back(error.ToString());
+  }
+  const TensorTable& table = checkpoint->table;
+  report.files = table.shards.size();
+  report.tensors = table.tensors.size();
+  report.bytes = table.TotalBytes();
+  for (const StoredTensor& tensor : table.tensors) report.bytes_by_dtype[std::string(DTypeName(tensor.info.dtype))] += TensorBytesOf(tensor.info);
+  auto units = RecognizeUnits(table, options);
+  if (!units) {
+    report.problems = units.errors();
+    return report;
+  }
+  for (const WeightUnit& unit : *units) {
+    report.modules.push_back(DescribeUnit(unit, table));
+    AddTotal(unit, report.modules.back().bytes, &report.totals);
+  }
+  std::stable_sort(report.modules.begin(), report.modules.end(), [](const InspectModule& a, const InspectModule& b) { return DotNaturalLess(a.name, b.name); });
+  std::stable_sort(report.totals.begin(), report.totals.end(), [](const InspectTotal& a, const InspectTotal& b) { return a.bytes > b.bytes; });
+  return report;
+}
+
+}  // namespace quantport

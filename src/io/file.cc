@@ -1,0 +1,150 @@
+#include "io/file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <vector>
+
+namespace quantport {
+
+namespace fs = std::filesystem;
+
+Error SystemError(std::string_view doing, const fs::path& path) {
+  const int code = errno;
+  std::string hint;
+  if (code == ENOSPC || code == EDQUOT) hint = "free some space, or write to another file system";
+  if (code == EACCES || code == EPERM || code == EROFS) hint = "check the permissions";
+  return Error{ErrorKind::kIo, fmt::format("can't {}: {}", doing, std::generic_category().message(code)), path.string(), {}, std::move(hint)};
+}
+
+File::File(File&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+File::~File() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<File> File::OpenForReading(const fs::path& path) {
+  // O_NONBLOCK: opening a fifo must not wait for a writer; it has no effect on regular files.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return SystemError("open", path);
+  File file(fd, path);
+  struct stat info = {};
+  if (::fstat(fd, &info) != 0) return SystemError("stat", path);
+  if (!S_ISREG(info.st_mode)) return Error{ErrorKind::kIo, "not a regular file", path.string(), {}, {}};
+  return file;
+}
+
+Result<File> File::Create(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd < 0) return SystemError("create", path);
+  return File(fd, path);
+}
+
+Result<uint64_t> File::Size() const {
+  struct stat info = {};
+  if (::fstat(fd_, &info) != 0) return SystemError("stat", path_);
+  return static_cast<uint64_t>(info.st_size);
+}
+
+Status File::ReadAt(std::span<std::byte> out, uint64_t offset) const {
+  while (!out.empty()) {
+    const ssize_t n = ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return SystemError("read", path_);
+    if (n == 0) return Error{ErrorKind::kIo, fmt::format("the file ends at byte {}, {} bytes too early", offset, out.size()), path_.string(), {}, "did it change while it was read?"};
+    out = out.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+  return {};
+}
+
+Status File::WriteAt(std::span<const std::byte> data, uint64_t offset) {
+  while (!data.empty()) {
+    const ssize_t n = ::pwrite(fd_, data.data(), data.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return SystemError("write", path_);
+    data = data.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+  return {};
+}
+
+Status File::Allocate(uint64_t bytes) {
+  if (bytes == 0) return {};
+  // posix_fallocate would write every block on file systems without fallocate(2); the plain call says so instead.
+  if (::fallocate(fd_, 0, 0, static_cast<off_t>(bytes)) == 0) return {};
+  if (errno != EOPNOTSUPP && errno != ENOSYS) return SystemError("reserve space", path_);
+  if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) return SystemError("set the size", path_);
+  return {};
+}
+
+Status File::Sync() {
+  if (::fsync(fd_) != 0) return SystemError("sync", path_);
+  return {};
+}
+
+void File::AdviseSequential() const { (void)::posix_fadvise(fd_, 0, 0, POSIX_FADV_SEQUENTIAL); }
+
+void File::AdviseDontNeed(uint64_t offset, uint64_t bytes) const {
+  (void)::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
+}
+
+Result<std::string> ReadTextFile(const fs::path& path, uint64_t max_bytes) {
+  auto file = File::OpenForReading(path);
+  if (!file) return file.errors();
+  auto size = file->Size();
+  if (!size) return size.errors();
+  if (*size > max_bytes) {
+    return Error{ErrorKind::kIo, fmt::format("the file has {} bytes, more than the {} that such a file can need", *size, max_bytes), path.string(), {}, {}};
+  }
+  std::string text(*size, '\0');
+  if (auto status = file->ReadAt(std::as_writable_bytes(std::span(text)), 0); !status) return status.errors();
+  return text;
+}
+
+Status WriteTextFile(const fs::path& path, std::string_view text) {
+  auto file = File::Create(path);
+  if (!file) return file.errors();
+  if (auto status = file->WriteAt(std::as_bytes(std::span(text)), 0); !status) return status;
+  return file->Sync();
+}
+
+Status CopyFile(const fs::path& from, const fs::path& to) {
+  auto source = File::OpenForReading(from);
+  if (!source) return source.errors();
+  auto target = File::Create(to);
+  if (!target) return target.errors();
+  auto size = source->Size();
+  if (!size) return size.errors();
+  std::vector<std::byte> buffer(std::min<uint64_t>(*size, 1 << 20));
+  for (uint64_t offset = 0; offset < *size; offset += buffer.size()) {
+    const std::span<std::byte> chunk(buffer.data(), std::min<uint64_t>(buffer.size(), *size - offset));
+    if (auto status = source->ReadAt(chunk, offset); !status) return status;
+    if (auto status = target->WriteAt(chunk, offset); !status) return status;
+  }
+  return target->Sync();
+}
+
+Status SyncDirectory(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return SystemError("open", path);
+  const int failed = ::fsync(fd);
+  const Error error = SystemError("sync", path);
+  ::close(fd);
+  if (failed != 0) return error;
+  return {};
+}
+
+}  // namespace quantport

@@ -1,0 +1,65 @@
+// Files by descriptor: whole reads and writes at an offset, with errors that name the file and the system's reason.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "quantport/error.h"
+
+namespace quantport {
+
+class File {
+ public:
+  File() = default;
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  ~File();
+
+  // Only regular files: a fifo or a device named like a shard would block or never end.
+  static Result<File> OpenForReading(const std::filesystem::path& path);
+  // A new file, mode 0644; an existing one is an error.
+  static Result<File> Create(const std::filesystem::path& path);
+
+  Result<uint64_t> Size() const;
+  // Fills `out` from `offset`; an end of file before that is an error.
+  Status ReadAt(std::span<std::byte> out, uint64_t offset) const;
+  Status WriteAt(std::span<const std::byte> data, uint64_t offset);
+  // Reserves space for `bytes`, so that a full disk shows before hours of copying. A file system that can't
+  // reserve gets the size only.
+  Status Allocate(uint64_t bytes);
+  Status Sync();
+  // Tells the kernel that the range will be read front to back, or won't be needed again.
+  void AdviseSequential() const;
+  void AdviseDontNeed(uint64_t offset, uint64_t bytes) const;
+
+  const std::filesystem::path& path() const { return path_; }
+  int descriptor() const { return fd_; }
+
+ private:
+  File(int fd, std::filesystem::path path) : fd_(fd), path_(std::move(path)) {}
+
+  int fd_ = -1;
+  std::filesystem::path path_;
+};
+
+// The error of the last system call, for example "can't read: No space left on device".
+Error SystemError(std::string_view doing, const std::filesystem::path& path);
+
+// The whole text of a small file. Errors: kIo, also where the file is larger than `max_bytes`.
+Result<std::string> ReadTextFile(const std::filesystem::path& path, uint64_t max_bytes);
+
+// Writes a new file and fsyncs it.
+Status WriteTextFile(const std::filesystem::path& path, std::string_view text);
+
+// Copies a regular file's bytes into a new one and fsyncs it; a symbolic link is followed.
+Status CopyFile(const std::filesystem::path& from, const std::filesystem::path& to);
+
+Status SyncDirectory(const std::filesystem::path& path);
+
+}  // namespace quantport

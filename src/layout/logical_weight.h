@@ -1,0 +1,73 @@
+// One logical weight with everything that is stored for it, and the table of quantized layouts.
+//
+// A layout says for each stored tensor which of its dimensions carries which dimension of the logical weight, and how
+// many logical elements one stored element stands for. Operations act on the logical weight; the axes lift them to
+// every stored tensor, so a new layout is a row here and a new operation one function, not a table of cases.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "layout/array.h"
+#include "quantport/error.h"
+
+namespace quantport {
+
+enum class Layout : uint8_t {
+  kPlain,            // one tensor, not quantized
+  kNvfp4,            // weight U8 [out, in/2], weight_scale F8_E4M3 [out, in/16], weight_scale_2 [], input_scale []
+  kNvfp4WeightOnly,  // the same without input_scale (W4A16_NVFP4)
+  kFp8PerTensor,     // weight F8_E4M3, weight_scale [], input_scale []
+  kFp8PerChannel,    // weight F8_E4M3, weight_scale [out] or [out, 1]
+  kFp8Block,         // weight F8_E4M3, weight_scale [cdiv(out,128), 1, cdiv(in,128), 1] or weight_scale_inv 2-D
+  kOther,            // tensors of a format without a row yet: renamed together, nothing else
+};
+
+// For people and JSON: "NVFP4", "FP8", "plain", ...
+std::string_view LayoutName(Layout layout);
+
+// Where a logical dimension lives in a stored tensor: `granularity` logical elements per stored one.
+struct Axis {
+  size_t dim = 0;
+  uint64_t granularity = 1;
+};
+
+// One stored tensor of a logical weight.
+struct StoredPart {
+  std::string leaf;  // "weight", "weight_scale", "bias", ...; "" for the value of a bare parameter
+  Array array;
+  std::vector<std::optional<Axis>> axes;  // per logical dimension; nothing: the tensor is the same all along it
+};
+
+struct LogicalWeight {
+  Layout layout = Layout::kPlain;
+  std::vector<uint64_t> shape;  // logical, in elements; for kOther that of the value tensor as stored
+  std::vector<StoredPart> parts;
+
+  const StoredPart* Find(std::string_view leaf) const;
+};
+
+// A byte range that must equal another before the result is right, for example the scalars of two linears that
+// become one. The plan holds them; they are compared before anything is written.
+struct EqualBytes {
+  std::string leaf;
+  Array a;
+  Array b;
+};
+
+// Part `index` of `count` equal parts along logical dimension `dim`.
+Result<LogicalWeight> Chunk(const LogicalWeight& weight, size_t dim, uint64_t count, uint64_t index);
+
+// One after the other along `dim`; what is broadcast along it must be equal, which is appended to `checks`.
+Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weights, size_t dim, std::vector<EqualBytes>* checks);
+
+// Entry `index` along logical dimension `dim`, which goes away.
+Result<LogicalWeight> Unstack(const LogicalWeight& weight, size_t dim, uint64_t index);
+
+// Side by side along a new logical dimension `dim`; scalars become [count].
+Result<LogicalWeight> StackWeights(const std::vector<LogicalWeight>& weights, size_t dim);
+
+}  // namespace quantport

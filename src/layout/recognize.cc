@@ -1,0 +1,224 @@
+#include "layout/recognize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/text.h"
+#include "layout/layouts.h"
+
+namespace quantport {
+namespace {
+
+// Leaves that hold the values of a linear. compressed-tensors and GPTQ pack them under names of their own.
+constexpr std::array<std::string_view, 3> kValueLeaves = {"weight", "weight_packed", "qweight"};
+
+// Leaves that belong to the linear they stand beside, in the order they are written. formats.md of each producer:
+// ModelOpt, fine-grained FP8, compressed-tensors, GPTQ/AutoAWQ, bitsandbytes, SVDQuant.
+constexpr std::array<std::string_view, 24> kCompanionLeaves = {
+    "weight_scale", "weight_scale_2", "weight_scale_inv", "input_scale", "activation_scale", "pre_quant_scale",
+    "weight_global_scale", "input_global_scale", "weight_zero_point", "input_zero_point", "weight_shape", "weight_g_idx",
+    "output_scale", "qzeros", "scales", "g_idx", "SCB", "weight_format", "weight.absmax", "weight.quant_map",
+    "weight.nested_absmax", "weight.nested_quant_map", "svdquant_lora_a", "svdquant_lora_b"};
+
+// Of those, leaves that are names of a model's own parameters too: companions only where a value stands beside them.
+constexpr std::array<std::string_view, 7> kGenericLeaves = {"output_scale", "activation_scale", "pre_quant_scale", "scales",
+                                                            "g_idx", "SCB", "weight_format"};
+
+// Scales of the KV cache belong to the attention, whatever projection's name they carry. ModelOpt's affine biases
+// have names that models use for parameters (BEiT's v_bias), but only below the projections.
+bool IsCacheLeaf(std::string_view module, std::string_view leaf) {
+  if (leaf == "k_scale" || leaf == "v_scale") return true;
+  return (leaf == "k_bias" && module.ends_with("k_proj")) || (leaf == "v_bias" && module.ends_with("v_proj"));
+}
+
+// How a companion is joined to a parameter that is not called weight.
+struct ParameterSuffix {
+  std::string_view suffix;
+  std::string_view leaf;
+};
+constexpr std::array<ParameterSuffix, 6> kParameterSuffixes = {{{"_weight_scale_inv", "weight_scale_inv"},
+                                                                 {"_weight_scale_2", "weight_scale_2"},
+                                                                 {"_weight_scale", "weight_scale"},
+                                                                 {"_input_scale", "input_scale"},
+                                                                 {"_scale_inv", "weight_scale_inv"},
+                                                                 {"_bias", "bias"}}};
+
+template <size_t N>
+bool Contains(const std::array<std::string_view, N>& leaves, std::string_view leaf) {
+  return std::find(leaves.begin(), leaves.end(), leaf) != leaves.end();
+}
+
+// What a name is, by itself and the names beside it.
+struct NameRole {
+  enum Kind { kValue, kCompanion, kBias, kCache, kOwn } kind = kOwn;
+  std::string key;    // of the value this name belongs to
+  std::string leaf;   // its leaf within that value's unit
+  NameStyle style = NameStyle::kModule;
+};
+
+// Decides roles with a set of all names at hand.
+class Namer {
+ public:
+  explicit Namer(const std::vector<std::string_view>& names) : names_(names.begin(), names.end()) {}
+
+  NameRole Role(std::string_view name) const {
+    const auto [module, leaf] = SplitLeaf(name);
+    if (Contains(kValueLeaves, leaf)) return {NameRole::kValue, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
+    if (Contains(kCompanionLeaves, leaf) && (!Contains(kGenericLeaves, leaf) || HasValue(module))) return {NameRole::kCompanion, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
+    if (const auto nested = BitsAndBytesLeaf(name)) return *nested;
+    if (IsCacheLeaf(module, leaf)) return {NameRole::kCache, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
+    if (leaf == "bias") return {NameRole::kBias, JoinName(module, "weight"), "bias", NameStyle::kModule};
+    for (const auto& [suffix, companion] : kParameterSuffixes) {
+      if (!name.ends_with(suffix)) continue;
+      std::string parameter(name.substr(0, name.size() - suffix.size()));
+      if (!Has(parameter)) continue;
+      return {companion == "bias" ? NameRole::kBias : NameRole::kCompanion, parameter, std::string(companion), NameStyle::kParameter};
+    }
+    return {NameRole::kOwn, std::string(name), "", NameStyle::kParameter};
+  }
+
+ private:
+  bool Has(const std::string& name) const { return names_.contains(name); }
+
+  bool HasValue(std::string_view module) const {
+    return std::any_of(kValueLeaves.begin(), kValueLeaves.end(), [&](std::string_view leaf) { return Has(JoinName(module, leaf)); });
+  }
+
+  // "<module>.weight.absmax": bitsandbytes hangs its statistics below the weight's own name.
+  static std::optional<NameRole> BitsAndBytesLeaf(std::string_view name) {
+    const size_t hit = name.rfind(".weight.");
+    if (hit == std::string_view::npos) return std::nullopt;
+    const std::string_view leaf = name.substr(hit + 1);
+    if (!Contains(kCompanionLeaves, leaf) && !leaf.starts_with("weight.quant_state.")) return std::nullopt;
+    return NameRole{NameRole::kCompanion, std::string(name.substr(0, hit + 7)), std::string(leaf), NameStyle::kModule};
+  }
+
+  std::unordered_set<std::string_view> names_;
+};
+
+// The tensors of one unit while they are being collected.
+struct Draft {
+  std::vector<std::pair<std::string, uint32_t>> values;      // leaf, tensor
+  std::vector<std::pair<std::string, uint32_t>> companions;
+  NameStyle style = NameStyle::kModule;
+};
+
+size_t CompanionOrder(std::string_view leaf) {
+  return static_cast<size_t>(std::find(kCompanionLeaves.begin(), kCompanionLeaves.end(), leaf) - kCompanionLeaves.begin());
+}
+
+StoredPart MakePart(std::string leaf, uint32_t tensor, const TensorTable& table) {
+  const TensorInfo& info = table.tensors[tensor].info;
+  return {std::move(leaf), WholeTensor(tensor, info.dtype, info.shape), {}};
+}
+
+// A bias is looked up by its own name, and follows its weight only where that is cut or fused; a cache scale has no
+// name of its own in any mapping.
+WeightUnit FollowerUnit(std::string_view name, NameRole role, uint32_t tensor, const TensorTable& table) {
+  const bool bias = role.kind == NameRole::kBias;
+  WeightUnit unit{bias ? std::string(name) : role.key, role.key, std::string(SplitLeaf(name).module), bias ? UnitRole::kBias : UnitRole::kCacheScale, role.style, {}, {tensor}};
+  unit.weight.parts.push_back(MakePart(std::move(role.leaf), tensor, table));
+  FillPlainLayout(&unit.weight);
+  return unit;
+}
+
+Error Missing(const std::string& key, std::string message) {
+  return Error{ErrorKind::kMissingCompanion, std::move(message), {}, key, "the export is incomplete; a server would load it and compute nonsense"};
+}
+
+// Builds the unit of a value with its companions, or says what is missing.
+Result<WeightUnit> BuildUnit(const std::string& key, const Draft& draft, const TensorTable& table, const RecognizeOptions& options) {
+  if (draft.values.empty()) return Missing(key, fmt::format("{} is stored without its weight", draft.companions[0].first));
+  if (draft.values.size() > 1) {
+    return Error{ErrorKind::kNameCollision, fmt::format("both {} and {} are stored for one linear", draft.values[0].first, draft.values[1].first), {}, key, {}};
+  }
+  WeightUnit unit{key, key, std::string(SplitLeaf(key).module), UnitRole::kValue, draft.style, {}, {}};
+  auto companions = draft.companions;
+  std::sort(companions.begin(), companions.end(), [](const auto& a, const auto& b) {
+    return std::pair(CompanionOrder(a.first), a.first) < std::pair(CompanionOrder(b.first), b.first);
+  });
+  unit.weight.parts.push_back(MakePart(draft.style == NameStyle::kModule ? draft.values[0].first : "", draft.values[0].second, table));
+  unit.tensors.push_back(draft.values[0].second);
+  for (const auto& [leaf, tensor] : companions) {
+    unit.weight.parts.push_back(MakePart(leaf, tensor, table));
+    unit.tensors.push_back(tensor);
+  }
+  if (auto missing = MissingCompanion(unit.weight, options.quantized)) return Missing(key, *missing);
+  FillLayout(&unit.weight, options.fp8_block_size);
+  return unit;
+}
+
+}  // namespace
+
+Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const RecognizeOptions& options) {
+  std::vector<std::string_view> names;
+  names.reserve(table.tensors.size());
+  for (const StoredTensor& tensor : table.tensors) names.push_back(tensor.info.name);
+  const Namer namer(names);
+
+  // Values with companions are built when all of their tensors are known; their place is that of the first tensor.
+  std::unordered_map<std::string, size_t> draft_of;
+  std::vector<std::pair<std::string, Draft>> drafts;
+  struct Slot {
+    size_t draft = SIZE_MAX;
+    std::optional<WeightUnit> unit;
+  };
+  std::vector<Slot> slots;
+  for (uint32_t i = 0; i < table.tensors.size(); ++i) {
+    const NameRole role = namer.Role(names[i]);
+    if (role.kind == NameRole::kBias || role.kind == NameRole::kCache) {
+      slots.push_back({SIZE_MAX, FollowerUnit(names[i], role, i, table)});
+      continue;
+    }
+    const auto [it, fresh] = draft_of.emplace(role.key, drafts.size());
+    if (fresh) {
+      drafts.emplace_back(role.key, Draft{{}, {}, role.style});
+      slots.push_back({it->second, std::nullopt});
+    }
+    Draft& draft = drafts[it->second].second;
+    (role.kind == NameRole::kCompanion ? draft.companions : draft.values).emplace_back(role.leaf, i);
+  }
+
+  std::vector<WeightUnit> units;
+  Errors errors;
+  for (Slot& slot : slots) {
+    if (slot.unit) {
+      units.push_back(std::move(*slot.unit));
+      continue;
+    }
+    auto unit = BuildUnit(drafts[slot.draft].first, drafts[slot.draft].second, table, options);
+    if (unit) {
+      units.push_back(std::move(*unit));
+    } else {
+      errors.insert(errors.end(), unit.errors().begin(), unit.errors().end());
+    }
+  }
+  if (!errors.empty()) return errors;
+  return units;
+}
+
+std::vector<std::string> ValueKeys(const std::vector<std::string>& names) {
+  const std::vector<std::string_view> views(names.begin(), names.end());
+  const Namer namer(views);
+  std::vector<std::string> keys;
+  for (const std::string& name : names) {
+    const NameRole role = namer.Role(name);
+    if (role.kind == NameRole::kValue) keys.push_back(role.key);
+    if (role.kind == NameRole::kOwn || role.kind == NameRole::kBias) keys.push_back(name);
+  }
+  std::sort(keys.begin(), keys.end());
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+  return keys;
+}
+
+std::string PartTensorName(std::string_view key, NameStyle style, std::string_view leaf) {
+  if (style == NameStyle::kModule) return JoinName(SplitLeaf(key).module, leaf);
+  if (leaf.empty()) return std::string(key);
+  return fmt::format("{}_{}", key, leaf);
+}
+
+}  // namespace quantport

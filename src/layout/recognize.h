@@ -1,0 +1,50 @@
+// Finds the logical weights among stored tensors: which tensors belong together, and in which layout they are.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "layout/logical_weight.h"
+#include "quantport/error.h"
+#include "safetensors/table.h"
+
+namespace quantport {
+
+// How a companion's name is joined to its weight's.
+enum class NameStyle : uint8_t {
+  kModule,     // "<module>.weight", "<module>.weight_scale"
+  kParameter,  // "<parameter>", "<parameter>_weight_scale": parameters that are not called weight (stacked experts)
+};
+
+// What a unit is to the names: most are values; biases and KV scales follow the weight of their module.
+enum class UnitRole : uint8_t { kValue, kBias, kCacheScale };
+
+// One logical weight and what is stored for it, or a single tensor that belongs to no other.
+struct WeightUnit {
+  std::string key;     // the name transformers would give the value: "<module>.weight", "<parameter>", or its own
+  std::string owner;   // of a bias or cache scale: the key of the value it belongs to; else `key`
+  std::string module;  // the module that owns it in the file, for config references
+  UnitRole role = UnitRole::kValue;
+  NameStyle style = NameStyle::kModule;
+  LogicalWeight weight;
+  std::vector<uint32_t> tensors;  // of the table, one for each part
+};
+
+struct RecognizeOptions {
+  bool quantized = false;         // a config says so: a weight of packed bytes without scales is then a defect
+  uint64_t fp8_block_size = 128;  // weight_block_size; not recorded by ModelOpt, which uses 128
+};
+
+// The units in the order of their first tensor. Errors: kMissingCompanion for every weight that lacks a scale its
+// other tensors call for, and for scales without a weight.
+Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const RecognizeOptions& options);
+
+// The same grouping by names alone: keys of the values, companions left out. For references given as an index.
+std::vector<std::string> ValueKeys(const std::vector<std::string>& names);
+
+// The stored name of a part of a unit whose value is called `key`.
+std::string PartTensorName(std::string_view key, NameStyle style, std::string_view leaf);
+
+}  // namespace quantport

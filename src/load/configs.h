@@ -1,0 +1,26 @@
+// The config files of a checkpoint and what they say of its quantization.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "config/references.h"
+#include "quantport/error.h"
+
+namespace quantport {
+
+inline constexpr std::string_view kConfigName = "config.json";
+inline constexpr std::string_view kQuantConfigName = "hf_quant_config.json";
+
+struct ConfigFiles {
+  std::string config_text;                                // of config.json
+  std::map<std::string, std::string> quantization_files;  // name -> text of those that may hold module references
+  std::map<std::string, QuantScheme> schemes;             // of each of them that describes a quantization
+  QuantScheme scheme;                                     // of all together
+};
+
+// Errors: kIo where config.json is missing or unreadable, kInvalidConfig.
+Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint);
+
+}  // namespace quantport

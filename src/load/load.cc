@@ -1,0 +1,39 @@
+#include "load/load.h"
+
+#include <algorithm>
+
+#include "io/file.h"
+
+namespace quantport {
+namespace {
+
+constexpr uint64_t kMaxMappingBytes = 256 << 20;
+
+}  // namespace
+
+Result<ModelMapping> LoadModel(const std::string& config_text, const std::string& config_file, const MappingOptions& options) {
+  std::string text;
+  std::string file;
+  if (options.mapping_file) {
+    auto read = ReadTextFile(*options.mapping_file, kMaxMappingBytes);
+    if (!read) return read.errors();
+    text = std::move(*read);
+    file = options.mapping_file->string();
+  }
+  return ResolveMapping(config_text, config_file, text, file, options.architecture);
+}
+
+ReferenceView MakeReferenceView(ReferenceNames names) {
+  ReferenceView view;
+  view.keys = ValueKeys(names.names);
+  if (!names.table) return view;
+  // A reference with defects of its own still has names to go by; only its shapes are not used then.
+  const auto units = RecognizeUnits(*names.table, {});
+  if (!units) return view;
+  for (const WeightUnit& unit : *units) {
+    if (unit.weight.layout != Layout::kOther) view.logical_shapes.emplace(unit.key, unit.weight.shape);
+  }
+  return view;
+}
+
+}  // namespace quantport

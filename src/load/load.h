@@ -1,0 +1,20 @@
+// What several commands begin with: the mapping for a config, and a reference to hold names against.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "mapping/model.h"
+#include "plan/conversion.h"
+#include "quantport/quantport.h"
+
+namespace quantport {
+
+// Reads the mapping file of `options`, if it names one, and resolves the model of `config_text`.
+Result<ModelMapping> LoadModel(const std::string& config_text, const std::string& config_file, const MappingOptions& options);
+
+// The reference's value keys and, where it has headers whose layouts are known, their logical shapes.
+ReferenceView MakeReferenceView(ReferenceNames names);
+
+}  // namespace quantport

@@ -1,0 +1,215 @@
+#include "mapping/pattern.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <fmt/format.h>
+#include <pcre2.h>
+
+#include <set>
+
+#include "base/text.h"
+
+namespace quantport {
+namespace {
+
+// Steps after which a match is given up: patterns come from mapping files and exclude lists of strangers, and a
+// nested repetition can take exponential time. Names are short; the largest count seen on real mappings is below 2000.
+constexpr uint32_t kMatchLimit = 1'000'000;
+
+struct CodeDeleter {
+  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+};
+struct MatchDeleter {
+  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+};
+struct ContextDeleter {
+  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
+};
+
+// A compiled PCRE2 expression with Python's meaning of \d and \w (Unicode).
+struct Pcre {
+  std::unique_ptr<pcre2_code, CodeDeleter> code;
+  std::unique_ptr<pcre2_match_data, MatchDeleter> data;
+  std::unique_ptr<pcre2_match_context, ContextDeleter> context;
+
+  // The message of a failed compilation, or nothing.
+  std::optional<std::string> Compile(const std::string& pattern, uint32_t options) {
+    int error = 0;
+    PCRE2_SIZE offset = 0;
+    code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options | PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr));
+    if (!code) {
+      char buffer[256] = {};
+      pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(buffer), sizeof buffer);
+      return fmt::format("{} at character {}", buffer, offset);
+    }
+    (void)pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);  // without JIT the interpreter runs, only slower
+    data.reset(pcre2_match_data_create_from_pattern(code.get(), nullptr));
+    context.reset(pcre2_match_context_create(nullptr));
+    pcre2_set_match_limit(context.get(), kMatchLimit);
+    return std::nullopt;
+  }
+
+  int Match(std::string_view text) const {
+    return pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, PCRE2_NO_UTF_CHECK, data.get(), context.get());
+  }
+
+  // The text of a group, or nothing where it took no part in the match.
+  std::optional<std::string_view> Group(uint32_t number, std::string_view text) const {
+    if (number >= pcre2_get_ovector_count(data.get())) return std::nullopt;
+    const PCRE2_SIZE* vector = pcre2_get_ovector_pointer(data.get());
+    if (vector[2 * number] == PCRE2_UNSET) return std::nullopt;
+    return text.substr(vector[2 * number], vector[2 * number + 1] - vector[2 * number]);
+  }
+};
+
+// Python: re.sub(r"\(\?.+?\)?\)", "", pattern)
+std::string RemoveLookArounds(std::string_view pattern) {
+  std::string out;
+  size_t i = 0;
+  while (i < pattern.size()) {
+    const size_t close = pattern.substr(i).starts_with("(?") ? pattern.find(')', i + 3) : std::string_view::npos;
+    if (close == std::string_view::npos) {
+      out += pattern[i++];
+      continue;
+    }
+    i = close + 1 + (close + 1 < pattern.size() && pattern[close + 1] == ')' ? 1 : 0);
+  }
+  return out;
+}
+
+// Python: re.search(r"\(.+?\)", pattern)
+std::optional<std::string> FirstGroup(std::string_view pattern) {
+  for (size_t open = pattern.find('('); open != std::string_view::npos; open = pattern.find('(', open + 1)) {
+    const size_t close = pattern.find(')', open + 2);
+    if (close != std::string_view::npos) return std::string(pattern.substr(open, close - open + 1));
+  }
+  return std::nullopt;
+}
+
+// An anchor on the original target moves to the source when the transform is reversed.
+std::string CopyAnchors(std::string source, std::string_view original_target) {
+  if (original_target.starts_with('^') && !source.starts_with('^')) source.insert(0, 1, '^');
+  if (original_target.ends_with('$') && !source.ends_with('$')) source += '$';
+  return source;
+}
+
+Error MappingError(std::string message) { return Error{ErrorKind::kInvalidMapping, std::move(message), {}, {}, {}}; }
+
+}  // namespace
+
+struct CompiledTransform::Regex : Pcre {
+  std::vector<uint32_t> group_numbers;  // of each source's branch, (?P<gI>...)
+};
+
+ProcessedTarget ProcessTargetPattern(std::string_view pattern) {
+  if (pattern.starts_with('^')) pattern.remove_prefix(1);
+  if (pattern.ends_with('$')) pattern.remove_suffix(1);
+  ProcessedTarget processed;
+  processed.pattern = ReplaceAll(RemoveLookArounds(pattern), "\\.", ".");
+  processed.captured_group = FirstGroup(processed.pattern);
+  if (processed.captured_group) processed.pattern = ReplaceFirst(processed.pattern, *processed.captured_group, "\\1");
+  return processed;
+}
+
+CompiledTransform::CompiledTransform(Transform transform) : transform_(std::move(transform)), regex_(std::make_unique<Regex>()) {}
+CompiledTransform::CompiledTransform(CompiledTransform&&) noexcept = default;
+CompiledTransform& CompiledTransform::operator=(CompiledTransform&&) noexcept = default;
+CompiledTransform::~CompiledTransform() = default;
+
+Result<CompiledTransform> CompiledTransform::Compile(Transform transform) {
+  CompiledTransform compiled(std::move(transform));
+  const Transform& from = compiled.transform_;
+  std::set<std::string> groups;
+  for (const std::string& target : from.target_patterns) {
+    ProcessedTarget processed = ProcessTargetPattern(target);
+    if (processed.captured_group) groups.insert(*processed.captured_group);
+    compiled.targets_.push_back(std::move(processed.pattern));
+  }
+  if (groups.size() > 1) return MappingError(fmt::format("{}: its targets use different capture groups", DescribeTransform(from)));
+  std::string alternation;
+  for (size_t i = 0; i < from.source_patterns.size(); ++i) {
+    std::string source = from.source_patterns[i];
+    if (source.find("\\1") != std::string::npos) {
+      if (groups.empty()) return MappingError(fmt::format("{}: \\1 without a capture group", DescribeTransform(from)));
+      source = ReplaceFirst(source, "\\1", *groups.begin());
+    }
+    if (from.source_patterns.size() == from.target_patterns.size()) source = CopyAnchors(std::move(source), from.target_patterns[i]);
+    alternation += fmt::format("{}(?P<g{}>{})", i == 0 ? "" : "|", i, ReplaceAll(source, "*.", ".*\\."));
+    compiled.sources_.push_back(std::move(source));
+  }
+  if (auto failure = compiled.regex_->Compile(alternation, 0)) {
+    return MappingError(fmt::format("{}: the pattern does not compile: {}", DescribeTransform(from), *failure));
+  }
+  for (size_t i = 0; i < compiled.sources_.size(); ++i) {
+    const std::string name = fmt::format("g{}", i);
+    const int number = pcre2_substring_number_from_name(compiled.regex_->code.get(), reinterpret_cast<PCRE2_SPTR>(name.c_str()));
+    compiled.regex_->group_numbers.push_back(static_cast<uint32_t>(number));
+  }
+  return compiled;
+}
+
+namespace {
+
+// \1 stands for the first group inside the branch that matched; a GroupWeightRename allows \2 and more.
+std::string FillGroups(std::string_view target, bool many, const Pcre& regex, uint32_t branch, std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < target.size(); ++i) {
+    const bool digit = target[i] == '\\' && i + 1 < target.size() && target[i + 1] >= '1' && target[i + 1] <= (many ? '9' : '1');
+    if (!digit) {
+      out += target[i];
+      continue;
+    }
+    out += regex.Group(branch + static_cast<uint32_t>(target[++i] - '0'), text).value_or("");
+  }
+  return out;
+}
+
+// How much of the front of `key` a scoped transform strips before it matches; nothing where the key is outside.
+std::optional<size_t> ScopeLength(const Transform& transform, std::string_view key) {
+  if (!transform.scope_prefix) return 0;
+  const std::string scope = transform.scope_prefix->empty() ? "" : *transform.scope_prefix + ".";
+  const std::string base = transform.base_model_prefix.empty() ? "" : transform.base_model_prefix + ".";
+  if (key.starts_with(base + scope)) return base.size() + scope.size();
+  if (key.starts_with(scope)) return scope.size();
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<CompiledTransform::Match> CompiledTransform::Rename(std::string_view key, bool* group_active, bool* limit_exceeded) const {
+  const auto scope = ScopeLength(transform_, key);
+  if (!scope) return std::nullopt;
+  const std::string_view text = key.substr(*scope);
+  const int hit = regex_->Match(text);
+  if (hit < 0) {
+    if (hit != PCRE2_ERROR_NOMATCH) *limit_exceeded = true;
+    return std::nullopt;
+  }
+  size_t source = 0;
+  while (!regex_->Group(regex_->group_numbers[source], text)) ++source;
+  const bool is_group = transform_.kind == TransformKind::kGroupWeightRename;
+  if (is_group) {
+    if (source == 0) *group_active = true;
+    if (!*group_active) return std::nullopt;
+  }
+  const std::string& target = targets_[is_group ? source : 0];
+  const std::string replacement = FillGroups(target, is_group, *regex_, regex_->group_numbers[source], text);
+  // transformers replaces the first occurrence of the matched text, which may stand before the match itself.
+  const std::string_view matched = *regex_->Group(0, text);
+  return Match{std::string(key.substr(0, *scope)) + ReplaceFirst(text, matched, replacement), source};
+}
+
+struct ModulePattern::Regex : Pcre {};
+ModulePattern::ModulePattern() : regex_(std::make_unique<Regex>()) {}
+ModulePattern::ModulePattern(ModulePattern&&) noexcept = default;
+ModulePattern& ModulePattern::operator=(ModulePattern&&) noexcept = default;
+ModulePattern::~ModulePattern() = default;
+
+std::optional<ModulePattern> ModulePattern::Compile(std::string_view pattern) {
+  ModulePattern compiled;
+  if (compiled.regex_->Compile(std::string(pattern), PCRE2_ANCHORED)) return std::nullopt;
+  return compiled;
+}
+
+bool ModulePattern::MatchesStart(std::string_view text) const { return regex_->Match(text) >= 0; }
+
+}  // namespace quantport

@@ -1,0 +1,74 @@
+// A transform's patterns, processed and compiled as transformers does it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mapping/transform.h"
+#include "quantport/error.h"
+
+namespace quantport {
+
+// Removes what only makes sense on the matching side (anchors, look-arounds, escapes) and puts \1 for a capture
+// group. Follows transformers' process_target_pattern, quirks included.
+struct ProcessedTarget {
+  std::string pattern;
+  std::optional<std::string> captured_group;  // for example "(\d+)"
+};
+ProcessedTarget ProcessTargetPattern(std::string_view pattern);
+
+// One transform, ready to match names.
+class CompiledTransform {
+ public:
+  struct Match {
+    std::string renamed;    // with the first target in place of the matched text
+    size_t source = 0;      // which source pattern matched
+  };
+
+  // Errors: kInvalidMapping naming the pattern.
+  static Result<CompiledTransform> Compile(Transform transform);
+
+  CompiledTransform(CompiledTransform&&) noexcept;
+  CompiledTransform& operator=(CompiledTransform&&) noexcept;
+  ~CompiledTransform();
+
+  // Renames `key` where the transform matches it. `group_active` is the state of a GroupWeightRename's guard over all
+  // names of a checkpoint in dot-natural order; other kinds don't touch it.
+  // A regular expression that exceeds its work limit counts as no match and is noted in `limit_exceeded`.
+  std::optional<Match> Rename(std::string_view key, bool* group_active, bool* limit_exceeded) const;
+
+  const Transform& transform() const { return transform_; }
+  // Patterns after processing, as Python's `source_patterns` and `target_patterns` hold them once constructed.
+  const std::vector<std::string>& sources() const { return sources_; }
+  const std::vector<std::string>& targets() const { return targets_; }
+
+ private:
+  struct Regex;
+  explicit CompiledTransform(Transform transform);
+
+  Transform transform_;
+  std::vector<std::string> sources_;
+  std::vector<std::string> targets_;
+  std::unique_ptr<Regex> regex_;
+};
+
+// True where `pattern` (a Python regular expression) matches at the start of `text`, as re.match; nothing where the
+// pattern does not compile or exceeds its work limit. For `re:` entries of exclude lists.
+class ModulePattern {
+ public:
+  static std::optional<ModulePattern> Compile(std::string_view pattern);
+  ModulePattern(ModulePattern&&) noexcept;
+  ModulePattern& operator=(ModulePattern&&) noexcept;
+  ~ModulePattern();
+  bool MatchesStart(std::string_view text) const;
+
+ private:
+  struct Regex;
+  ModulePattern();
+  std::unique_ptr<Regex> regex_;
+};
+
+}  // namespace quantport

@@ -1,0 +1,191 @@
+#include "mapping/registry.h"
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+
+#include "base/json.h"
+#include "mapping/builtin_data.h"
+
+namespace quantport {
+namespace {
+
+// A malformed entry. Thrown inside this file only and turned into an Error at its boundary: nlohmann's accessors
+// throw as well, and every one of them is a malformed file.
+struct Malformed : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+std::vector<std::string> Strings(const Json& json) {
+  std::vector<std::string> out;
+  for (const Json& item : json) out.push_back(item.get<std::string>());
+  return out;
+}
+
+std::optional<std::string> OptionalString(const Json& json, const char* key) {
+  const auto it = json.find(key);
+  if (it == json.end() || it->is_null()) return std::nullopt;
+  return it->get<std::string>();
+}
+
+int Dim(const Json& json, const char* key) {
+  const int dim = json.at(key).get<int>();
+  if (dim < 0 || dim > 8) throw Malformed(fmt::format("{} {} is out of range", key, dim));
+  return dim;
+}
+
+std::array<int, 3> KernelSize(const Json& json) {
+  const auto sizes = json.at("kernel_size").get<std::vector<int>>();
+  if (sizes.size() != 3) throw Malformed("kernel_size has not three entries");
+  for (const int size : sizes) {
+    if (size <= 0) throw Malformed("kernel_size has an entry that is not positive");
+  }
+  return {sizes[0], sizes[1], sizes[2]};
+}
+
+Operation ParseOperation(const Json& json) {
+  const std::string op = json.at("op").get<std::string>();
+  if (op == "Chunk") return ChunkOp{Dim(json, "dim"), OptionalString(json, "num_shards_attribute")};
+  if (op == "Concatenate") return ConcatenateOp{Dim(json, "dim"), OptionalString(json, "num_shards_attribute")};
+  if (op == "MergeModulelist") return MergeModulelistOp{Dim(json, "dim")};
+  if (op == "SplitModulelist") return SplitModulelistOp{Dim(json, "dim")};
+  if (op == "Transpose") return TransposeOp{Dim(json, "dim0"), Dim(json, "dim1"), json.value("check_dims", false)};
+  if (op == "Interleave") return InterleaveOp{Dim(json, "dim"), json.value("inverse", false)};
+  if (op == "PermuteForRope") {
+    const auto layers = json.find("permute_layer_names");
+    return PermuteForRopeOp{OptionalString(json, "subconfig_key"), layers == json.end() || layers->is_null() ? std::vector<std::string>() : Strings(*layers), json.value("inverse", false)};
+  }
+  if (op == "Conv3dToLinear") return Conv3dToLinearOp{json.at("in_channels").get<int>(), KernelSize(json)};
+  if (op == "LinearToConv3d") return LinearToConv3dOp{json.at("in_channels").get<int>(), KernelSize(json)};
+  if (op == "ErnieFuseAndSplitTextVisionExperts") return ErnieFuseAndSplitOp{Dim(json, "stack_dim"), Dim(json, "concat_dim")};
+  if (op == "ErnieSplitAndDecoupleTextVisionExperts") return ErnieSplitAndDecoupleOp{Dim(json, "stack_dim"), Dim(json, "concat_dim")};
+  throw Malformed(fmt::format("unknown operation \"{}\"", op));
+}
+
+Transform ParseTransform(const Json& json) {
+  const std::string type = json.at("type").get<std::string>();
+  if (type == "PrefixChange") {
+    auto add = OptionalString(json, "prefix_to_add");
+    auto remove = OptionalString(json, "prefix_to_remove");
+    if (add.has_value() == remove.has_value()) throw Malformed("PrefixChange needs one of prefix_to_add and prefix_to_remove");
+    return MakePrefixChange(std::move(add), std::move(remove), json.value("model_prefix", std::string()));
+  }
+  Transform transform;
+  if (type == "WeightRenaming") {
+    transform.kind = TransformKind::kWeightRenaming;
+  } else if (type == "GroupWeightRename") {
+    transform.kind = TransformKind::kGroupWeightRename;
+  } else if (type == "WeightConverter") {
+    transform.kind = TransformKind::kWeightConverter;
+  } else {
+    throw Malformed(fmt::format("unknown transform \"{}\"", type));
+  }
+  transform.source_patterns = Strings(json.at("source_patterns"));
+  transform.target_patterns = Strings(json.at("target_patterns"));
+  if (transform.source_patterns.empty() || transform.target_patterns.empty()) throw Malformed("a transform without patterns");
+  if (transform.kind == TransformKind::kWeightConverter) {
+    for (const Json& operation : json.at("operations")) transform.operations.push_back(ParseOperation(operation));
+    if (transform.operations.empty()) throw Malformed("a WeightConverter without operations");
+  } else if (transform.source_patterns.size() != transform.target_patterns.size()) {
+    throw Malformed("a renaming whose sources and targets differ in number");
+  }
+  return transform;
+}
+
+std::vector<ChildModel> ParseChildren(const Json& json) {
+  std::vector<ChildModel> children;
+  for (const Json& item : json) {
+    ChildModel child;
+    child.path = item.at("path").get<std::string>();
+    child.config = item.at("config").get<std::string>();
+    child.class_name = item.value("class", std::string());
+    child.auto_class = item.value("auto", std::string());
+    child.model_type = item.value("model_type", std::string());
+    if (child.class_name.empty() == child.auto_class.empty()) throw Malformed("a sub-model needs one of class and auto");
+    if (const auto it = item.find("submodels"); it != item.end()) {
+      child.has_children = true;
+      child.children = ParseChildren(*it);
+    }
+    children.push_back(std::move(child));
+  }
+  return children;
+}
+
+ModelClass ParseClass(const Json& json) {
+  ModelClass model;
+  model.model_type = json.value("model_type", std::string());
+  model.base_model_prefix = json.value("base_model_prefix", std::string());
+  if (const auto it = json.find("tied_weights"); it != json.end()) {
+    if (it->is_object()) {
+      for (const auto& [name, source] : it->items()) model.tied_weights.push_back(name);
+    } else {
+      model.tied_weights = Strings(*it);
+    }
+  }
+  if (const auto it = json.find("submodels"); it != json.end()) model.children = ParseChildren(*it);
+  return model;
+}
+
+}  // namespace
+
+Result<Registry> Registry::Parse(std::string_view text, std::string_view file) {
+  auto json = ParseJson(text, file, ErrorKind::kInvalidMapping);
+  if (!json) return json.errors();
+  Registry registry;
+  std::string entry = "the file";
+  try {
+    if (json->at("format").get<int>() != 1) throw Malformed("its format is not 1");
+    registry.version_ = fmt::format("{} {}", json->value("library", std::string("transformers")), json->value("version", std::string("?")));
+    std::vector<std::pair<std::string, std::string>> aliases;
+    for (const auto& [key, transforms] : json->at("conversions").items()) {
+      entry = fmt::format("conversions of {}", key);
+      if (transforms.is_string()) {
+        aliases.emplace_back(key, transforms.get<std::string>().substr(1));
+        continue;
+      }
+      auto& list = registry.conversions_[key];
+      for (const Json& transform : transforms) list.push_back(ParseTransform(transform));
+    }
+    for (const auto& [key, target] : aliases) {
+      entry = fmt::format("conversions of {}", key);
+      const auto it = registry.conversions_.find(target);
+      if (it == registry.conversions_.end()) throw Malformed(fmt::format("refers to \"{}\", which has none", target));
+      auto copy = it->second;
+      registry.conversions_[key] = std::move(copy);
+    }
+    for (const auto& [name, model] : json->at("classes").items()) {
+      entry = fmt::format("class {}", name);
+      registry.classes_.emplace(name, ParseClass(model));
+    }
+    if (const auto it = json->find("auto"); it != json->end()) {
+      for (const auto& [name, picks] : it->items()) {
+        entry = name;
+        for (const auto& [model_type, model] : picks.items()) registry.auto_[name][model_type] = model.get<std::string>();
+      }
+    }
+  } catch (const std::exception& error) {
+    return Error{ErrorKind::kInvalidMapping, fmt::format("{}: {}", entry, error.what()), std::string(file), {}, "see docs/mappings.md for the format"};
+  }
+  return registry;
+}
+
+Result<Registry> Registry::BuiltIn() { return Parse(BuiltInMapping(), "built-in mapping"); }
+
+const ModelClass* Registry::FindClass(const std::string& name) const {
+  const auto it = classes_.find(name);
+  return it == classes_.end() ? nullptr : &it->second;
+}
+
+const std::vector<Transform>* Registry::FindConversions(const std::string& key) const {
+  const auto it = conversions_.find(key);
+  return it == conversions_.end() ? nullptr : &it->second;
+}
+
+const std::string* Registry::FindAuto(const std::string& auto_class, const std::string& model_type) const {
+  const auto it = auto_.find(auto_class);
+  if (it == auto_.end()) return nullptr;
+  const auto pick = it->second.find(model_type);
+  return pick == it->second.end() ? nullptr : &pick->second;
+}
+
+}  // namespace quantport

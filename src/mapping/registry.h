@@ -1,0 +1,57 @@
+// What a transformers version knows of its model classes: composition of sub-models and conversion mappings, as data.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "mapping/transform.h"
+#include "quantport/error.h"
+
+namespace quantport {
+
+// A sub-model directly below a class, with no other sub-model between.
+struct ChildModel {
+  std::string path;        // module path relative to the parent
+  std::string config;      // path of its sub-config in the parent's config, "" for the parent's own
+  std::string class_name;  // fixed in the code; empty where an auto class picks it
+  std::string auto_class;  // for example "AutoModel"
+  std::string model_type;  // with the default config
+  // Where this child differs from its class standing alone, its own composition.
+  bool has_children = false;
+  std::vector<ChildModel> children;
+};
+
+struct ModelClass {
+  std::string model_type;
+  std::string base_model_prefix;
+  std::vector<std::string> tied_weights;  // in-memory names that may share another's storage, as transformers states them
+  std::vector<ChildModel> children;
+};
+
+class Registry {
+ public:
+  // Reads a mapping file (docs/mappings.md). Errors: kInvalidMapping naming `file` and the entry.
+  static Result<Registry> Parse(std::string_view json, std::string_view file);
+  // The data inside the library.
+  static Result<Registry> BuiltIn();
+
+  const ModelClass* FindClass(const std::string& name) const;
+  // The transforms of a class name or model_type, or null.
+  const std::vector<Transform>* FindConversions(const std::string& key) const;
+  // The class that `auto_class` picks for a model_type, or null.
+  const std::string* FindAuto(const std::string& auto_class, const std::string& model_type) const;
+
+  // "transformers 5.17.0"
+  const std::string& version() const { return version_; }
+
+ private:
+  std::string version_;
+  std::unordered_map<std::string, ModelClass> classes_;
+  std::unordered_map<std::string, std::vector<Transform>> conversions_;
+  std::unordered_map<std::string, std::unordered_map<std::string, std::string>> auto_;
+};
+
+}  // namespace quantport

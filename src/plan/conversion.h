@@ -1,0 +1,82 @@
+// The reversal as a value: which tensors come out, under which names, made of which stored bytes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "layout/logical_weight.h"
+#include "layout/recognize.h"
+#include "mapping/resolve.h"
+#include "quantport/error.h"
+#include "safetensors/table.h"
+
+namespace quantport {
+
+// One tensor of the result.
+struct ConvertedTensor {
+  std::string name;
+  Array array;
+  Layout layout = Layout::kPlain;  // of the weight it belongs to
+  uint32_t shard = 0;              // of its first source
+};
+
+// One logical weight of the result, for shape checks and module names.
+struct ConvertedWeight {
+  std::string key;         // its hub key: the name its value would have in an unquantized hub checkpoint
+  std::string source_key;  // of the first unit it was made of
+  UnitRole role = UnitRole::kValue;
+  Layout layout = Layout::kPlain;
+  std::vector<uint64_t> shape;
+};
+
+// Where the modules of the export went: in-memory module -> hub modules, in order of first appearance. Only modules
+// that own a weight, since config files speak of no others.
+using ModuleMap = std::map<std::string, std::vector<std::string>>;
+
+struct Conversion {
+  std::vector<ConvertedTensor> tensors;
+  std::vector<ConvertedWeight> weights;
+  std::vector<EqualBytes> checks;  // to be compared before anything is written
+  ModuleMap modules;
+  size_t renamed = 0;    // tensors whose name changed
+  size_t cut = 0;        // tensors that are parts of, or put together from, stored ones
+  // Names that two hub names would load to; only a reference settles which one the hub has.
+  size_t ambiguous = 0;
+  std::vector<std::string> ambiguous_examples;
+  // With a reference: names for which the reversed rules would give another result.
+  size_t rules_differ = 0;
+  std::vector<std::string> rules_differ_examples;
+  std::vector<std::string> only_in_reference;  // hub keys that nothing of the export became
+  bool already_hub = false;                    // the export has hub names as it is
+  // The hub path of a module, by the mapping and the reference, whether the export holds it or not.
+  std::function<std::string(const std::string&)> rename_module;
+};
+
+// The hub checkpoint's own names, to be guided by.
+struct ReferenceView {
+  std::vector<std::string> keys;                              // of its values, sorted
+  std::map<std::string, std::vector<uint64_t>> logical_shapes;  // where headers were given and the layout is known
+};
+
+struct ConversionInput {
+  const TensorTable* table = nullptr;
+  const std::vector<WeightUnit>* units = nullptr;
+  const ResolvedModel* model = nullptr;
+  std::span<const Transform> legacy;         // applied at load only
+  const ReferenceView* reference = nullptr;  // null: reverse by rule
+};
+
+// Reverses in-memory names to hub names. Errors, all of them: kQuantConversionUnsupported, kNameCollision,
+// kReferenceMismatch, kInvalidMapping.
+Result<Conversion> RevertNames(const ConversionInput& input);
+
+// Every tensor under the name it has: for exports that are in hub names already, and for the fallback.
+Conversion KeepNames(const TensorTable& table, const std::vector<WeightUnit>& units);
+
+}  // namespace quantport

@@ -1,0 +1,120 @@
+#include "plan/group_builder.h"
+
+#include "base/text.h"
+
+namespace quantport {
+namespace {
+
+class GroupBuilder {
+ public:
+  GroupBuilder(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules, const Inverse* inverse)
+      : units_(units), keys_(keys), rules_(rules), inverse_(inverse) {
+    grouping_.group_of.assign(units.size(), Grouping::npos);
+  }
+
+  Grouping Build() {
+    for (size_t i = 0; i < units_.size(); ++i) {
+      if (units_[i].role == UnitRole::kValue) {
+        grouping_.unit_of_key.emplace(units_[i].key, i);
+        Place(i);
+      }
+    }
+    for (size_t i = 0; i < units_.size(); ++i) {
+      if (units_[i].role == UnitRole::kBias) PlaceBias(i);
+    }
+    return std::move(grouping_);
+  }
+
+ private:
+  void Place(size_t unit) {
+    const EngineKey& key = keys_[unit];
+    if (inverse_ != nullptr) {
+      if (const auto hit = inverse_->Find(key.key)) return PlaceByOrigin(unit, *hit);
+    }
+    const RenamedKey& renamed = rules_.Find(key.key);
+    if (renamed.converter < 0) {
+      Group group;
+      group.rule_name = renamed.name;
+      group.inputs = {{GroupInput{unit, key.piece}}};
+      Append(unit, std::move(group));
+      return;
+    }
+    const CompiledTransform& converter = rules_.renamer().converter(renamed.converter);
+    const std::string id = std::to_string(renamed.converter) + "\n" + renamed.name;
+    const auto [it, fresh] = by_rule_.emplace(id, grouping_.groups.size());
+    if (fresh) {
+      Group group;
+      group.operations = &converter.transform().operations;
+      group.targets = converter.targets().size();
+      group.inputs.resize(converter.sources().size());
+      group.rule_name = renamed.name;
+      group.rule_targets = &converter.targets();
+      group.rule_template = FindTarget(renamed.name, converter.targets());
+      grouping_.groups.push_back(std::move(group));
+    }
+    Join(unit, it->second, renamed.source);
+  }
+
+  void PlaceByOrigin(size_t unit, const Inverse::Hit& hit) {
+    const Origin& origin = *hit.origin;
+    const auto [it, fresh] = by_origin_.emplace(&origin, grouping_.groups.size());
+    if (fresh) {
+      Group group;
+      group.origin = &origin;
+      group.rule_name = origin.hub[0].empty() ? origin.in_memory[0] : origin.hub[0][0];
+      group.targets = origin.hub.size();
+      group.inputs.resize(origin.in_memory.size());
+      if (origin.converter != nullptr) {
+        grouping_.reversed.push_back(std::make_unique<Transform>(ReverseTransform(*origin.converter)));
+        group.operations = &grouping_.reversed.back()->operations;
+      }
+      grouping_.groups.push_back(std::move(group));
+    }
+    Join(unit, it->second, hit.position);
+  }
+
+  // A bias has a name of its own in the mapping, but where that name says nothing while its weight is cut or fused
+  // (the mapping's pattern ends in ".weight"), it goes with the weight: left behind it would fit no linear.
+  void PlaceBias(size_t unit) {
+    const auto owner = grouping_.unit_of_key.find(units_[unit].owner);
+    const bool converted = owner != grouping_.unit_of_key.end() && grouping_.groups[grouping_.group_of[owner->second]].operations != nullptr;
+    if (converted && (keys_[unit].piece || !HasConverter(keys_[unit].key))) {
+      grouping_.attached_bias.emplace(owner->second, unit);
+      return;
+    }
+    Place(unit);
+  }
+
+  bool HasConverter(const std::string& key) const {
+    if (inverse_ != nullptr) {
+      if (const auto hit = inverse_->Find(key)) return hit->origin->converter != nullptr;
+    }
+    return rules_.Find(key).converter >= 0;
+  }
+
+  void Append(size_t unit, Group group) {
+    grouping_.group_of[unit] = grouping_.groups.size();
+    grouping_.groups.push_back(std::move(group));
+  }
+
+  void Join(size_t unit, size_t group, size_t position) {
+    grouping_.group_of[unit] = group;
+    grouping_.groups[group].inputs[position].push_back({unit, keys_[unit].piece});
+  }
+
+  const std::vector<WeightUnit>& units_;
+  const std::vector<EngineKey>& keys_;
+  const RuleNames& rules_;
+  const Inverse* inverse_;
+  Grouping grouping_;
+  std::unordered_map<std::string, size_t> by_rule_;
+  std::unordered_map<const Origin*, size_t> by_origin_;
+};
+
+}  // namespace
+
+Grouping BuildGroups(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules, const Inverse* inverse) {
+  return GroupBuilder(units, keys, rules, inverse).Build();
+}
+
+}  // namespace quantport

@@ -1,0 +1,96 @@
+#include "plan/groups.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <variant>
+
+#include "base/text.h"
+
+namespace quantport {
+namespace {
+
+// The parameters that hold several linears side by side, and what producers call the linears once expanded: ModelOpt,
+// llm-compressor and transformers before v5 agree on these names.
+struct FusedParameter {
+  std::string_view parameter;
+  std::array<std::string_view, 2> linears;
+};
+constexpr FusedParameter kGateUp = {"gate_up_proj", {"gate_proj", "up_proj"}};
+
+bool SplitsExperts(const std::vector<Operation>& operations) {
+  return std::any_of(operations.begin(), operations.end(), [](const Operation& operation) {
+    return std::holds_alternative<SplitModulelistOp>(operation) || std::holds_alternative<ErnieSplitAndDecoupleOp>(operation);
+  });
+}
+
+}  // namespace
+
+Result<std::string> Group::Name(size_t target, std::optional<uint64_t> index) const {
+  if (origin != nullptr) {
+    const std::vector<std::string>& names = origin->hub[target];
+    const uint64_t entry = index.value_or(0);
+    if (entry >= names.size()) {
+      return Error{ErrorKind::kReferenceMismatch, fmt::format("the export has expert {}, the reference only {}", entry, names.size()), {}, names.empty() ? rule_name : names[0], "is it the checkpoint this export was made from?"};
+    }
+    return names[entry];
+  }
+  if (operations == nullptr) return rule_name;
+  if (!rule_template) {
+    return Error{ErrorKind::kQuantConversionUnsupported, "a renaming changes the names that this converter gives its results, so they can't be told apart", {}, rule_name, "pass --reference HUB"};
+  }
+  return rule_template->Name((*rule_targets)[target], index);
+}
+
+EngineKey ExpertLocator::Locate(const WeightUnit& unit) {
+  if (unit.style != NameStyle::kModule) return {unit.key, std::nullopt};
+  const auto [linear_path, leaf] = SplitLeaf(unit.module);
+  const auto [container, number] = SplitLeaf(linear_path);
+  uint64_t index = 0;
+  if (IsDigits(number) && std::from_chars(number.data(), number.data() + number.size(), index).ec == std::errc()) {
+    for (uint64_t part = 0; part < kGateUp.linears.size(); ++part) {
+      std::string parameter = JoinName(container, kGateUp.parameter);
+      if (leaf == kGateUp.linears[part] && IsStackedParameter(parameter)) {
+        return {std::move(parameter), ExpertPiece{index, part, kGateUp.linears.size()}};
+      }
+    }
+    std::string parameter = JoinName(container, leaf);
+    if (IsStackedParameter(parameter)) return {std::move(parameter), ExpertPiece{index, 0, 1}};
+  }
+  // A stacked parameter that a producer stores as "<parameter>.weight" with companions beside it.
+  if (unit.weight.shape.size() == 3 && IsStackedParameter(unit.module)) return {unit.module, std::nullopt};
+  return {unit.key, std::nullopt};
+}
+
+bool ExpertLocator::IsStackedParameter(const std::string& key) {
+  const auto [it, fresh] = known_.emplace(key, false);
+  if (fresh) {
+    const RenamedKey renamed = reverse_.Probe(key);
+    it->second = renamed.converter >= 0 && SplitsExperts(reverse_.converter(renamed.converter).transform().operations);
+  }
+  return it->second;
+}
+
+Result<RuleNames> RuleNames::Create(std::vector<Transform> transforms, const std::vector<EngineKey>& keys) {
+  RuleNames rules;
+  rules.transforms_ = std::make_unique<std::vector<Transform>>(std::move(transforms));
+  auto renamer = Renamer::Create(*rules.transforms_, Renamer::Direction::kSave);
+  if (!renamer) return renamer.errors();
+  rules.renamer_ = std::make_unique<Renamer>(std::move(*renamer));
+  std::vector<std::string_view> sorted;
+  sorted.reserve(keys.size());
+  for (const EngineKey& key : keys) sorted.push_back(key.key);
+  std::sort(sorted.begin(), sorted.end());
+  sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
+  std::sort(sorted.begin(), sorted.end(), DotNaturalLess);
+  rules.names_.reserve(sorted.size() * 2);
+  for (const std::string_view key : sorted) rules.names_.emplace(std::string(key), rules.renamer_->Rename(key));
+  if (rules.renamer_->limit_exceeded()) {
+    return Error{ErrorKind::kInvalidMapping, "a pattern of the mapping takes too long to match the names of this checkpoint", {}, {}, "simplify the nested repetitions of the mapping's patterns"};
+  }
+  return rules;
+}
+
+}  // namespace quantport

@@ -1,0 +1,81 @@
+// Which units of an export go through one transform together, and what their results are called.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "mapping/inverse.h"
+#include "mapping/renamer.h"
+#include "mapping/targets.h"
+#include "plan/conversion.h"
+
+namespace quantport {
+
+// The place of an already expanded expert in the stacked parameter that transformers has: expert `index`, part `part`
+// of `parts` along the output dimension (gate_up_proj is stored as gate_proj and up_proj).
+struct ExpertPiece {
+  uint64_t index = 0;
+  uint64_t part = 0;
+  uint64_t parts = 1;
+};
+
+struct GroupInput {
+  size_t unit = 0;
+  std::optional<ExpertPiece> piece;
+};
+
+// Units that become hub tensors together: one for a rename, all parts of one converter application otherwise.
+struct Group {
+  const std::vector<Operation>* operations = nullptr;  // reversed, in order; null for a rename
+  size_t targets = 1;                                  // hub tensors (or lists of them) that come out
+  std::vector<std::vector<GroupInput>> inputs;         // for each source pattern of the reversed converter
+
+  // Names of the results: by rule a template, by reference the hub's own.
+  std::optional<TargetTemplate> rule_template;
+  const std::vector<std::string>* rule_targets = nullptr;
+  std::string rule_name;  // for a rename, and in messages
+  const Origin* origin = nullptr;
+
+  // The hub key of result `target`, entry `index` of it where there are several.
+  Result<std::string> Name(size_t target, std::optional<uint64_t> index) const;
+};
+
+// How the units' keys are looked up: the names of transformers' own parameters.
+struct EngineKey {
+  std::string key;
+  std::optional<ExpertPiece> piece;
+};
+
+// Finds for "<container>.<i>.gate_proj.weight" the stacked parameter it is a piece of, where the mapping has one.
+class ExpertLocator {
+ public:
+  explicit ExpertLocator(const Renamer& reverse) : reverse_(reverse) {}
+  EngineKey Locate(const WeightUnit& unit);
+
+ private:
+  bool IsStackedParameter(const std::string& key);
+
+  const Renamer& reverse_;
+  std::unordered_map<std::string, bool> known_;
+};
+
+// Names by reversed rule for a set of engine keys; every key is renamed once, in dot-natural order.
+class RuleNames {
+ public:
+  static Result<RuleNames> Create(std::vector<Transform> transforms, const std::vector<EngineKey>& keys);
+  const RenamedKey& Find(const std::string& key) const { return names_.at(key); }
+  const Renamer& renamer() const { return *renamer_; }
+  const std::vector<Transform>& transforms() const { return *transforms_; }
+
+ private:
+  std::unique_ptr<std::vector<Transform>> transforms_;
+  std::unique_ptr<Renamer> renamer_;
+  std::unordered_map<std::string, RenamedKey> names_;
+};
+
+}  // namespace quantport

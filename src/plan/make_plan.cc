@@ -1,0 +1,216 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "base/checked.h"
+#include "plan/plan.h"
+
+namespace quantport {
+namespace {
+
+uint64_t Alignment(DType dtype) { return std::max<uint64_t>(1, static_cast<uint64_t>(DTypeBits(dtype)) / 8); }
+
+// The tensors of one output file, as indices into the conversion.
+using Members = std::vector<size_t>;
+
+struct FileDraft {
+  std::string name;
+  Metadata metadata;
+  Members members;
+};
+
+class Planner {
+ public:
+  Planner(const Conversion& conversion, const TensorTable& table, const PlanOptions& options) : conversion_(conversion), table_(table), options_(options) {}
+
+  Result<Plan> Make(const std::filesystem::path& directory) {
+    Plan plan;
+    for (const Shard& shard : table_.shards) plan.sources.push_back(directory / shard.name);
+    for (const StoredTensor& tensor : table_.tensors) {
+      plan.tensors.push_back({tensor.info.name, tensor.shard, table_.shards[tensor.shard].data_start + tensor.info.begin});
+    }
+    std::vector<FileDraft> drafts = options_.max_shard_bytes ? Reshard(*options_.max_shard_bytes) : KeepShards();
+    Errors errors;
+    for (FileDraft& draft : drafts) {
+      auto file = LayOut(std::move(draft));
+      if (file) {
+        plan.files.push_back(std::move(*file));
+      } else {
+        errors.insert(errors.end(), file.errors().begin(), file.errors().end());
+      }
+    }
+    if (!errors.empty()) return errors;
+    const bool sharded = options_.max_shard_bytes ? plan.files.size() > 1 : options_.sharded;
+    if (sharded) plan.index = MakeIndex(plan);
+    for (const EqualBytes& check : conversion_.checks) {
+      auto planned = MakeCheck(plan, check);
+      if (!planned) return planned.errors();
+      plan.checks.push_back(std::move(*planned));
+    }
+    return plan;
+  }
+
+ private:
+  // Where in the source a tensor's first byte stands: reading a shard front to back is what disks do best.
+  uint64_t SourceOffset(size_t tensor) const {
+    const Block* first = nullptr;
+    for (const Block& block : conversion_.tensors[tensor].array.blocks) {
+      if (first == nullptr || block.origin < first->origin) first = &block;
+    }
+    return first == nullptr ? 0 : table_.tensors[first->tensor].info.begin + first->offset / 8;
+  }
+
+  std::vector<Members> MembersByShard() const {
+    std::vector<Members> members(table_.shards.size());
+    for (size_t i = 0; i < conversion_.tensors.size(); ++i) members[conversion_.tensors[i].shard].push_back(i);
+    std::vector<uint64_t> offsets(conversion_.tensors.size());
+    for (size_t i = 0; i < offsets.size(); ++i) offsets[i] = SourceOffset(i);
+    for (Members& shard : members) {
+      std::stable_sort(shard.begin(), shard.end(), [&](size_t a, size_t b) { return offsets[a] < offsets[b]; });
+    }
+    return members;
+  }
+
+  std::vector<FileDraft> KeepShards() const {
+    std::vector<FileDraft> drafts;
+    const std::vector<Members> members = MembersByShard();
+    for (size_t s = 0; s < members.size(); ++s) {
+      // A shard whose tensors were all fused into another one's goes away: an index can't name a shard without tensors.
+      const bool emptied = members[s].empty() && std::any_of(table_.tensors.begin(), table_.tensors.end(), [&](const StoredTensor& t) { return t.shard == s; });
+      if (!emptied || members.size() == 1) drafts.push_back({table_.shards[s].name, table_.shards[s].metadata, members[s]});
+    }
+    return drafts;
+  }
+
+  std::vector<FileDraft> Reshard(uint64_t max_bytes) const {
+    std::vector<FileDraft> drafts;
+    uint64_t bytes = 0;
+    for (const Members& shard : MembersByShard()) {
+      for (const size_t tensor : shard) {
+        const uint64_t size = TensorSize(tensor);
+        if (drafts.empty() || (bytes + size > max_bytes && bytes > 0)) {
+          drafts.push_back({"", table_.shards[0].metadata, {}});
+          bytes = 0;
+        }
+        drafts.back().members.push_back(tensor);
+        bytes += size;
+      }
+    }
+    if (drafts.empty()) drafts.push_back({"", table_.shards[0].metadata, {}});
+    for (size_t i = 0; i < drafts.size(); ++i) {
+      drafts[i].name = drafts.size() == 1 ? "model.safetensors" : fmt::format("model-{:05d}-of-{:05d}.safetensors", i + 1, drafts.size());
+    }
+    return drafts;
+  }
+
+  uint64_t TensorSize(size_t tensor) const {
+    const Array& array = conversion_.tensors[tensor].array;
+    return TensorBytes(array.dtype, array.shape).value_or(0);
+  }
+
+  // A reader that maps the file hands out pointers into it, so every tensor must start at a multiple of its element.
+  // The source's order mostly keeps that; where it does not, wide elements go first, which always does.
+  void Align(Members* members) const {
+    uint64_t offset = 0;
+    bool aligned = true;
+    for (const size_t tensor : *members) {
+      aligned &= offset % Alignment(conversion_.tensors[tensor].array.dtype) == 0;
+      offset += TensorSize(tensor);
+    }
+    if (aligned) return;
+    std::stable_sort(members->begin(), members->end(), [&](size_t a, size_t b) {
+      return Alignment(conversion_.tensors[a].array.dtype) > Alignment(conversion_.tensors[b].array.dtype);
+    });
+  }
+
+  Result<PlannedFile> LayOut(FileDraft draft) const {
+    Align(&draft.members);
+    PlannedFile file;
+    file.name = std::move(draft.name);
+    Errors errors;
+    uint64_t offset = 0;
+    std::vector<TensorInfo> infos;
+    for (const size_t i : draft.members) {
+      const ConvertedTensor& tensor = conversion_.tensors[i];
+      const uint64_t bytes = TensorSize(i);
+      auto runs = Runs(tensor.array);
+      if (!runs) {
+        runs.errors()[0].tensor = tensor.name;
+        errors.push_back(runs.errors()[0]);
+        continue;
+      }
+      infos.push_back({tensor.name, tensor.array.dtype, tensor.array.shape, offset, offset + bytes});
+      file.tensors.push_back({infos.back(), tensor.layout, std::move(*runs)});
+      offset += bytes;
+    }
+    if (!errors.empty()) return errors;
+    auto header = SerializeHeader(infos, draft.metadata, file.name);
+    if (!header) return header.errors();
+    file.header = std::move(*header);
+    file.bytes = file.header.size() + offset;
+    return file;
+  }
+
+  Index MakeIndex(const Plan& plan) const {
+    Index index;
+    if (options_.index != nullptr) index.other_metadata = options_.index->other_metadata;
+    uint64_t total = 0;
+    for (const PlannedFile& file : plan.files) {
+      for (const PlannedTensor& tensor : file.tensors) {
+        index.weight_map.emplace_back(tensor.info.name, file.name);
+        total += tensor.info.end - tensor.info.begin;
+      }
+    }
+    index.total_size = total;
+    return index;
+  }
+
+  static std::vector<CopyRange> SourceRanges(const Plan& plan, const std::vector<Run>& runs) {
+    std::vector<CopyRange> ranges;
+    for (const Run& run : runs) {
+      const SourceTensor& tensor = plan.tensors[run.tensor];
+      ranges.push_back({tensor.source, tensor.offset + run.source, run.target, run.bytes});
+    }
+    return ranges;
+  }
+
+  static Result<PlannedCheck> MakeCheck(const Plan& plan, const EqualBytes& check) {
+    auto a = Runs(check.a);
+    if (!a) return a.errors();
+    auto b = Runs(check.b);
+    if (!b) return b.errors();
+    const auto name = [&](const std::vector<Run>& runs) { return runs.empty() ? std::string() : plan.tensors[runs[0].tensor].name; };
+    return PlannedCheck{check.leaf, name(*a), name(*b), SourceRanges(plan, *a), SourceRanges(plan, *b)};
+  }
+
+  const Conversion& conversion_;
+  const TensorTable& table_;
+  const PlanOptions& options_;
+};
+
+}  // namespace
+
+Result<Plan> MakePlan(const Conversion& conversion, const TensorTable& table, const std::filesystem::path& directory, const PlanOptions& options) {
+  return Planner(conversion, table, options).Make(directory);
+}
+
+std::vector<CopyRange> FileRanges(const Plan& plan, const PlannedFile& file) {
+  std::vector<CopyRange> ranges;
+  for (const PlannedTensor& tensor : file.tensors) {
+    for (const Run& run : tensor.runs) {
+      const SourceTensor& source = plan.tensors[run.tensor];
+      const CopyRange range = {source.source, source.offset + run.source, file.header.size() + tensor.info.begin + run.target, run.bytes};
+      CopyRange* last = ranges.empty() ? nullptr : &ranges.back();
+      if (last != nullptr && last->source == range.source && last->from + last->bytes == range.from && last->to + last->bytes == range.to) {
+        last->bytes += range.bytes;
+      } else {
+        ranges.push_back(range);
+      }
+    }
+  }
+  return ranges;
+}
+
+}  // namespace quantport

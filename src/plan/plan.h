@@ -1,0 +1,81 @@
+// What will be written and where every byte comes from: fixed before the first output is opened.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plan/conversion.h"
+#include "quantport/error.h"
+#include "safetensors/index.h"
+#include "safetensors/table.h"
+
+namespace quantport {
+
+// Where a stored tensor's data begins.
+struct SourceTensor {
+  std::string name;
+  uint32_t source = 0;  // index into Plan::sources
+  uint64_t offset = 0;  // in that file
+};
+
+// A straight copy between file offsets.
+struct CopyRange {
+  uint32_t source = 0;  // index into Plan::sources
+  uint64_t from = 0;
+  uint64_t to = 0;
+  uint64_t bytes = 0;
+};
+
+struct PlannedTensor {
+  TensorInfo info;  // with offsets in the output's data section
+  Layout layout = Layout::kPlain;
+  std::vector<Run> runs;  // of stored tensors, in the order of the target
+};
+
+struct PlannedFile {
+  std::string name;
+  std::string header;  // the file's bytes up to its data
+  std::vector<PlannedTensor> tensors;
+  uint64_t bytes = 0;
+};
+
+// Two byte sequences that must be equal, each as ranges of source files (`to` counts from 0).
+struct PlannedCheck {
+  std::string leaf;
+  std::string tensor_a;
+  std::string tensor_b;
+  std::vector<CopyRange> a;
+  std::vector<CopyRange> b;
+};
+
+struct Plan {
+  std::vector<std::filesystem::path> sources;  // one for each shard of the export
+  std::vector<SourceTensor> tensors;           // of the export; runs refer to them
+  std::vector<PlannedFile> files;
+  std::vector<PlannedCheck> checks;
+  std::optional<Index> index;  // of the output; absent for a single file
+
+  uint64_t TotalBytes() const {
+    uint64_t total = 0;
+    for (const PlannedFile& file : files) total += file.bytes;
+    return total;
+  }
+};
+
+struct PlanOptions {
+  std::optional<uint64_t> max_shard_bytes;  // new shards of at most this many data bytes; a larger tensor gets its own
+  const Index* index = nullptr;             // of the export, for its other metadata
+  bool sharded = false;                     // the export is: keep its shards' names and write an index
+};
+
+// Lays the conversion out in files. Shards keep their names and their order of data; a tensor goes where its first
+// source was. Errors: kInvalidHeader where a header passes the cap, kQuantConversionUnsupported for cuts inside bytes.
+Result<Plan> MakePlan(const Conversion& conversion, const TensorTable& table, const std::filesystem::path& directory, const PlanOptions& options);
+
+// The ranges that make up a file's data, in the order of `to`, neighbours joined across tensors.
+std::vector<CopyRange> FileRanges(const Plan& plan, const PlannedFile& file);
+
+}  // namespace quantport

@@ -1,0 +1,240 @@
+// The pipeline: headers -> mapping -> plan -> execution -> verification, a line a stage.
+#include "quantport/quantport.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "checkpoint/checkpoint.h"
+#include "load/configs.h"
+#include "config/references.h"
+#include "exec/copy.h"
+#include "io/file.h"
+#include "io/staging.h"
+#include "layout/recognize.h"
+#include "load/load.h"
+#include "plan/conversion.h"
+#include "plan/plan.h"
+#include "verify/written.h"
+
+namespace quantport {
+
+namespace fs = std::filesystem;
+
+std::string_view Version() { return QUANTPORT_VERSION; }
+
+namespace {
+
+// Errors that mean "this can't be reverted", as opposed to "something is wrong with the input or the machine".
+bool IsUnsupported(const Errors& errors) {
+  return std::all_of(errors.begin(), errors.end(), [](const Error& error) {
+    return error.kind == ErrorKind::kQuantConversionUnsupported || error.kind == ErrorKind::kNameCollision || error.kind == ErrorKind::kMissingCompanion;
+  });
+}
+
+// Everything a revert has decided before the first byte is written.
+struct Prepared {
+  Checkpoint checkpoint;
+  Plan plan;
+  std::map<std::string, std::string> configs;  // rewritten files; the others are copied
+  RevertReport report;
+};
+
+class Reverter {
+ public:
+  explicit Reverter(const RevertOptions& options) : options_(options) {}
+
+  Result<Prepared> Prepare() {
+    if (auto s = ReadExport(); !s) return s.errors();
+    if (auto s = ReadReference(); !s) return s.errors();
+    if (auto s = ResolveMapping(); !s) return s.errors();
+    if (auto s = Convert(); !s) return s.errors();
+    if (auto s = CheckStrict(); !s) return s.errors();
+    if (auto s = LayOut(); !s) return s.errors();
+    if (auto s = RewriteConfigs(); !s) return s.errors();
+    Summarize();
+    return std::move(prepared_);
+  }
+
+ private:
+  Status ReadExport() {
+    auto checkpoint = OpenCheckpoint(options_.input, {.repair_index = options_.repair_index});
+    if (!checkpoint) return checkpoint.errors();
+    prepared_.checkpoint = std::move(*checkpoint);
+    prepared_.report.notes = prepared_.checkpoint.notes;
+    auto configs = ReadConfigs(prepared_.checkpoint);
+    if (!configs) return configs.errors();
+    configs_ = std::move(*configs);
+    return {};
+  }
+
+  Status ReadReference() {
+    if (!options_.reference) return {};
+    auto names = OpenReference(*options_.reference);
+    if (!names) return names.errors();
+    reference_ = MakeReferenceView(std::move(*names));
+    return {};
+  }
+
+  Status ResolveMapping() {
+    auto model = LoadModel(configs_.config_text, (options_.input / kConfigName).string(), options_.mapping);
+    if (!model) return model.errors();
+    model_ = std::move(*model);
+    prepared_.report.architecture = model_.resolved.architecture;
+    if (model_.resolved.remote_code) prepared_.report.warnings.push_back(*model_.resolved.remote_code);
+    return {};
+  }
+
+  Status Convert() {
+    auto units = RecognizeUnits(prepared_.checkpoint.table, {.quantized = configs_.scheme.quantized, .fp8_block_size = configs_.scheme.fp8_block_size});
+    if (!units) return Fallback(std::move(units.errors()));
+    units_ = std::move(*units);
+    if (model_.resolved.remote_code || model_.resolved.transforms.empty()) {
+      conversion_ = KeepNames(prepared_.checkpoint.table, units_);
+      conversion_.already_hub = true;
+      return {};
+    }
+    ConversionInput input{&prepared_.checkpoint.table, &units_, &model_.resolved, model_.legacy, reference_ ? &*reference_ : nullptr};
+    auto conversion = RevertNames(input);
+    if (!conversion) return Fallback(std::move(conversion.errors()));
+    conversion_ = std::move(*conversion);
+    return {};
+  }
+
+  Status CheckStrict() const {
+    if (!options_.strict) return {};
+    Errors errors;
+    for (const std::string& name : conversion_.only_in_reference) {
+      errors.push_back({ErrorKind::kReferenceMismatch, "only the reference has this tensor", {}, name, "without --strict it is listed only"});
+    }
+    if (!errors.empty()) return errors;
+    return {};
+  }
+
+  Status LayOut() {
+    const Checkpoint& checkpoint = prepared_.checkpoint;
+    PlanOptions options{options_.max_shard_bytes, checkpoint.index ? &*checkpoint.index : nullptr, checkpoint.sharded};
+    auto plan = MakePlan(conversion_, checkpoint.table, checkpoint.directory, options);
+    if (!plan) return kept_ ? Status(plan.errors()) : FallbackAndLayOut(std::move(plan.errors()));
+    prepared_.plan = std::move(*plan);
+    // Scalars of weights that become one must be equal; a few bytes of data, read before anything is written.
+    if (auto status = RunChecks(prepared_.plan); !status) return FallbackAndLayOut(std::move(status.errors()));
+    return {};
+  }
+
+  Status FallbackAndLayOut(Errors errors) {
+    if (auto status = Fallback(std::move(errors)); !status) return status;
+    return LayOut();
+  }
+
+  // All or nothing: names and configs both stay as they are, where the caller asked for that.
+  Status Fallback(Errors errors) {
+    if (kept_ || options_.on_unsupported == OnUnsupported::kFail || !IsUnsupported(errors)) return errors;
+    kept_ = true;
+    prepared_.report.unsupported = std::move(errors);
+    conversion_ = KeepNames(prepared_.checkpoint.table, units_);
+    return {};
+  }
+
+  Status RewriteConfigs() {
+    if (kept_ || conversion_.already_hub) return {};
+    const ReferenceRewriter rewriter(conversion_.modules, conversion_.rename_module);
+    Errors errors;
+    for (const auto& [name, text] : configs_.quantization_files) {
+      auto rewritten = RewriteReferences(text, (options_.input / name).string(), rewriter);
+      if (!rewritten) {
+        errors.insert(errors.end(), rewritten.errors().begin(), rewritten.errors().end());
+      } else if (*rewritten != text) {
+        prepared_.configs.emplace(name, std::move(*rewritten));
+      }
+    }
+    if (!errors.empty()) return errors;
+    return {};
+  }
+
+  void Summarize() {
+    RevertReport& report = prepared_.report;
+    report.outcome = kept_ ? RevertOutcome::kKeptNames : conversion_.already_hub ? RevertOutcome::kCopied : RevertOutcome::kReverted;
+    report.input_tensors = prepared_.checkpoint.table.tensors.size();
+    report.output_tensors = conversion_.tensors.size();
+    report.renamed = conversion_.renamed;
+    report.cut = conversion_.cut;
+    report.bytes = prepared_.plan.TotalBytes();
+    report.files = prepared_.plan.files.size();
+    report.ambiguous = conversion_.ambiguous;
+    report.ambiguous_examples = conversion_.ambiguous_examples;
+    report.rules_differ = conversion_.rules_differ;
+    report.rules_differ_examples = conversion_.rules_differ_examples;
+    report.only_in_reference = conversion_.only_in_reference;
+    if (conversion_.already_hub && !model_.resolved.remote_code) {
+      report.notes.push_back(model_.resolved.transforms.empty()
+                                 ? fmt::format("{} has the same names in memory and on the hub: a plain copy", model_.resolved.architecture)
+                                 : "the export has hub names already: a plain copy");
+    }
+    if (kept_) report.warnings.push_back("the names could not be reverted: tensors and configs keep their in-memory names, which inference engines do not map");
+  }
+
+  const RevertOptions& options_;
+  Prepared prepared_;
+  ConfigFiles configs_;
+  std::optional<ReferenceView> reference_;
+  ModelMapping model_;
+  std::vector<WeightUnit> units_;
+  Conversion conversion_;
+  bool kept_ = false;
+};
+
+Status WriteSidecars(const Prepared& prepared, const fs::path& directory) {
+  Errors errors;
+  for (const std::string& name : prepared.checkpoint.sidecars) {
+    std::error_code code;
+    fs::create_directories((directory / name).parent_path(), code);
+    const auto rewritten = prepared.configs.find(name);
+    auto status = rewritten != prepared.configs.end() ? WriteTextFile(directory / name, rewritten->second) : CopyFile(prepared.checkpoint.directory / name, directory / name);
+    if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
+  }
+  if (prepared.plan.index) {
+    auto status = WriteTextFile(directory / kIndexName, SerializeIndex(*prepared.plan.index));
+    if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
+  }
+  if (!errors.empty()) return errors;
+  return {};
+}
+
+}  // namespace
+
+Result<RevertReport> Revert(const RevertOptions& options) {
+  if (auto free = CheckTargetFree(options.output); !free) return free.errors();
+  auto prepared = Reverter(options).Prepare();
+  if (!prepared) return prepared.errors();
+  auto staging = StagingDirectory::Create(options.output);
+  if (!staging) return staging.errors();
+  if (auto s = WriteFiles(prepared->plan, staging->path(), {options.threads, options.progress, options.cancel}); !s) return s.errors();
+  if (auto s = WriteSidecars(*prepared, staging->path()); !s) return s.errors();
+  if (auto s = VerifyWritten(prepared->plan, staging->path()); !s) return s.errors();
+  if (auto s = staging->Commit(); !s) return s.errors();
+  return std::move(prepared->report);
+}
+
+Result<PlanReport> PlanRevert(const RevertOptions& options) {
+  auto prepared = Reverter(options).Prepare();
+  if (!prepared) return prepared.errors();
+  const Plan& plan = prepared->plan;
+  PlanReport report{std::move(prepared->report), {}, std::move(prepared->configs)};
+  for (const PlannedFile& file : plan.files) {
+    for (const PlannedTensor& tensor : file.tensors) {
+      PlannedTensorReport row{file.name, tensor.info.name, tensor.info.dtype, tensor.info.shape, file.header.size() + tensor.info.begin,
+                              tensor.info.end - tensor.info.begin, std::string(LayoutName(tensor.layout)), {}};
+      for (const Run& run : tensor.runs) {
+        const SourceTensor& source = plan.tensors[run.tensor];
+        row.sources.push_back({plan.sources[source.source].filename().string(), source.name, source.offset + run.source, run.bytes});
+      }
+      report.tensors.push_back(std::move(row));
+    }
+  }
+  return report;
+}
+
+}  // namespace quantport

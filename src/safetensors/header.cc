@@ -1,0 +1,322 @@
+#include "safetensors/header.h"
+
+#include <fmt/format.h>
+#include <simdjson.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <optional>
+#include <unordered_set>
+
+#include "base/checked.h"
+
+namespace quantport {
+namespace {
+
+namespace json = simdjson::ondemand;
+
+// Collects the defects of one header.
+class HeaderParser {
+ public:
+  explicit HeaderParser(std::string_view file) : file_(file) {}
+
+  Result<Header> Parse(std::string_view text, uint64_t file_size) {
+    Header header;
+    header.data_start = kLengthBytes + text.size();
+    header.data_bytes = file_size - header.data_start;
+    if (!ParseObject(text, &header)) return std::move(errors_);
+    std::stable_sort(header.tensors.begin(), header.tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
+      return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+    });
+    CheckNames(header);
+    CheckLayout(header);
+    if (!errors_.empty()) return std::move(errors_);
+    return header;
+  }
+
+ private:
+  Error Fail(std::string message, std::string_view tensor = {}) {
+    return Error{ErrorKind::kInvalidHeader, std::move(message), std::string(file_), std::string(tensor), {}};
+  }
+
+  void Add(std::string message, std::string_view tensor = {}) { errors_.push_back(Fail(std::move(message), tensor)); }
+
+  // False where the JSON itself is broken, in which case nothing after the break can be trusted.
+  bool ParseObject(std::string_view text, Header* header) {
+    simdjson::padded_string padded(text);
+    json::parser parser;
+    json::document document;
+    json::object object;
+    if (auto error = parser.iterate(padded).get(document); error != simdjson::SUCCESS) return BadJson(error);
+    if (auto error = document.get_object().get(object); error != simdjson::SUCCESS) return BadJson(error);
+    for (auto field : object) {
+      std::string_view key;
+      json::value value;
+      if (auto error = field.unescaped_key().get(key); error != simdjson::SUCCESS) return BadJson(error);
+      const std::string name(key);
+      if (auto error = field.value().get(value); error != simdjson::SUCCESS) return BadJson(error);
+      if (name == "__metadata__") {
+        if (!ParseMetadata(value, &header->metadata)) return false;
+        continue;
+      }
+      TensorInfo tensor;
+      tensor.name = name;
+      if (!ParseTensor(value, &tensor)) return false;
+      header->tensors.push_back(std::move(tensor));
+    }
+    if (document.current_location().error() != simdjson::OUT_OF_BOUNDS) {
+      Add("trailing characters after the header's JSON object");
+      return false;
+    }
+    return true;
+  }
+
+  bool BadJson(simdjson::error_code error, std::string_view tensor = {}) {
+    Add(error == simdjson::UTF8_ERROR ? "the header is not valid UTF-8"
+                                      : fmt::format("invalid JSON in the header: {}", simdjson::error_message(error)),
+        tensor);
+    return false;
+  }
+
+  bool ParseMetadata(json::value value, Metadata* metadata) {
+    json::json_type type;
+    if (auto error = value.type().get(type); error != simdjson::SUCCESS) return BadJson(error);
+    if (has_metadata_) {
+      Add("__metadata__ stands twice");
+      return false;
+    }
+    has_metadata_ = true;
+    if (type == json::json_type::null) {
+      bool is_null = false;
+      if (auto error = value.is_null().get(is_null); error != simdjson::SUCCESS || !is_null) return BadJson(simdjson::N_ATOM_ERROR);
+      return true;
+    }
+    json::object object;
+    if (auto error = value.get_object().get(object); error != simdjson::SUCCESS) {
+      Add("__metadata__ is not an object of strings");
+      return false;
+    }
+    std::unordered_set<std::string> seen;
+    for (auto field : object) {
+      std::string_view text;
+      if (auto error = field.unescaped_key().get(text); error != simdjson::SUCCESS) return BadJson(error);
+      std::string key(text);
+      if (auto error = field.value().get_string().get(text); error != simdjson::SUCCESS) {
+        Add(fmt::format("__metadata__ value of \"{}\" is not a string", key));
+        return false;
+      }
+      if (!seen.insert(key).second) Add(fmt::format("__metadata__ key \"{}\" stands twice", key));
+      metadata->emplace_back(std::move(key), std::string(text));
+    }
+    return true;
+  }
+
+  bool ParseTensor(json::value value, TensorInfo* tensor) {
+    json::object object;
+    if (auto error = value.get_object().get(object); error != simdjson::SUCCESS) return BadJson(error, tensor->name);
+    int seen_dtype = 0;
+    int seen_shape = 0;
+    int seen_offsets = 0;
+    for (auto field : object) {
+      std::string_view key;
+      json::value field_value;
+      if (auto error = field.unescaped_key().get(key); error != simdjson::SUCCESS) return BadJson(error, tensor->name);
+      // unescaped_key points into a buffer that the next string overwrites.
+      const bool is_dtype = key == "dtype";
+      const bool is_shape = key == "shape";
+      const bool is_offsets = key == "data_offsets";
+      if (auto error = field.value().get(field_value); error != simdjson::SUCCESS) return BadJson(error, tensor->name);
+      if (is_dtype) {
+        ++seen_dtype;
+        if (!ReadDType(field_value, tensor)) return false;
+      } else if (is_shape) {
+        ++seen_shape;
+        tensor->shape.clear();
+        if (!ReadNumbers(field_value, "shape", tensor->name, &tensor->shape)) return false;
+      } else if (is_offsets) {
+        ++seen_offsets;
+        offsets_.clear();
+        if (!ReadNumbers(field_value, "data_offsets", tensor->name, &offsets_)) return false;
+        if (offsets_.size() != 2) {
+          Add("data_offsets is not a pair", tensor->name);
+        } else {
+          tensor->begin = offsets_[0];
+          tensor->end = offsets_[1];
+        }
+      }
+    }
+    const std::pair<std::string_view, int> fields[] = {
+        {"dtype", seen_dtype}, {"shape", seen_shape}, {"data_offsets", seen_offsets}};
+    for (const auto& [name, count] : fields) {
+      if (count == 0) Add(fmt::format("the field {} is missing", name), tensor->name);
+      if (count > 1) Add(fmt::format("the field {} stands twice", name), tensor->name);
+    }
+    return true;
+  }
+
+  bool ReadDType(json::value value, TensorInfo* tensor) {
+    std::string_view text;
+    if (auto error = value.get_string().get(text); error != simdjson::SUCCESS) return BadJson(error, tensor->name);
+    if (auto dtype = ParseDType(text)) {
+      tensor->dtype = *dtype;
+    } else {
+      Add(fmt::format("unknown dtype \"{}\"", text), tensor->name);
+    }
+    return true;
+  }
+
+  bool ReadNumbers(json::value value, std::string_view field, std::string_view tensor, std::vector<uint64_t>* out) {
+    json::array array;
+    if (auto error = value.get_array().get(array); error != simdjson::SUCCESS) {
+      Add(fmt::format("{} is not a list", field), tensor);
+      return false;
+    }
+    for (auto item : array) {
+      uint64_t number = 0;
+      if (auto error = item.get_uint64().get(number); error != simdjson::SUCCESS) {
+        Add(fmt::format("{} holds something that is not a whole number below 2^64", field), tensor);
+        return false;
+      }
+      out->push_back(number);
+    }
+    return true;
+  }
+
+  void CheckNames(const Header& header) {
+    std::unordered_set<std::string_view> names;
+    names.reserve(header.tensors.size() * 2);
+    for (const TensorInfo& tensor : header.tensors) {
+      if (!names.insert(tensor.name).second) Add("the name stands twice in the header", tensor.name);
+    }
+  }
+
+  // The data must be covered once, without holes: a hole could hide a payload, an overlap would let two tensors
+  // change together.
+  void CheckLayout(const Header& header) {
+    uint64_t end = 0;
+    for (const TensorInfo& tensor : header.tensors) {
+      const auto bytes = TensorBytes(tensor.dtype, tensor.shape);
+      if (tensor.end < tensor.begin) {
+        Add(fmt::format("data_offsets [{}, {}] run backwards", tensor.begin, tensor.end), tensor.name);
+        return;
+      }
+      if (tensor.end > header.data_bytes) {
+        Add(fmt::format("data_offsets [{}, {}] point past the end of the file's {} data bytes", tensor.begin, tensor.end, header.data_bytes), tensor.name);
+      } else if (!bytes) {
+        Add(fmt::format("the size of shape [{}] in {} overflows or does not fill whole bytes", fmt::join(tensor.shape, ", "), DTypeName(tensor.dtype)), tensor.name);
+      } else if (*bytes != tensor.end - tensor.begin) {
+        Add(fmt::format("shape [{}] in {} takes {} bytes, but data_offsets hold {}", fmt::join(tensor.shape, ", "), DTypeName(tensor.dtype), *bytes, tensor.end - tensor.begin), tensor.name);
+      }
+      if (tensor.begin > end) Add(fmt::format("a hole of {} bytes before this tensor's data", tensor.begin - end), tensor.name);
+      if (tensor.begin < end) Add(fmt::format("this tensor's data overlaps the one before by {} bytes", end - tensor.begin), tensor.name);
+      end = std::max(end, tensor.end);
+    }
+    if (end < header.data_bytes) Add(fmt::format("{} trailing bytes after the last tensor", header.data_bytes - end));
+  }
+
+  std::string_view file_;
+  std::vector<uint64_t> offsets_;
+  Errors errors_;
+  bool has_metadata_ = false;
+};
+
+void AppendJsonString(std::string_view text, std::string* out) {
+  out->push_back('"');
+  for (const char c : text) {
+    switch (c) {
+      case '"': *out += "\\\""; break;
+      case '\\': *out += "\\\\"; break;
+      case '\n': *out += "\\n"; break;
+      case '\r': *out += "\\r"; break;
+      case '\t': *out += "\\t"; break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20) {
+          fmt::format_to(std::back_inserter(*out), "\\u{:04x}", static_cast<unsigned char>(c));
+        } else {
+          out->push_back(c);
+        }
+    }
+  }
+  out->push_back('"');
+}
+
+void AppendTensor(const TensorInfo& tensor, std::string* out) {
+  AppendJsonString(tensor.name, out);
+  fmt::format_to(std::back_inserter(*out), R"(:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
+                 DTypeName(tensor.dtype), fmt::join(tensor.shape, ","), tensor.begin, tensor.end);
+}
+
+}  // namespace
+
+std::optional<uint64_t> TensorBytes(DType dtype, std::span<const uint64_t> shape) {
+  uint64_t elements = 1;
+  for (const uint64_t size : shape) {
+    const auto product = CheckedMul(elements, size);
+    if (!product) return std::nullopt;
+    elements = *product;
+  }
+  const auto bits = CheckedMul(elements, static_cast<uint64_t>(DTypeBits(dtype)));
+  if (!bits || *bits % 8 != 0) return std::nullopt;
+  return *bits / 8;
+}
+
+Result<uint64_t> ParseHeaderLength(std::span<const std::byte> first_bytes, uint64_t file_size, std::string_view file) {
+  const auto fail = [&](std::string message, std::string hint = {}) {
+    return Error{ErrorKind::kInvalidHeader, std::move(message), std::string(file), {}, std::move(hint)};
+  };
+  if (first_bytes.size() < kLengthBytes || file_size < kLengthBytes) {
+    return fail(fmt::format("the file has {} bytes, too few for a safetensors header", file_size),
+                "a download that was cut off, or not a safetensors file");
+  }
+  uint64_t length = 0;
+  static_assert(std::endian::native == std::endian::little, "the header length is little-endian");
+  std::memcpy(&length, first_bytes.data(), kLengthBytes);
+  if (length > kMaxHeaderBytes) {
+    return fail(fmt::format("the header claims {} bytes, above the format's cap of {}", length, kMaxHeaderBytes),
+                "not a safetensors file?");
+  }
+  if (length > file_size - kLengthBytes) {
+    return fail(fmt::format("the header claims {} bytes, but the file has only {}", length, file_size),
+                "a download that was cut off?");
+  }
+  return length;
+}
+
+Result<Header> ParseHeader(std::string_view json, uint64_t file_size, std::string_view file) {
+  return HeaderParser(file).Parse(json, file_size);
+}
+
+Result<std::string> SerializeHeader(std::span<const TensorInfo> tensors, const Metadata& metadata,
+                                    std::string_view file) {
+  std::string out(kLengthBytes, '\0');
+  out.reserve(kLengthBytes + 128 * tensors.size() + 64);
+  out.push_back('{');
+  if (!metadata.empty()) {
+    out += "\"__metadata__\":{";
+    for (size_t i = 0; i < metadata.size(); ++i) {
+      if (i != 0) out.push_back(',');
+      AppendJsonString(metadata[i].first, &out);
+      out.push_back(':');
+      AppendJsonString(metadata[i].second, &out);
+    }
+    out.push_back('}');
+  }
+  for (const TensorInfo& tensor : tensors) {
+    if (out.size() > kLengthBytes + 1) out.push_back(',');
+    AppendTensor(tensor, &out);
+  }
+  out.push_back('}');
+  // Data that starts at a multiple of 8 lets a reader map it and hand out aligned pointers.
+  out.append(RoundUp(out.size(), 8) - out.size(), ' ');
+  const uint64_t length = out.size() - kLengthBytes;
+  if (length > kMaxHeaderBytes) {
+    return Error{ErrorKind::kInvalidHeader,
+                 fmt::format("the header would take {} bytes, above the format's cap of {}", length, kMaxHeaderBytes),
+                 std::string(file), {}, "split the tensors over more shards with --max-shard-size"};
+  }
+  std::memcpy(out.data(), &length, kLengthBytes);
+  return out;
+}
+
+}  // namespace quantport

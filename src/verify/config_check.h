@@ -1,0 +1,16 @@
+// Holds the config files of a checkpoint against its tensors and each other.
+#pragma once
+
+#include <vector>
+
+#include "load/configs.h"
+#include "layout/recognize.h"
+#include "quantport/error.h"
+
+namespace quantport {
+
+// Problems: an exclude list that names a quantized module, or matches nothing at all; layers said to be quantized
+// that are not; two config files that mean different modules.
+Errors CheckConfigs(const ConfigFiles& configs, const std::vector<WeightUnit>& units);
+
+}  // namespace quantport

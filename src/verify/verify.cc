@@ -1,0 +1,144 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "base/text.h"
+#include "checkpoint/checkpoint.h"
+#include "load/configs.h"
+#include "config/module_set.h"
+#include "layout/recognize.h"
+#include "load/load.h"
+#include "mapping/renamer.h"
+#include "quantport/quantport.h"
+#include "verify/config_check.h"
+
+namespace quantport {
+namespace {
+
+// Holds the units of a checkpoint against the reference's names and shapes.
+class NameCheck {
+ public:
+  NameCheck(const std::vector<WeightUnit>& units, const ReferenceView& reference, const std::set<std::string>& tied, VerifyReport* report)
+      : units_(units), reference_(reference), tied_(tied), report_(report) {}
+
+  void Run() {
+    std::set<std::string_view> present;
+    std::set<std::string_view> expanded;  // containers whose experts are stored one by one
+    for (const WeightUnit& unit : units_) {
+      if (unit.role == UnitRole::kCacheScale) continue;
+      present.insert(unit.key);
+      const auto [expert, linear] = SplitLeaf(unit.module);
+      const auto [container, number] = SplitLeaf(expert);
+      if (IsDigits(number)) expanded.insert(container);
+    }
+    for (const WeightUnit& unit : units_) {
+      if (unit.role != UnitRole::kCacheScale) CheckUnit(unit);
+    }
+    for (const std::string& key : reference_.keys) {
+      // A hub that keeps experts in one 3-D parameter is followed by 2-D linears below that parameter's container.
+      if (present.contains(key) || (IsStacked(key) && expanded.contains(SplitLeaf(key).module))) continue;
+      Add("the reference has this tensor, the checkpoint does not", key);
+    }
+  }
+
+ private:
+  void Add(std::string message, const std::string& tensor) {
+    report_->problems.push_back({ErrorKind::kReferenceMismatch, std::move(message), {}, tensor, {}});
+  }
+
+  bool IsStacked(const std::string& key) const {
+    const auto shape = reference_.logical_shapes.find(key);
+    return shape == reference_.logical_shapes.end() ? !key.ends_with(".weight") : shape->second.size() == 3;
+  }
+
+  bool BelowStackedParameter(const WeightUnit& unit) const {
+    const auto [container, number] = SplitLeaf(SplitLeaf(unit.module).module);
+    if (!IsDigits(number)) return false;
+    const std::string prefix = std::string(container) + ".";
+    auto key = std::lower_bound(reference_.keys.begin(), reference_.keys.end(), prefix);
+    for (; key != reference_.keys.end() && key->starts_with(prefix); ++key) {
+      if (key->find('.', prefix.size()) == std::string::npos && IsStacked(*key)) return true;
+    }
+    return false;
+  }
+
+  void CheckUnit(const WeightUnit& unit) {
+    if (!std::binary_search(reference_.keys.begin(), reference_.keys.end(), unit.key)) {
+      if (!tied_.contains(unit.key) && !BelowStackedParameter(unit)) Add("the reference has no tensor of this name", unit.key);
+      return;
+    }
+    ++report_->compared;
+    const auto shape = reference_.logical_shapes.find(unit.key);
+    if (shape == reference_.logical_shapes.end() || unit.weight.layout == Layout::kOther || shape->second == unit.weight.shape) return;
+    Add(fmt::format("the logical shape is [{}], the reference's [{}]", fmt::join(unit.weight.shape, ", "), fmt::join(shape->second, ", ")), unit.key);
+  }
+
+  const std::vector<WeightUnit>& units_;
+  const ReferenceView& reference_;
+  const std::set<std::string>& tied_;
+  VerifyReport* report_;
+};
+
+// Hub names of tied weights, which a checkpoint may store or leave out.
+std::set<std::string> TiedHubNames(const ModelMapping& model) {
+  std::set<std::string> names(model.resolved.tied_weights.begin(), model.resolved.tied_weights.end());
+  auto reverse = Renamer::Create(model.resolved.transforms, Renamer::Direction::kSave);
+  if (!reverse) return names;
+  for (const std::string& name : model.resolved.tied_weights) names.insert(reverse->Probe(name).name);
+  return names;
+}
+
+// Servers fill an absent activation scale of one expert with nonsense where its siblings have one.
+void CheckSiblingScales(const std::vector<WeightUnit>& units, VerifyReport* report) {
+  std::map<std::string, std::pair<std::vector<const WeightUnit*>, std::vector<const WeightUnit*>>> siblings;
+  for (const WeightUnit& unit : units) {
+    const auto [expert, linear] = SplitLeaf(unit.module);
+    const auto [container, number] = SplitLeaf(expert);
+    const bool nvfp4 = unit.weight.layout == Layout::kNvfp4 || unit.weight.layout == Layout::kNvfp4WeightOnly;
+    if (!IsDigits(number) || !(nvfp4 || unit.weight.layout == Layout::kFp8PerTensor)) continue;
+    auto& [with, without] = siblings[std::string(container) + "." + std::string(linear)];
+    (unit.weight.Find("input_scale") != nullptr ? with : without).push_back(&unit);
+  }
+  for (const auto& [name, lists] : siblings) {
+    if (lists.first.empty()) continue;
+    for (const WeightUnit* unit : lists.second) {
+      report->problems.push_back({ErrorKind::kMissingCompanion, fmt::format("input_scale is missing, while {} sibling experts have one", lists.first.size()), {}, unit->key, {}});
+    }
+  }
+}
+
+}  // namespace
+
+Result<VerifyReport> Verify(const VerifyOptions& options) {
+  VerifyReport report;
+  auto reference_names = OpenReference(options.reference);
+  if (!reference_names) return reference_names.errors();
+  auto checkpoint = OpenCheckpoint(options.checkpoint);
+  if (!checkpoint) {
+    // A broken index or header is what verification is there to find.
+    report.problems = checkpoint.errors();
+    return report;
+  }
+  report.tensors = checkpoint->table.tensors.size();
+  report.notes = checkpoint->notes;
+  auto configs = ReadConfigs(*checkpoint);
+  if (!configs) return configs.errors();
+  auto model = LoadModel(configs->config_text, (options.checkpoint / kConfigName).string(), options.mapping);
+  if (!model) return model.errors();
+  auto units = RecognizeUnits(checkpoint->table, {.quantized = configs->scheme.quantized, .fp8_block_size = configs->scheme.fp8_block_size});
+  if (!units) {
+    report.problems = units.errors();
+    return report;
+  }
+  const ReferenceView reference = MakeReferenceView(std::move(*reference_names));
+  report.shapes = !reference.logical_shapes.empty();
+  const std::set<std::string> tied = TiedHubNames(*model);
+  NameCheck(*units, reference, tied, &report).Run();
+  CheckSiblingScales(*units, &report);
+  for (Error& error : CheckConfigs(*configs, *units)) report.problems.push_back(std::move(error));
+  return report;
+}
+
+}  // namespace quantport

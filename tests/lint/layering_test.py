@@ -1,0 +1,97 @@
+"""An include goes only where the table of docs/design.md lets it, and the table there is the one here."""
+import os
+import re
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+# folder of src/ -> folders it may include, besides itself and the public headers
+LAYERS = {
+    "base": set(),
+    "io": {"base"},
+    "safetensors": {"base"},
+    "checkpoint": {"base", "io", "safetensors"},
+    "mapping": {"base"},
+    "layout": {"base", "safetensors"},
+    "plan": {"base", "safetensors", "mapping", "layout"},
+    "config": {"base", "mapping"},
+    "exec": {"base", "io", "plan"},
+    "load": {"base", "io", "checkpoint", "mapping", "layout", "plan", "config"},
+    "verify": {"base", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "config", "load"},
+    "inspect": {"base", "safetensors", "checkpoint", "layout", "load"},
+    "report": {"base", "io", "mapping", "load"},
+    "cli": set(),
+}
+# Third-party headers, and where they may stand.
+THIRD_PARTY = {
+    "pcre2.h": {"mapping/pattern.cc"},
+    "simdjson.h": {"safetensors/header.cc", "safetensors/index.cc"},
+    "nlohmann/json.hpp": {"base/json.h", "safetensors/index.cc"},
+    "CLI/CLI.hpp": {"cli/commands.h", "cli/main.cc"},
+}
+# Public headers without a third-party type; folders that may include the whole interface and not only values of it.
+PUBLIC_VALUES = {"quantport/error.h", "quantport/dtype.h"}
+KNOWS_INTERFACE = {"load", "verify", "inspect", "report", "cli"}
+
+
+def sources():
+    for folder, _, files in os.walk(f"{ROOT}/src"):
+        for file in files:
+            if file.endswith((".cc", ".h")):
+                yield os.path.relpath(f"{folder}/{file}", f"{ROOT}/src")
+
+
+def includes(path, root="src"):
+    with open(f"{ROOT}/{root}/{path}", encoding="utf-8") as f:
+        return re.findall(r'^\s*#\s*include\s*["<]([^">]+)[">]', f.read(), re.M)
+
+
+class LayeringTest(unittest.TestCase):
+    def test_every_folder_has_a_row(self):
+        folders = {path.split("/")[0] for path in sources() if "/" in path}
+        self.assertEqual(folders, set(LAYERS))
+
+    def test_rows_form_no_circle(self):
+        done = set()
+        while len(done) < len(LAYERS):
+            ready = {layer for layer, uses in LAYERS.items() if layer not in done and uses <= done}
+            self.assertTrue(ready, f"a circle among {set(LAYERS) - done}")
+            done |= ready
+
+    def test_includes_follow_the_table(self):
+        wrong = []
+        for path in sources():
+            folder = path.split("/")[0]
+            if "/" not in path:
+                continue  # src/quantport.cc is the pipeline: it may use every stage
+            for include in includes(path):
+                target = include.split("/")[0]
+                if target in LAYERS and target != folder and target not in LAYERS[folder]:
+                    wrong.append(f"{path} includes {include}")
+                if include.startswith("quantport/") and include not in PUBLIC_VALUES and folder not in KNOWS_INTERFACE:
+                    wrong.append(f"{path} includes {include}")
+        self.assertEqual(wrong, [])
+
+    def test_the_pipeline_does_not_know_the_command_line(self):
+        self.assertFalse([i for i in includes("quantport.cc") if i.startswith("cli/")])
+
+    def test_third_party_headers_stay_in_their_files(self):
+        wrong = [f"{path} includes {include}" for path in sources() for include in includes(path)
+                 if include in THIRD_PARTY and path not in THIRD_PARTY[include]]
+        self.assertEqual(wrong, [])
+
+    def test_public_headers_use_the_standard_library_and_each_other_only(self):
+        for file in os.listdir(f"{ROOT}/include/quantport"):
+            for include in includes(file, "include/quantport"):
+                self.assertTrue(include.startswith("quantport/") or "/" not in include and "." not in include,
+                                f"{file} includes {include}")
+
+    def test_the_table_is_the_documented_one(self):
+        with open(f"{ROOT}/docs/design.md", encoding="utf-8") as f:
+            rows = re.findall(r"^\| `src/(\w+)` \|[^|]*\| ([^|]*)\|$", f.read(), re.M)
+        documented = {name: set(re.findall(r"\b(" + "|".join(LAYERS) + r")\b", uses)) for name, uses in rows}
+        self.assertEqual(documented, LAYERS)
+
+
+if __name__ == "__main__":
+    unittest.main()

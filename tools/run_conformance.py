@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""Runs every test that needs the oracle (transformers, safetensors, ModelOpt), and says how each ended."""
+import os
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PROGRAM = os.path.abspath(os.environ.get("QUANTPORT", f"{ROOT}/build/release/quantport"))
+STEPS = [
+    ("registry against transformers, all classes", ["tools/check_mappings.py", "--program", PROGRAM]),
+    ("outputs load with safetensors and transformers", ["tests/conformance/loads_test.py"]),
+    ("headers against the official safetensors", ["tests/conformance/headers_test.py"]),
+]
+
+
+def main():
+    failed = 0
+    for title, command in STEPS:
+        print(f"== {title}", flush=True)
+        result = subprocess.run([sys.executable, *command], cwd=ROOT, env={**os.environ, "QUANTPORT": PROGRAM})
+        failed += result.returncode != 0
+        print(f"== {title}: {'ok' if result.returncode == 0 else 'FAILED'}", flush=True)
+    print(f"{len(STEPS) - failed} passed, {failed} failed")
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
