@@ -8,12 +8,12 @@
 #include <utility>
 
 #include "checkpoint/checkpoint.h"
-#include "load/configs.h"
 #include "config/references.h"
 #include "exec/copy.h"
 #include "io/file.h"
 #include "io/staging.h"
 #include "layout/recognize.h"
+#include "load/configs.h"
 #include "load/load.h"
 #include "plan/conversion.h"
 #include "plan/plan.h"
@@ -30,7 +30,8 @@ namespace {
 // Errors that mean "this can't be reverted", as opposed to "something is wrong with the input or the machine".
 bool IsUnsupported(const Errors& errors) {
   return std::all_of(errors.begin(), errors.end(), [](const Error& error) {
-    return error.kind == ErrorKind::kQuantConversionUnsupported || error.kind == ErrorKind::kNameCollision || error.kind == ErrorKind::kMissingCompanion;
+    return error.kind == ErrorKind::kQuantConversionUnsupported || error.kind == ErrorKind::kNameCollision ||
+           error.kind == ErrorKind::kMissingCompanion;
   });
 }
 
@@ -88,7 +89,8 @@ class Reverter {
   }
 
   Status Convert() {
-    auto units = RecognizeUnits(prepared_.checkpoint.table, {.quantized = configs_.scheme.quantized, .fp8_block_size = configs_.scheme.fp8_block_size});
+    auto units = RecognizeUnits(prepared_.checkpoint.table, {.quantized = configs_.scheme.quantized,
+                                                             .fp8_block_size = configs_.scheme.fp8_block_size});
     if (!units) return Fallback(std::move(units.errors()));
     units_ = std::move(*units);
     if (model_.resolved.remote_code || model_.resolved.transforms.empty()) {
@@ -96,7 +98,8 @@ class Reverter {
       conversion_.already_hub = true;
       return {};
     }
-    ConversionInput input{&prepared_.checkpoint.table, &units_, &model_.resolved, model_.legacy, reference_ ? &*reference_ : nullptr};
+    ConversionInput input{&prepared_.checkpoint.table, &units_, &model_.resolved, model_.legacy,
+                          reference_ ? &*reference_ : nullptr};
     auto conversion = RevertNames(input);
     if (!conversion) return Fallback(std::move(conversion.errors()));
     conversion_ = std::move(*conversion);
@@ -107,7 +110,11 @@ class Reverter {
     if (!options_.strict) return {};
     Errors errors;
     for (const std::string& name : conversion_.only_in_reference) {
-      errors.push_back({ErrorKind::kReferenceMismatch, "only the reference has this tensor", {}, name, "without --strict it is listed only"});
+      errors.push_back({ErrorKind::kReferenceMismatch,
+                        "only the reference has this tensor",
+                        {},
+                        name,
+                        "without --strict it is listed only"});
     }
     if (!errors.empty()) return errors;
     return {};
@@ -156,7 +163,9 @@ class Reverter {
 
   void Summarize() {
     RevertReport& report = prepared_.report;
-    report.outcome = kept_ ? RevertOutcome::kKeptNames : conversion_.already_hub ? RevertOutcome::kCopied : RevertOutcome::kReverted;
+    report.outcome = kept_                     ? RevertOutcome::kKeptNames
+                     : conversion_.already_hub ? RevertOutcome::kCopied
+                                               : RevertOutcome::kReverted;
     report.input_tensors = prepared_.checkpoint.table.tensors.size();
     report.output_tensors = conversion_.tensors.size();
     report.renamed = conversion_.renamed;
@@ -170,10 +179,14 @@ class Reverter {
     report.only_in_reference = conversion_.only_in_reference;
     if (conversion_.already_hub && !model_.resolved.remote_code) {
       report.notes.push_back(model_.resolved.transforms.empty()
-                                 ? fmt::format("{} has the same names in memory and on the hub: a plain copy", model_.resolved.architecture)
+                                 ? fmt::format("{} has the same names in memory and on the hub: a plain copy",
+                                               model_.resolved.architecture)
                                  : "the export has hub names already: a plain copy");
     }
-    if (kept_) report.warnings.push_back("the names could not be reverted: tensors and configs keep their in-memory names, which inference engines do not map");
+    if (kept_)
+      report.warnings.push_back(
+          "the names could not be reverted: tensors and configs keep their in-memory names, which inference engines do "
+          "not map");
   }
 
   const RevertOptions& options_;
@@ -192,7 +205,9 @@ Status WriteSidecars(const Prepared& prepared, const fs::path& directory) {
     std::error_code code;
     fs::create_directories((directory / name).parent_path(), code);
     const auto rewritten = prepared.configs.find(name);
-    auto status = rewritten != prepared.configs.end() ? WriteTextFile(directory / name, rewritten->second) : CopyFile(prepared.checkpoint.directory / name, directory / name);
+    auto status = rewritten != prepared.configs.end()
+                      ? WriteTextFile(directory / name, rewritten->second)
+                      : CopyFile(prepared.checkpoint.directory / name, directory / name);
     if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
   }
   if (prepared.plan.index) {
@@ -211,7 +226,8 @@ Result<RevertReport> Revert(const RevertOptions& options) {
   if (!prepared) return prepared.errors();
   auto staging = StagingDirectory::Create(options.output);
   if (!staging) return staging.errors();
-  if (auto s = WriteFiles(prepared->plan, staging->path(), {options.threads, options.progress, options.cancel}); !s) return s.errors();
+  if (auto s = WriteFiles(prepared->plan, staging->path(), {options.threads, options.progress, options.cancel}); !s)
+    return s.errors();
   if (auto s = WriteSidecars(*prepared, staging->path()); !s) return s.errors();
   if (auto s = VerifyWritten(prepared->plan, staging->path()); !s) return s.errors();
   if (auto s = staging->Commit(); !s) return s.errors();
@@ -225,11 +241,18 @@ Result<PlanReport> PlanRevert(const RevertOptions& options) {
   PlanReport report{std::move(prepared->report), {}, std::move(prepared->configs)};
   for (const PlannedFile& file : plan.files) {
     for (const PlannedTensor& tensor : file.tensors) {
-      PlannedTensorReport row{file.name, tensor.info.name, tensor.info.dtype, tensor.info.shape, file.header.size() + tensor.info.begin,
-                              tensor.info.end - tensor.info.begin, std::string(LayoutName(tensor.layout)), {}};
+      PlannedTensorReport row{file.name,
+                              tensor.info.name,
+                              tensor.info.dtype,
+                              tensor.info.shape,
+                              file.header.size() + tensor.info.begin,
+                              tensor.info.end - tensor.info.begin,
+                              std::string(LayoutName(tensor.layout)),
+                              {}};
       for (const Run& run : tensor.runs) {
         const SourceTensor& source = plan.tensors[run.tensor];
-        row.sources.push_back({plan.sources[source.source].filename().string(), source.name, source.offset + run.source, run.bytes});
+        row.sources.push_back(
+            {plan.sources[source.source].filename().string(), source.name, source.offset + run.source, run.bytes});
       }
       report.tensors.push_back(std::move(row));
     }

@@ -12,19 +12,19 @@
 namespace quantport {
 
 enum class ErrorKind : uint8_t {
-  kIo,                           // the operating system refused: missing file, disk full, permission
-  kInvalidHeader,                // a safetensors file that breaks the format
-  kInvalidIndex,                 // model.safetensors.index.json contradicts the files beside it
-  kInvalidConfig,                // config.json or hf_quant_config.json can't be read as what it should be
-  kInvalidMapping,               // a conversion mapping file is malformed
-  kUnknownArchitecture,          // the registry has no such model class
-  kQuantConversionUnsupported,   // a transform can't be carried through a stored layout
-  kMissingCompanion,             // a quantized weight without a scale it needs
-  kNameCollision,                // two tensors would get one name
-  kReferenceMismatch,            // the result contradicts the reference checkpoint
-  kVerification,                 // what was written is not what was planned
-  kOutputExists,                 // the target is there already
-  kCancelled,                    // the caller asked to stop
+  kIo,                          // the operating system refused: missing file, disk full, permission
+  kInvalidHeader,               // a safetensors file that breaks the format
+  kInvalidIndex,                // model.safetensors.index.json contradicts the files beside it
+  kInvalidConfig,               // config.json or hf_quant_config.json can't be read as what it should be
+  kInvalidMapping,              // a conversion mapping file is malformed
+  kUnknownArchitecture,         // the registry has no such model class
+  kQuantConversionUnsupported,  // a transform can't be carried through a stored layout
+  kMissingCompanion,            // a quantized weight without a scale it needs
+  kNameCollision,               // two tensors would get one name
+  kReferenceMismatch,           // the result contradicts the reference checkpoint
+  kVerification,                // what was written is not what was planned
+  kOutputExists,                // the target is there already
+  kCancelled,                   // the caller asked to stop
 };
 
 // The name programs match on, for example "QuantConversionUnsupportedError".
@@ -53,11 +53,11 @@ class [[nodiscard]] Result {
 
   Result() requires std::is_void_v<T> : state_(std::in_place_index<0>) {}
   template <typename U = Value>
-    requires(std::is_convertible_v<U &&, Value> && !std::is_void_v<T> &&
-             !std::is_same_v<std::decay_t<U>, Error> && !std::is_same_v<std::decay_t<U>, Errors> &&
-             !std::is_same_v<std::decay_t<U>, Result>)
-  Result(U&& value) : state_(std::in_place_index<0>, std::forward<U>(value)) {}  // NOLINT(google-explicit-constructor)
-  Result(Error error) : state_(std::in_place_index<1>, Errors{std::move(error)}) {}  // NOLINT(google-explicit-constructor)
+  requires(std::is_convertible_v<U&&, Value> && !std::is_void_v<T> && !std::is_same_v<std::decay_t<U>, Error> &&
+           !std::is_same_v<std::decay_t<U>, Errors> && !std::is_same_v<std::decay_t<U>, Result>) Result(U&& value)
+      : state_(std::in_place_index<0>, std::forward<U>(value)) {}  // NOLINT(google-explicit-constructor)
+  Result(Error error)
+      : state_(std::in_place_index<1>, Errors{std::move(error)}) {}             // NOLINT(google-explicit-constructor)
   Result(Errors errors) : state_(std::in_place_index<1>, std::move(errors)) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return state_.index() == 0; }

@@ -56,13 +56,13 @@ enum class OnUnsupported {
 };
 
 struct RevertOptions {
-  std::filesystem::path input;   // the quantized export
-  std::filesystem::path output;  // must not exist, or be an empty folder
+  std::filesystem::path input;                     // the quantized export
+  std::filesystem::path output;                    // must not exist, or be an empty folder
   std::optional<std::filesystem::path> reference;  // the hub checkpoint, or its model.safetensors.index.json
   MappingOptions mapping;
   OnUnsupported on_unsupported = OnUnsupported::kFail;
-  bool strict = false;        // names that only the reference has are errors
-  bool repair_index = false;  // rebuild an index that contradicts the headers
+  bool strict = false;                      // names that only the reference has are errors
+  bool repair_index = false;                // rebuild an index that contradicts the headers
   std::optional<uint64_t> max_shard_bytes;  // new shards of at most so many bytes; default: the export's shards
   int threads = 0;                          // 0: chosen from the machine
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes written; never called by two threads at once
@@ -143,9 +143,9 @@ struct VerifyOptions {
 
 struct VerifyReport {
   uint64_t tensors = 0;
-  uint64_t compared = 0;    // logical weights held against the reference
-  bool shapes = false;      // the reference had headers, so logical shapes were compared too
-  Errors problems;          // empty: verified
+  uint64_t compared = 0;  // logical weights held against the reference
+  bool shapes = false;    // the reference had headers, so logical shapes were compared too
+  Errors problems;        // empty: verified
   std::vector<std::string> notes;
 };
 

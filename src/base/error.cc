@@ -6,19 +6,32 @@ namespace quantport {
 
 std::string_view ErrorKindName(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::kIo: return "IoError";
-    case ErrorKind::kInvalidHeader: return "InvalidHeaderError";
-    case ErrorKind::kInvalidIndex: return "InvalidIndexError";
-    case ErrorKind::kInvalidConfig: return "InvalidConfigError";
-    case ErrorKind::kInvalidMapping: return "InvalidMappingError";
-    case ErrorKind::kUnknownArchitecture: return "UnknownArchitectureError";
-    case ErrorKind::kQuantConversionUnsupported: return "QuantConversionUnsupportedError";
-    case ErrorKind::kMissingCompanion: return "MissingCompanionError";
-    case ErrorKind::kNameCollision: return "NameCollisionError";
-    case ErrorKind::kReferenceMismatch: return "ReferenceMismatchError";
-    case ErrorKind::kVerification: return "VerificationError";
-    case ErrorKind::kOutputExists: return "OutputExistsError";
-    case ErrorKind::kCancelled: return "CancelledError";
+    case ErrorKind::kIo:
+      return "IoError";
+    case ErrorKind::kInvalidHeader:
+      return "InvalidHeaderError";
+    case ErrorKind::kInvalidIndex:
+      return "InvalidIndexError";
+    case ErrorKind::kInvalidConfig:
+      return "InvalidConfigError";
+    case ErrorKind::kInvalidMapping:
+      return "InvalidMappingError";
+    case ErrorKind::kUnknownArchitecture:
+      return "UnknownArchitectureError";
+    case ErrorKind::kQuantConversionUnsupported:
+      return "QuantConversionUnsupportedError";
+    case ErrorKind::kMissingCompanion:
+      return "MissingCompanionError";
+    case ErrorKind::kNameCollision:
+      return "NameCollisionError";
+    case ErrorKind::kReferenceMismatch:
+      return "ReferenceMismatchError";
+    case ErrorKind::kVerification:
+      return "VerificationError";
+    case ErrorKind::kOutputExists:
+      return "OutputExistsError";
+    case ErrorKind::kCancelled:
+      return "CancelledError";
   }
   return "Error";
 }

@@ -48,7 +48,8 @@ std::string MarkPythonNumbers(std::string_view text) {
 
 std::string UnmarkPythonNumbers(const std::string& text) {
   std::string out = text;
-  for (const std::string_view number : kPythonNumbers) out = ReplaceAll(out, fmt::format("\"{}{}\"", kMark, number), number);
+  for (const std::string_view number : kPythonNumbers)
+    out = ReplaceAll(out, fmt::format("\"{}{}\"", kMark, number), number);
   return out;
 }
 

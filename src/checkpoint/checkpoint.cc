@@ -26,9 +26,16 @@ Result<std::vector<std::string>> ListFiles(const fs::path& directory) {
   std::vector<std::string> files;
   std::error_code code;
   fs::recursive_directory_iterator it(directory, code);
-  if (code) return Error{ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, "give the folder that holds config.json and the safetensors files"};
+  if (code)
+    return Error{ErrorKind::kIo,
+                 fmt::format("can't list the folder: {}", code.message()),
+                 directory.string(),
+                 {},
+                 "give the folder that holds config.json and the safetensors files"};
   for (; it != fs::recursive_directory_iterator(); it.increment(code)) {
-    if (code) return Error{ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, {}};
+    if (code)
+      return Error{
+          ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, {}};
     const std::string name = it->path().filename().string();
     if (it->is_directory(code)) {
       if (name.starts_with(".")) it.disable_recursion_pending();
@@ -36,7 +43,8 @@ Result<std::vector<std::string>> ListFiles(const fs::path& directory) {
     }
     files.push_back(it->path().lexically_relative(directory).string());
   }
-  if (code) return Error{ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, {}};
+  if (code)
+    return Error{ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, {}};
   std::sort(files.begin(), files.end());
   return files;
 }
@@ -52,7 +60,8 @@ Result<TensorTable> ReadHeaders(const fs::path& directory, const std::vector<std
       continue;
     }
     const auto number = static_cast<uint32_t>(table.shards.size());
-    table.shards.push_back({shard, header->data_start, header->data_start + header->data_bytes, std::move(header->metadata)});
+    table.shards.push_back(
+        {shard, header->data_start, header->data_start + header->data_bytes, std::move(header->metadata)});
     for (TensorInfo& tensor : header->tensors) table.tensors.push_back({std::move(tensor), number});
   }
   if (!errors.empty()) return errors;
@@ -67,7 +76,11 @@ Errors CheckDuplicates(const TensorTable& table, const fs::path& directory) {
   for (const StoredTensor& tensor : table.tensors) {
     const auto [it, fresh] = seen.emplace(tensor.info.name, tensor.shard);
     if (fresh) continue;
-    errors.push_back({ErrorKind::kInvalidIndex, fmt::format("the tensor stands in {} as well", table.shards[it->second].name), (directory / table.shards[tensor.shard].name).string(), tensor.info.name, {}});
+    errors.push_back({ErrorKind::kInvalidIndex,
+                      fmt::format("the tensor stands in {} as well", table.shards[it->second].name),
+                      (directory / table.shards[tensor.shard].name).string(),
+                      tensor.info.name,
+                      {}});
   }
   return errors;
 }
@@ -85,14 +98,18 @@ Errors CheckIndex(const TensorTable& table, const Index& index, const fs::path& 
     listed.insert(name);
     const auto it = stored.find(name);
     if (it == stored.end()) {
-      errors.push_back({ErrorKind::kInvalidIndex, "the index names this tensor, but no shard holds it", file, name, hint});
+      errors.push_back(
+          {ErrorKind::kInvalidIndex, "the index names this tensor, but no shard holds it", file, name, hint});
     } else if (it->second != shard) {
-      errors.push_back({ErrorKind::kInvalidIndex, fmt::format("the index places this tensor in {}, but it is in {}", shard, it->second), file, name, hint});
+      errors.push_back({ErrorKind::kInvalidIndex,
+                        fmt::format("the index places this tensor in {}, but it is in {}", shard, it->second), file,
+                        name, hint});
     }
   }
   for (const StoredTensor& tensor : table.tensors) {
     if (listed.contains(tensor.info.name)) continue;
-    errors.push_back({ErrorKind::kInvalidIndex, "the index does not name this tensor", (directory / table.shards[tensor.shard].name).string(), tensor.info.name, hint});
+    errors.push_back({ErrorKind::kInvalidIndex, "the index does not name this tensor",
+                      (directory / table.shards[tensor.shard].name).string(), tensor.info.name, hint});
   }
   return errors;
 }
@@ -107,7 +124,9 @@ Result<std::optional<Index>> ReadIndex(const fs::path& path) {
   return std::optional<Index>(std::move(*index));
 }
 
-bool IsWeights(const std::string& file) { return file.ends_with(".safetensors") && file.find('/') == std::string::npos; }
+bool IsWeights(const std::string& file) {
+  return file.ends_with(".safetensors") && file.find('/') == std::string::npos;
+}
 
 }  // namespace
 
@@ -121,14 +140,19 @@ Result<Header> ReadHeader(const fs::path& path) {
   auto length = ParseHeaderLength(first, *size, path.string());
   if (!length) return length.errors();
   std::string json(*length, '\0');
-  if (auto status = file->ReadAt(std::as_writable_bytes(std::span(json)), kLengthBytes); !status) return status.errors();
+  if (auto status = file->ReadAt(std::as_writable_bytes(std::span(json)), kLengthBytes); !status)
+    return status.errors();
   return ParseHeader(json, *size, path.string());
 }
 
 Result<Checkpoint> OpenCheckpoint(const fs::path& directory, const OpenOptions& options) {
   std::error_code code;
   if (!fs::is_directory(directory, code)) {
-    return Error{ErrorKind::kIo, fs::exists(directory, code) ? "not a folder" : "no such folder", directory.string(), {}, "give the folder that holds config.json and the safetensors files"};
+    return Error{ErrorKind::kIo,
+                 fs::exists(directory, code) ? "not a folder" : "no such folder",
+                 directory.string(),
+                 {},
+                 "give the folder that holds config.json and the safetensors files"};
   }
   auto files = ListFiles(directory);
   if (!files) return files.errors();

@@ -18,10 +18,10 @@ namespace quantport {
 struct Checkpoint {
   std::filesystem::path directory;
   TensorTable table;
-  bool sharded = false;              // several shards, with an index on output
-  std::optional<Index> index;        // as read; absent where the folder has none or it is being repaired
-  std::vector<std::string> sidecars; // other files to keep, relative paths, sorted
-  std::vector<std::string> notes;    // what a person should know: files left out, a missing index
+  bool sharded = false;               // several shards, with an index on output
+  std::optional<Index> index;         // as read; absent where the folder has none or it is being repaired
+  std::vector<std::string> sidecars;  // other files to keep, relative paths, sorted
+  std::vector<std::string> notes;     // what a person should know: files left out, a missing index
 };
 
 struct OpenOptions {

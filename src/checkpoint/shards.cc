@@ -28,13 +28,17 @@ std::optional<Numbering> ParseNumbering(std::string_view stem) {
   if (dash == std::string_view::npos || !IsDigits(stem.substr(dash + 1, of - dash - 1))) return std::nullopt;
   Numbering numbering{stem.substr(0, dash), 0};
   const std::string_view total = stem.substr(of + 4);
-  if (std::from_chars(total.data(), total.data() + total.size(), numbering.total).ec != std::errc()) return std::nullopt;
+  if (std::from_chars(total.data(), total.data() + total.size(), numbering.total).ec != std::errc())
+    return std::nullopt;
   return numbering;
 }
 
-std::string_view Stem(std::string_view file) { return file.substr(0, file.size() - std::min(file.size(), kExtension.size())); }
+std::string_view Stem(std::string_view file) {
+  return file.substr(0, file.size() - std::min(file.size(), kExtension.size()));
+}
 
-Result<ShardList> FromIndex(const std::vector<std::string>& files, const Index& index, const std::filesystem::path& folder) {
+Result<ShardList> FromIndex(const std::vector<std::string>& files, const Index& index,
+                            const std::filesystem::path& folder) {
   std::set<std::string> listed;
   for (const auto& [tensor, shard] : index.weight_map) listed.insert(shard);
   std::set<std::string_view> families;
@@ -46,12 +50,20 @@ Result<ShardList> FromIndex(const std::vector<std::string>& files, const Index& 
       list.shards.push_back(shard);
       continue;
     }
-    errors.push_back({ErrorKind::kInvalidIndex, "the index names this shard, but it is missing", (folder / shard).string(), {}, "download the missing shard"});
+    errors.push_back({ErrorKind::kInvalidIndex,
+                      "the index names this shard, but it is missing",
+                      (folder / shard).string(),
+                      {},
+                      "download the missing shard"});
   }
   for (const std::string& file : files) {
     if (listed.contains(file)) continue;
     if (families.contains(ShardFamily(file))) {
-      errors.push_back({ErrorKind::kInvalidIndex, "a shard that the index does not name", (folder / file).string(), {}, std::string(kRepairHint)});
+      errors.push_back({ErrorKind::kInvalidIndex,
+                        "a shard that the index does not name",
+                        (folder / file).string(),
+                        {},
+                        std::string(kRepairHint)});
     } else {
       list.left_out.push_back(file);
     }
@@ -69,16 +81,26 @@ Errors CheckNumbering(const std::vector<std::string>& shards, const std::filesys
   Errors errors;
   for (const auto& [total, count] : found) {
     if (count == total) continue;
-    errors.push_back({ErrorKind::kInvalidIndex, fmt::format("the folder has no index, and {} of {} shards", count, total), folder.string(), {}, "download the missing shards, or pass --repair-index to take what is there"});
+    errors.push_back({ErrorKind::kInvalidIndex,
+                      fmt::format("the folder has no index, and {} of {} shards", count, total),
+                      folder.string(),
+                      {},
+                      "download the missing shards, or pass --repair-index to take what is there"});
   }
   return errors;
 }
 
-Result<ShardList> FromNames(const std::vector<std::string>& files, bool repair_index, const std::filesystem::path& folder) {
+Result<ShardList> FromNames(const std::vector<std::string>& files, bool repair_index,
+                            const std::filesystem::path& folder) {
   std::set<std::string_view> families;
   for (const std::string& file : files) families.insert(ShardFamily(file));
   if (!families.contains("model") && families.size() > 1) {
-    return Error{ErrorKind::kInvalidIndex, fmt::format("the folder has no index, and safetensors files of several namings: {}", fmt::join(families, ", ")), folder.string(), {}, "keep one of them, or add an index"};
+    return Error{
+        ErrorKind::kInvalidIndex,
+        fmt::format("the folder has no index, and safetensors files of several namings: {}", fmt::join(families, ", ")),
+        folder.string(),
+        {},
+        "keep one of them, or add an index"};
   }
   const std::string_view family = families.contains("model") ? std::string_view("model") : *families.begin();
   ShardList list;
@@ -100,7 +122,11 @@ std::string_view ShardFamily(std::string_view file_name) {
 Result<ShardList> ChooseShards(const std::vector<std::string>& files, const std::optional<Index>& index,
                                bool repair_index, const std::filesystem::path& folder) {
   if (files.empty()) {
-    return Error{ErrorKind::kIo, "no safetensors file in this folder", folder.string(), {}, "is it a checkpoint in another format?"};
+    return Error{ErrorKind::kIo,
+                 "no safetensors file in this folder",
+                 folder.string(),
+                 {},
+                 "is it a checkpoint in another format?"};
   }
   if (index && !repair_index) return FromIndex(files, *index, folder);
   return FromNames(files, repair_index, folder);

@@ -39,7 +39,8 @@ int RunVerify(VerifyArguments& arguments) {
     if (!arguments.quiet) PrintNotes(report->notes, "note");
     PrintErrors(report->problems);
     if (report->problems.empty() && !arguments.quiet) {
-      fmt::print("verified: {} tensors, {} weights with the names{} of the reference\n", report->tensors, report->compared, report->shapes ? " and shapes" : "");
+      fmt::print("verified: {} tensors, {} weights with the names{} of the reference\n", report->tensors,
+                 report->compared, report->shapes ? " and shapes" : "");
     } else if (!report->problems.empty()) {
       fmt::print(stderr, "not verified: {} problems\n", report->problems.size());
     }
@@ -84,7 +85,8 @@ int RunRules(const RulesArguments& arguments) {
     return kDone;
   }
   fmt::print("{}\n", report->architecture);
-  for (const SubModelReport& sub : report->submodels) fmt::print("  {:<40} {} ({})\n", sub.path.empty() ? "." : sub.path, sub.class_name, sub.model_type);
+  for (const SubModelReport& sub : report->submodels)
+    fmt::print("  {:<40} {} ({})\n", sub.path.empty() ? "." : sub.path, sub.class_name, sub.model_type);
   for (const std::string& transform : report->transforms) fmt::print("{}\n", transform);
   return kDone;
 }
@@ -93,11 +95,19 @@ int RunRules(const RulesArguments& arguments) {
 
 void AddVerify(CLI::App* app, Action* action) {
   auto arguments = std::make_shared<VerifyArguments>();
-  CLI::App* command = app->add_subcommand("verify", "Hold a checkpoint's names, shapes, scales and configs against the hub checkpoint");
+  CLI::App* command =
+      app->add_subcommand("verify", "Hold a checkpoint's names, shapes, scales and configs against the hub checkpoint");
   command->add_option("CHECKPOINT", arguments->options.checkpoint, "Folder to verify")->required();
-  command->add_option("--reference", arguments->options.reference, "The hub checkpoint's folder, or its model.safetensors.index.json")->option_text("HUB")->required();
-  command->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")->option_text("FILE");
-  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")->option_text("CLASS");
+  command
+      ->add_option("--reference", arguments->options.reference,
+                   "The hub checkpoint's folder, or its model.safetensors.index.json")
+      ->option_text("HUB")
+      ->required();
+  command
+      ->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")
+      ->option_text("FILE");
+  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")
+      ->option_text("CLASS");
   command->add_flag("--json", arguments->json, "Print the report as JSON");
   command->add_flag("-q,--quiet", arguments->quiet, "Print problems only");
   command->callback([arguments, action] { *action = [arguments] { return RunVerify(*arguments); }; });
@@ -105,7 +115,8 @@ void AddVerify(CLI::App* app, Action* action) {
 
 void AddInspect(CLI::App* app, Action* action) {
   auto arguments = std::make_shared<InspectArguments>();
-  CLI::App* command = app->add_subcommand("inspect", "List a checkpoint's modules with their formats, dtypes and bytes");
+  CLI::App* command =
+      app->add_subcommand("inspect", "List a checkpoint's modules with their formats, dtypes and bytes");
   command->add_option("CHECKPOINT", arguments->path, "Folder to inspect")->required();
   command->add_flag("--json", arguments->json, "Print the report as JSON");
   command->callback([arguments, action] { *action = [arguments] { return RunInspect(*arguments); }; });
@@ -113,10 +124,14 @@ void AddInspect(CLI::App* app, Action* action) {
 
 void AddRules(CLI::App* app, Action* action) {
   auto arguments = std::make_shared<RulesArguments>();
-  CLI::App* command = app->add_subcommand("rules", "Show the conversion mapping that applies to a checkpoint's config.json");
+  CLI::App* command =
+      app->add_subcommand("rules", "Show the conversion mapping that applies to a checkpoint's config.json");
   command->add_option("CHECKPOINT", arguments->path, "Folder with a config.json")->required();
-  command->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")->option_text("FILE");
-  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")->option_text("CLASS");
+  command
+      ->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")
+      ->option_text("FILE");
+  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")
+      ->option_text("CLASS");
   command->add_flag("--json", arguments->json, "Print it as JSON, in the form of mapping files");
   command->callback([arguments, action] { *action = [arguments] { return RunRules(*arguments); }; });
 }

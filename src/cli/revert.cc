@@ -34,18 +34,25 @@ struct Arguments {
 void PrintReport(const RevertReport& report) {
   PrintNotes(report.notes, "note");
   if (report.ambiguous > 0) {
-    fmt::print(stderr, "note: {} names are ambiguous: another hub name would load to the same tensor; --reference HUB settles which one the hub has\n", report.ambiguous);
+    fmt::print(stderr,
+               "note: {} names are ambiguous: another hub name would load to the same tensor; --reference HUB settles "
+               "which one the hub has\n",
+               report.ambiguous);
     PrintNotes(report.ambiguous_examples, "note:   for example");
   }
   if (report.rules_differ > 0) {
-    fmt::print(stderr, "note: for {} tensors the reference's name is taken where the rules alone would give another\n", report.rules_differ);
+    fmt::print(stderr, "note: for {} tensors the reference's name is taken where the rules alone would give another\n",
+               report.rules_differ);
     PrintNotes(report.rules_differ_examples, "note:   for example");
   }
   if (!report.only_in_reference.empty()) {
     fmt::print(stderr, "note: {} tensors are only in the reference:\n", report.only_in_reference.size());
     const size_t shown = std::min<size_t>(report.only_in_reference.size(), 200);
-    PrintNotes({report.only_in_reference.begin(), report.only_in_reference.begin() + static_cast<std::ptrdiff_t>(shown)}, "note:   only in the reference");
-    if (shown < report.only_in_reference.size()) fmt::print(stderr, "note:   and {} more (--json lists all)\n", report.only_in_reference.size() - shown);
+    PrintNotes(
+        {report.only_in_reference.begin(), report.only_in_reference.begin() + static_cast<std::ptrdiff_t>(shown)},
+        "note:   only in the reference");
+    if (shown < report.only_in_reference.size())
+      fmt::print(stderr, "note:   and {} more (--json lists all)\n", report.only_in_reference.size() - shown);
   }
   PrintErrors(report.unsupported);
   PrintNotes(report.warnings, "warning");
@@ -94,8 +101,12 @@ int Run(Arguments& arguments) {
     fmt::print("{}", ReportJson(*report));
   } else if (!arguments.quiet) {
     PrintReport(*report);
-    const std::string_view verb = report->outcome == RevertOutcome::kReverted ? "reverted" : report->outcome == RevertOutcome::kCopied ? "copied" : "kept names of";
-    fmt::print("{} {}: {} tensors became {}, {} renamed, {} cut or fused; {} in {} files, headers verified\n", verb, report->architecture, report->input_tensors, report->output_tensors, report->renamed, report->cut, HumanSize(report->bytes), report->files);
+    const std::string_view verb = report->outcome == RevertOutcome::kReverted ? "reverted"
+                                  : report->outcome == RevertOutcome::kCopied ? "copied"
+                                                                              : "kept names of";
+    fmt::print("{} {}: {} tensors became {}, {} renamed, {} cut or fused; {} in {} files, headers verified\n", verb,
+               report->architecture, report->input_tensors, report->output_tensors, report->renamed, report->cut,
+               HumanSize(report->bytes), report->files);
   }
   return report->outcome == RevertOutcome::kKeptNames ? kNamesKept : kDone;
 }
@@ -104,18 +115,40 @@ int Run(Arguments& arguments) {
 
 void AddRevert(CLI::App* app, Action* action) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app->add_subcommand("revert", "Give a quantized export the names of its hub checkpoint, scales included");
-  command->add_option("EXPORT", arguments->options.input, "Folder of the export: config.json and safetensors files")->required();
-  command->add_option("-o,--output", arguments->output, "Folder to write; must not exist, or be empty")->option_text("OUT");
-  command->add_option("--reference", arguments->reference, "The hub checkpoint's folder, or just its model.safetensors.index.json: its names decide")->option_text("HUB");
+  CLI::App* command =
+      app->add_subcommand("revert", "Give a quantized export the names of its hub checkpoint, scales included");
+  command->add_option("EXPORT", arguments->options.input, "Folder of the export: config.json and safetensors files")
+      ->required();
+  command->add_option("-o,--output", arguments->output, "Folder to write; must not exist, or be empty")
+      ->option_text("OUT");
+  command
+      ->add_option("--reference", arguments->reference,
+                   "The hub checkpoint's folder, or just its model.safetensors.index.json: its names decide")
+      ->option_text("HUB");
   command->add_flag("--strict", arguments->options.strict, "Names that only the reference has are an error");
-  command->add_option("--on-unsupported", arguments->on_unsupported, "When a transform can't be carried through: fail (write nothing) or keep-names (write in-memory names, exit status 3)")->check(CLI::IsMember({"fail", "keep-names"}))->option_text("fail|keep-names");
-  command->add_option("--max-shard-size", arguments->max_shard_size, "Write new shards of at most this size, for example 5GB; default: the export's shards")->option_text("SIZE")->check([](const std::string& text) { return ParseSize(text) ? std::string() : "not a size: " + text; });
-  command->add_flag("--repair-index", arguments->options.repair_index, "Rebuild an index that contradicts the headers, instead of failing");
-  command->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")->option_text("FILE");
-  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")->option_text("CLASS");
-  command->add_flag("--plan", arguments->plan, "Dry run: print every output tensor and where its bytes come from, write nothing");
-  command->add_option("--threads", arguments->options.threads, "Threads that copy; default: chosen from the machine")->option_text("N")->check(CLI::Range(1, 256));
+  command
+      ->add_option("--on-unsupported", arguments->on_unsupported,
+                   "When a transform can't be carried through: fail (write nothing) or keep-names (write in-memory "
+                   "names, exit status 3)")
+      ->check(CLI::IsMember({"fail", "keep-names"}))
+      ->option_text("fail|keep-names");
+  command
+      ->add_option("--max-shard-size", arguments->max_shard_size,
+                   "Write new shards of at most this size, for example 5GB; default: the export's shards")
+      ->option_text("SIZE")
+      ->check([](const std::string& text) { return ParseSize(text) ? std::string() : "not a size: " + text; });
+  command->add_flag("--repair-index", arguments->options.repair_index,
+                    "Rebuild an index that contradicts the headers, instead of failing");
+  command
+      ->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")
+      ->option_text("FILE");
+  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")
+      ->option_text("CLASS");
+  command->add_flag("--plan", arguments->plan,
+                    "Dry run: print every output tensor and where its bytes come from, write nothing");
+  command->add_option("--threads", arguments->options.threads, "Threads that copy; default: chosen from the machine")
+      ->option_text("N")
+      ->check(CLI::Range(1, 256));
   command->add_flag("--json", arguments->json, "Print the report as JSON");
   command->add_flag("-q,--quiet", arguments->quiet, "Print errors only");
   command->callback([arguments, action] { *action = [arguments] { return Run(*arguments); }; });

@@ -35,7 +35,8 @@ void ProgressLine::Update(uint64_t done, uint64_t total) {
   drawn_ = true;
   const double seconds = std::max(1e-3, std::chrono::duration<double>(now - start_).count());
   const double rate = static_cast<double>(done) / seconds;
-  fmt::print(stderr, "\r\033[K{} of {}  {}/s  {:.0f} s left", HumanSize(done), HumanSize(total), HumanSize(static_cast<uint64_t>(rate)), static_cast<double>(total - done) / std::max(rate, 1.0));
+  fmt::print(stderr, "\r\033[K{} of {}  {}/s  {:.0f} s left", HumanSize(done), HumanSize(total),
+             HumanSize(static_cast<uint64_t>(rate)), static_cast<double>(total - done) / std::max(rate, 1.0));
   std::fflush(stderr);
 }
 

@@ -24,7 +24,8 @@ ModuleSet::ModuleSet(std::vector<std::string> modules) : names_(std::move(module
 
 std::pair<size_t, size_t> ModuleSet::PrefixRange(std::string_view prefix) const {
   const auto begin = std::lower_bound(names_.begin(), names_.end(), prefix);
-  const auto end = std::partition_point(begin, names_.end(), [&](const std::string& name) { return name.starts_with(prefix); });
+  const auto end =
+      std::partition_point(begin, names_.end(), [&](const std::string& name) { return name.starts_with(prefix); });
   return {static_cast<size_t>(begin - names_.begin()), static_cast<size_t>(end - names_.begin())};
 }
 

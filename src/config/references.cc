@@ -14,14 +14,16 @@ namespace {
 
 // Lists of modules left alone or chosen, under the names that ModelOpt, compressed-tensors, fine-grained FP8,
 // bitsandbytes, AWQ and Quark give them.
-constexpr std::array<std::string_view, 8> kListKeys = {"exclude_modules", "ignore", "modules_to_not_convert", "ignored_layers",
-                                                       "llm_int8_skip_modules", "modules_to_convert", "exclude", "modules_in_block_to_quantize"};
+constexpr std::array<std::string_view, 8> kListKeys = {
+    "exclude_modules",    "ignore",  "modules_to_not_convert",      "ignored_layers", "llm_int8_skip_modules",
+    "modules_to_convert", "exclude", "modules_in_block_to_quantize"};
 // Objects whose keys are modules.
 constexpr std::array<std::string_view, 2> kObjectKeys = {"quantized_layers", "layer_quant_config"};
 
 // The names of module classes ("Linear") stand where module names may; they mean the same in every namespace.
 bool IsClassName(std::string_view entry) {
-  return !entry.empty() && std::isupper(static_cast<unsigned char>(entry[0])) != 0 && entry.find('.') == std::string_view::npos;
+  return !entry.empty() && std::isupper(static_cast<unsigned char>(entry[0])) != 0 &&
+         entry.find('.') == std::string_view::npos;
 }
 
 size_t Depth(std::string_view path) { return static_cast<size_t>(std::count(path.begin(), path.end(), '.')) + 1; }
@@ -50,7 +52,8 @@ std::vector<std::string> AllKeys(const std::map<std::string, std::vector<std::st
 
 }  // namespace
 
-ReferenceRewriter::ReferenceRewriter(const std::map<std::string, std::vector<std::string>>& modules, std::function<std::string(const std::string&)> rename)
+ReferenceRewriter::ReferenceRewriter(const std::map<std::string, std::vector<std::string>>& modules,
+                                     std::function<std::string(const std::string&)> rename)
     : in_memory_(AllKeys(modules)), hub_(AllHubModules(modules)), rename_(std::move(rename)) {
   for (const std::string& module : in_memory_.names()) {
     std::vector<uint32_t> hubs;
@@ -159,7 +162,8 @@ std::vector<Json*> FindQuantizations(Json* config) {
   add(config, "quantization_config");
   add(config, "compression_config");
   add(config, "quantization");
-  if (auto text = config->find("text_config"); text != config->end() && text->is_object()) add(&*text, "quantization_config");
+  if (auto text = config->find("text_config"); text != config->end() && text->is_object())
+    add(&*text, "quantization_config");
   return found;
 }
 
@@ -172,7 +176,8 @@ void AppendStrings(const Json& list, std::vector<std::string>* out) {
 
 }  // namespace
 
-Result<std::string> RewriteReferences(const std::string& text, std::string_view file, const ReferenceRewriter& rewriter) {
+Result<std::string> RewriteReferences(const std::string& text, std::string_view file,
+                                      const ReferenceRewriter& rewriter) {
   auto json = ParseJson(text, file, ErrorKind::kInvalidConfig);
   if (!json) return json.errors();
   if (!json->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
@@ -191,9 +196,11 @@ Result<QuantScheme> ReadScheme(const std::string& text, std::string_view file) {
     scheme.quantized = true;
     for (const char* key : {"quant_algo", "quant_method", "format"}) {
       const auto it = quantization->find(key);
-      if (scheme.quant_algo.empty() && it != quantization->end() && it->is_string()) scheme.quant_algo = it->get<std::string>();
+      if (scheme.quant_algo.empty() && it != quantization->end() && it->is_string())
+        scheme.quant_algo = it->get<std::string>();
     }
-    if (auto it = quantization->find("weight_block_size"); it != quantization->end() && it->is_array() && !it->empty() && it->front().is_number_unsigned()) {
+    if (auto it = quantization->find("weight_block_size");
+        it != quantization->end() && it->is_array() && !it->empty() && it->front().is_number_unsigned()) {
       scheme.fp8_block_size = std::max<uint64_t>(1, it->front().get<uint64_t>());
     }
     for (const std::string_view key : kListKeys) {

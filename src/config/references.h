@@ -16,7 +16,8 @@ class ReferenceRewriter {
  public:
   // `modules`: in-memory module -> the hub modules it became. `rename`: the hub name of a module the export does not
   // hold (a partial checkpoint's other layers), by the same mapping.
-  ReferenceRewriter(const std::map<std::string, std::vector<std::string>>& modules, std::function<std::string(const std::string&)> rename);
+  ReferenceRewriter(const std::map<std::string, std::vector<std::string>>& modules,
+                    std::function<std::string(const std::string&)> rename);
 
   // The entries that match among the hub modules exactly what `entry` matches among the in-memory ones.
   std::vector<std::string> Rewrite(const std::string& entry) const;
@@ -34,7 +35,8 @@ class ReferenceRewriter {
 
 // Rewrites every list of module references in a config.json or hf_quant_config.json text. The order of keys stays.
 // Returns the new text, or `text` itself where it holds no references. Errors: kInvalidConfig naming `file`.
-Result<std::string> RewriteReferences(const std::string& text, std::string_view file, const ReferenceRewriter& rewriter);
+Result<std::string> RewriteReferences(const std::string& text, std::string_view file,
+                                      const ReferenceRewriter& rewriter);
 
 // What the configs say of the quantization, as far as reading tensors needs it.
 struct QuantScheme {

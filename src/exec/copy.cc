@@ -110,7 +110,8 @@ class Copier {
       std::memcpy(out.data(), header.data() + window.begin, count);
     }
     const std::vector<CopyRange>& ranges = ranges_[window.file];
-    auto range = std::partition_point(ranges.begin(), ranges.end(), [&](const CopyRange& r) { return r.to + r.bytes <= window.begin; });
+    auto range = std::partition_point(ranges.begin(), ranges.end(),
+                                      [&](const CopyRange& r) { return r.to + r.bytes <= window.begin; });
     for (; range != ranges.end() && range->to < window.end; ++range) {
       const uint64_t begin = std::max(range->to, window.begin);
       const uint64_t end = std::min(range->to + range->bytes, window.end);
@@ -156,7 +157,12 @@ Status RunChecks(const Plan& plan) {
     auto b = ReadRanges(plan, check.b);
     if (!b) return b.errors();
     if (*a == *b) continue;
-    errors.push_back({ErrorKind::kQuantConversionUnsupported, fmt::format("its {} differs from that of {}, and the hub stores both weights as one", check.leaf, check.tensor_a), {}, check.tensor_b, "unify the scales when quantizing"});
+    errors.push_back({ErrorKind::kQuantConversionUnsupported,
+                      fmt::format("its {} differs from that of {}, and the hub stores both weights as one", check.leaf,
+                                  check.tensor_a),
+                      {},
+                      check.tensor_b,
+                      "unify the scales when quantizing"});
   }
   if (!errors.empty()) return errors;
   return {};

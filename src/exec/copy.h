@@ -12,9 +12,9 @@
 namespace quantport {
 
 struct ExecOptions {
-  int threads = 0;                                               // 0: chosen from the machine
+  int threads = 0;                                              // 0: chosen from the machine
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes; called from worker threads, one at a time
-  const std::atomic<bool>* cancel = nullptr;                     // set from outside to stop
+  const std::atomic<bool>* cancel = nullptr;                    // set from outside to stop
 };
 
 // Compares what the plan says must be equal. Errors: kQuantConversionUnsupported naming both tensors, kIo.

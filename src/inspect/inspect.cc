@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "checkpoint/checkpoint.h"
-#include "load/configs.h"
 #include "base/text.h"
+#include "checkpoint/checkpoint.h"
 #include "layout/recognize.h"
+#include "load/configs.h"
 #include "load/load.h"
 #include "quantport/quantport.h"
 
@@ -16,20 +16,24 @@ uint64_t TensorBytesOf(const TensorInfo& info) { return info.end - info.begin; }
 
 InspectModule DescribeUnit(const WeightUnit& unit, const TensorTable& table) {
   InspectModule module;
-  module.name = unit.role == UnitRole::kValue && unit.style == NameStyle::kModule ? unit.module : table.tensors[unit.tensors[0]].info.name;
+  module.name = unit.role == UnitRole::kValue && unit.style == NameStyle::kModule
+                    ? unit.module
+                    : table.tensors[unit.tensors[0]].info.name;
   module.layout = std::string(LayoutName(unit.weight.layout));
   module.shape = unit.weight.shape;
   for (size_t i = 0; i < unit.tensors.size(); ++i) {
     const TensorInfo& info = table.tensors[unit.tensors[i]].info;
     module.bytes += TensorBytesOf(info);
-    module.tensors.push_back(fmt::format("{} {} [{}]", SplitLeaf(info.name).leaf, DTypeName(info.dtype), fmt::join(info.shape, ", ")));
+    module.tensors.push_back(
+        fmt::format("{} {} [{}]", SplitLeaf(info.name).leaf, DTypeName(info.dtype), fmt::join(info.shape, ", ")));
   }
   return module;
 }
 
 void AddTotal(const WeightUnit& unit, uint64_t bytes, std::vector<InspectTotal>* totals) {
   const std::string layout(LayoutName(unit.weight.layout));
-  auto it = std::find_if(totals->begin(), totals->end(), [&](const InspectTotal& total) { return total.layout == layout; });
+  auto it =
+      std::find_if(totals->begin(), totals->end(), [&](const InspectTotal& total) { return total.layout == layout; });
   if (it == totals->end()) it = totals->insert(totals->end(), InspectTotal{layout, 0, 0, 0});
   uint64_t elements = 1;
   for (const uint64_t size : unit.weight.shape) elements *= size;
@@ -50,7 +54,8 @@ Result<InspectReport> Inspect(const std::filesystem::path& path) {
   if (auto configs = ReadConfigs(*checkpoint)) {
     report.quantization = configs->scheme.quant_algo;
     options = {.quantized = configs->scheme.quantized, .fp8_block_size = configs->scheme.fp8_block_size};
-    if (auto model = LoadModel(configs->config_text, (path / kConfigName).string(), {})) report.architecture = model->resolved.architecture;
+    if (auto model = LoadModel(configs->config_text, (path / kConfigName).string(), {}))
+      report.architecture = model->resolved.architecture;
   } else {
     for (const Error& error : configs.errors()) report.notes.push_back(error.ToString());
   }
@@ -58,7 +63,8 @@ Result<InspectReport> Inspect(const std::filesystem::path& path) {
   report.files = table.shards.size();
   report.tensors = table.tensors.size();
   report.bytes = table.TotalBytes();
-  for (const StoredTensor& tensor : table.tensors) report.bytes_by_dtype[std::string(DTypeName(tensor.info.dtype))] += TensorBytesOf(tensor.info);
+  for (const StoredTensor& tensor : table.tensors)
+    report.bytes_by_dtype[std::string(DTypeName(tensor.info.dtype))] += TensorBytesOf(tensor.info);
   auto units = RecognizeUnits(table, options);
   if (!units) {
     report.problems = units.errors();
@@ -68,8 +74,10 @@ Result<InspectReport> Inspect(const std::filesystem::path& path) {
     report.modules.push_back(DescribeUnit(unit, table));
     AddTotal(unit, report.modules.back().bytes, &report.totals);
   }
-  std::stable_sort(report.modules.begin(), report.modules.end(), [](const InspectModule& a, const InspectModule& b) { return DotNaturalLess(a.name, b.name); });
-  std::stable_sort(report.totals.begin(), report.totals.end(), [](const InspectTotal& a, const InspectTotal& b) { return a.bytes > b.bytes; });
+  std::stable_sort(report.modules.begin(), report.modules.end(),
+                   [](const InspectModule& a, const InspectModule& b) { return DotNaturalLess(a.name, b.name); });
+  std::stable_sort(report.totals.begin(), report.totals.end(),
+                   [](const InspectTotal& a, const InspectTotal& b) { return a.bytes > b.bytes; });
   return report;
 }
 

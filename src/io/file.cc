@@ -20,7 +20,11 @@ Error SystemError(std::string_view doing, const fs::path& path) {
   std::string hint;
   if (code == ENOSPC || code == EDQUOT) hint = "free some space, or write to another file system";
   if (code == EACCES || code == EPERM || code == EROFS) hint = "check the permissions";
-  return Error{ErrorKind::kIo, fmt::format("can't {}: {}", doing, std::generic_category().message(code)), path.string(), {}, std::move(hint)};
+  return Error{ErrorKind::kIo,
+               fmt::format("can't {}: {}", doing, std::generic_category().message(code)),
+               path.string(),
+               {},
+               std::move(hint)};
 }
 
 File::File(File&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
@@ -63,7 +67,12 @@ Status File::ReadAt(std::span<std::byte> out, uint64_t offset) const {
     const ssize_t n = ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return SystemError("read", path_);
-    if (n == 0) return Error{ErrorKind::kIo, fmt::format("the file ends at byte {}, {} bytes too early", offset, out.size()), path_.string(), {}, "did it change while it was read?"};
+    if (n == 0)
+      return Error{ErrorKind::kIo,
+                   fmt::format("the file ends at byte {}, {} bytes too early", offset, out.size()),
+                   path_.string(),
+                   {},
+                   "did it change while it was read?"};
     out = out.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);
   }
@@ -107,7 +116,11 @@ Result<std::string> ReadTextFile(const fs::path& path, uint64_t max_bytes) {
   auto size = file->Size();
   if (!size) return size.errors();
   if (*size > max_bytes) {
-    return Error{ErrorKind::kIo, fmt::format("the file has {} bytes, more than the {} that such a file can need", *size, max_bytes), path.string(), {}, {}};
+    return Error{ErrorKind::kIo,
+                 fmt::format("the file has {} bytes, more than the {} that such a file can need", *size, max_bytes),
+                 path.string(),
+                 {},
+                 {}};
   }
   std::string text(*size, '\0');
   if (auto status = file->ReadAt(std::as_writable_bytes(std::span(text)), 0); !status) return status.errors();

@@ -29,7 +29,10 @@ Status CheckTargetFree(const fs::path& target) {
   const fs::file_status status = fs::symlink_status(target, code);
   if (status.type() == fs::file_type::not_found) return {};
   if (status.type() == fs::file_type::directory && fs::is_empty(target, code) && !code) return {};
-  return Error{ErrorKind::kOutputExists, "the output exists already and is not an empty folder", target.string(), {},
+  return Error{ErrorKind::kOutputExists,
+               "the output exists already and is not an empty folder",
+               target.string(),
+               {},
                "choose another output, or remove it first"};
 }
 
@@ -39,9 +42,14 @@ Result<StagingDirectory> StagingDirectory::Create(const fs::path& target) {
   std::error_code code;
   fs::create_directories(final_path.parent_path(), code);
   if (code) {
-    return Error{ErrorKind::kIo, fmt::format("can't create the folder: {}", code.message()), final_path.parent_path().string(), {}, {}};
+    return Error{ErrorKind::kIo,
+                 fmt::format("can't create the folder: {}", code.message()),
+                 final_path.parent_path().string(),
+                 {},
+                 {}};
   }
-  const fs::path path = final_path.parent_path() / fmt::format(".{}.quantport-{}", final_path.filename().string(), ::getpid());
+  const fs::path path =
+      final_path.parent_path() / fmt::format(".{}.quantport-{}", final_path.filename().string(), ::getpid());
   // Left over by a killed process that had the same number.
   fs::remove_all(path, code);
   if (::mkdir(path.c_str(), 0755) != 0) return SystemError("create the folder", path);
@@ -58,6 +66,12 @@ StagingDirectory::~StagingDirectory() {
 }
 
 Status StagingDirectory::Commit() {
+  std::error_code code;
+  for (fs::recursive_directory_iterator it(path_, code); !code && it != fs::recursive_directory_iterator();
+       it.increment(code)) {
+    if (!it->is_directory()) continue;
+    if (auto status = SyncDirectory(it->path()); !status) return status;
+  }
   if (auto status = SyncDirectory(path_); !status) return status;
   // rename(2) replaces an empty folder and refuses a filled one, so a target that appeared meanwhile is safe.
   if (std::rename(path_.c_str(), target_.c_str()) != 0) {

@@ -31,12 +31,15 @@ void InsertAt(std::vector<T>* values, size_t position, T value) {
 class BlockRuns {
  public:
   BlockRuns(const Array& array, const Block& block, std::vector<Run>* runs)
-      : block_(block), target_strides_(RowMajorStrides(array.shape, static_cast<uint64_t>(DTypeBits(array.dtype)))), runs_(runs) {
+      : block_(block),
+        target_strides_(RowMajorStrides(array.shape, static_cast<uint64_t>(DTypeBits(array.dtype)))),
+        runs_(runs) {
     run_bits_ = static_cast<uint64_t>(DTypeBits(array.dtype));
     outer_ = block.extents.size();
     while (outer_ > 0) {
       const size_t dim = outer_ - 1;
-      const bool dense = block.extents[dim] == 1 || (block.strides[dim] == run_bits_ && target_strides_[dim] == run_bits_);
+      const bool dense =
+          block.extents[dim] == 1 || (block.strides[dim] == run_bits_ && target_strides_[dim] == run_bits_);
       if (!dense) break;
       run_bits_ *= block.extents[dim];
       --outer_;
@@ -75,7 +78,8 @@ class BlockRuns {
 
 Array WholeTensor(uint32_t tensor, DType dtype, std::span<const uint64_t> shape) {
   Array array{dtype, {shape.begin(), shape.end()}, {}};
-  array.blocks.push_back({tensor, 0, array.shape, RowMajorStrides(shape, static_cast<uint64_t>(DTypeBits(dtype))), std::vector<uint64_t>(shape.size(), 0)});
+  array.blocks.push_back({tensor, 0, array.shape, RowMajorStrides(shape, static_cast<uint64_t>(DTypeBits(dtype))),
+                          std::vector<uint64_t>(shape.size(), 0)});
   return array;
 }
 
@@ -137,14 +141,19 @@ Result<std::vector<Run>> Runs(const Array& array) {
   std::vector<Run> runs;
   for (const Block& block : array.blocks) {
     if (!BlockRuns(array, block, &runs).Emit()) {
-      return Error{ErrorKind::kQuantConversionUnsupported, fmt::format("a cut of {} elements does not fall between bytes", DTypeName(array.dtype)), {}, {}, {}};
+      return Error{ErrorKind::kQuantConversionUnsupported,
+                   fmt::format("a cut of {} elements does not fall between bytes", DTypeName(array.dtype)),
+                   {},
+                   {},
+                   {}};
     }
   }
   std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.target < b.target; });
   size_t last = 0;
   for (size_t i = 1; i < runs.size(); ++i) {
     Run& previous = runs[last];
-    const bool joins = runs[i].tensor == previous.tensor && runs[i].source == previous.source + previous.bytes && runs[i].target == previous.target + previous.bytes;
+    const bool joins = runs[i].tensor == previous.tensor && runs[i].source == previous.source + previous.bytes &&
+                       runs[i].target == previous.target + previous.bytes;
     if (joins) {
       previous.bytes += runs[i].bytes;
     } else {

@@ -109,7 +109,9 @@ StoredPart* FindPart(LogicalWeight* weight, std::string_view leaf) {
 bool TryNvfp4(LogicalWeight* weight) {
   StoredPart& value = weight->parts[0];
   StoredPart* scale = FindPart(weight, "weight_scale");
-  if (value.array.dtype != DType::kU8 || scale == nullptr || scale->array.dtype != DType::kF8E4M3 || weight->Find("weight_scale_2") == nullptr) return false;
+  if (value.array.dtype != DType::kU8 || scale == nullptr || scale->array.dtype != DType::kF8E4M3 ||
+      weight->Find("weight_scale_2") == nullptr)
+    return false;
   const auto packed = FindPackedDim(value.array.shape, scale->array.shape);
   if (!packed) return false;
   weight->shape = value.array.shape;
@@ -182,12 +184,14 @@ std::optional<std::string> MissingCompanion(const LogicalWeight& weight, bool qu
   if (scale_2 && !scale) return "weight_scale is missing beside weight_scale_2";
   if (value.array.dtype == DType::kU8 && scale && !scale_2) {
     const StoredPart* block = weight.Find("weight_scale");
-    if (block != nullptr && block->array.dtype == DType::kF8E4M3) return "weight_scale_2 is missing: NVFP4 block scales are relative to it";
+    if (block != nullptr && block->array.dtype == DType::kF8E4M3)
+      return "weight_scale_2 is missing: NVFP4 block scales are relative to it";
   }
   if (scale || weight.parts.size() > 2 || value.array.shape.size() < 2) return std::nullopt;
   const bool input_only = weight.parts.size() == 2 && weight.parts[1].leaf == "input_scale";
   const bool packed = value.array.dtype == DType::kU8 || IsFp8Values(value.array.dtype);
-  if (packed && (input_only || (quantized && weight.parts.size() == 1))) return "weight_scale is missing: the weight is quantized";
+  if (packed && (input_only || (quantized && weight.parts.size() == 1)))
+    return "weight_scale is missing: the weight is quantized";
   return std::nullopt;
 }
 

@@ -14,18 +14,24 @@ Error Unsupported(std::string message, std::string hint = {}) {
 }
 
 // What a part is called in messages.
-std::string_view PartName(const StoredPart& part) { return part.leaf.empty() ? "the value" : std::string_view(part.leaf); }
+std::string_view PartName(const StoredPart& part) {
+  return part.leaf.empty() ? "the value" : std::string_view(part.leaf);
+}
 
 Status CheckKnown(const LogicalWeight& weight, std::string_view operation) {
   if (weight.layout != Layout::kOther) return {};
-  return Unsupported(fmt::format("{} needs to know how this weight is stored, and its tensors match no layout", operation));
+  return Unsupported(
+      fmt::format("{} needs to know how this weight is stored, and its tensors match no layout", operation));
 }
 
 // The stored range of logical elements [begin, begin + length): a partial block may only be the last one.
-Result<std::pair<uint64_t, uint64_t>> StoredRange(const StoredPart& part, const Axis& axis, uint64_t begin, uint64_t length, uint64_t size) {
+Result<std::pair<uint64_t, uint64_t>> StoredRange(const StoredPart& part, const Axis& axis, uint64_t begin,
+                                                  uint64_t length, uint64_t size) {
   const bool ends_inside = (begin + length) % axis.granularity != 0 && begin + length != size;
   if (begin % axis.granularity != 0 || ends_inside) {
-    return Unsupported(fmt::format("the cut at {} falls inside a block of {} that shares one element of {}", begin % axis.granularity != 0 ? begin : begin + length, axis.granularity, PartName(part)));
+    return Unsupported(fmt::format("the cut at {} falls inside a block of {} that shares one element of {}",
+                                   begin % axis.granularity != 0 ? begin : begin + length, axis.granularity,
+                                   PartName(part)));
   }
   const uint64_t first = begin / axis.granularity;
   return std::pair(first, CeilDiv(begin + length, axis.granularity) - first);
@@ -45,7 +51,8 @@ Status CheckAlike(const std::vector<LogicalWeight>& weights, std::string_view op
   for (const LogicalWeight& weight : weights) {
     if (auto status = CheckKnown(weight, operation); !status) return status;
     if (weight.layout != weights[0].layout) {
-      return Unsupported(fmt::format("{} of weights in different formats, {} and {}", operation, LayoutName(weights[0].layout), LayoutName(weight.layout)));
+      return Unsupported(fmt::format("{} of weights in different formats, {} and {}", operation,
+                                     LayoutName(weights[0].layout), LayoutName(weight.layout)));
     }
     if (weight.parts.size() != weights[0].parts.size()) {
       return Unsupported(fmt::format("{} of weights of which some lack a companion tensor", operation));
@@ -53,7 +60,8 @@ Status CheckAlike(const std::vector<LogicalWeight>& weights, std::string_view op
     for (size_t i = 0; i < weight.parts.size(); ++i) {
       const StoredPart& a = weights[0].parts[i];
       const StoredPart& b = weight.parts[i];
-      if (a.leaf != b.leaf) return Unsupported(fmt::format("{} of weights of which some lack {}", operation, PartName(a)));
+      if (a.leaf != b.leaf)
+        return Unsupported(fmt::format("{} of weights of which some lack {}", operation, PartName(a)));
       if (a.array.dtype != b.array.dtype || a.array.shape.size() != b.array.shape.size()) {
         return Unsupported(fmt::format("{} of weights whose {} differ in dtype or rank", operation, PartName(a)));
       }
@@ -66,13 +74,20 @@ Status CheckAlike(const std::vector<LogicalWeight>& weights, std::string_view op
 
 std::string_view LayoutName(Layout layout) {
   switch (layout) {
-    case Layout::kPlain: return "plain";
-    case Layout::kNvfp4: return "NVFP4";
-    case Layout::kNvfp4WeightOnly: return "W4A16_NVFP4";
-    case Layout::kFp8PerTensor: return "FP8";
-    case Layout::kFp8PerChannel: return "FP8_PER_CHANNEL_PER_TOKEN";
-    case Layout::kFp8Block: return "FP8_BLOCK";
-    case Layout::kOther: return "other";
+    case Layout::kPlain:
+      return "plain";
+    case Layout::kNvfp4:
+      return "NVFP4";
+    case Layout::kNvfp4WeightOnly:
+      return "W4A16_NVFP4";
+    case Layout::kFp8PerTensor:
+      return "FP8";
+    case Layout::kFp8PerChannel:
+      return "FP8_PER_CHANNEL_PER_TOKEN";
+    case Layout::kFp8Block:
+      return "FP8_BLOCK";
+    case Layout::kOther:
+      return "other";
   }
   return "";
 }
@@ -86,7 +101,8 @@ const StoredPart* LogicalWeight::Find(std::string_view leaf) const {
 
 Result<LogicalWeight> Chunk(const LogicalWeight& weight, size_t dim, uint64_t count, uint64_t index) {
   if (auto status = CheckKnown(weight, "Chunk"); !status) return status.errors();
-  if (dim >= weight.shape.size()) return Unsupported(fmt::format("Chunk along dimension {} of a weight with {}", dim, weight.shape.size()));
+  if (dim >= weight.shape.size())
+    return Unsupported(fmt::format("Chunk along dimension {} of a weight with {}", dim, weight.shape.size()));
   const uint64_t size = weight.shape[dim];
   // torch.chunk, which transformers uses, makes the last part smaller where the size does not divide. That is how it
   // cuts convolutions of q, k and v; a linear's fused parts are equal by construction, so there it would cut wrong.
@@ -113,16 +129,20 @@ Result<LogicalWeight> Chunk(const LogicalWeight& weight, size_t dim, uint64_t co
   return out;
 }
 
-Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weights, size_t dim, std::vector<EqualBytes>* checks) {
+Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weights, size_t dim,
+                                         std::vector<EqualBytes>* checks) {
   if (auto status = CheckAlike(weights, "Concatenate"); !status) return status.errors();
   const LogicalWeight& first = weights[0];
-  if (dim >= first.shape.size()) return Unsupported(fmt::format("Concatenate along dimension {} of a weight with {}", dim, first.shape.size()));
+  if (dim >= first.shape.size())
+    return Unsupported(fmt::format("Concatenate along dimension {} of a weight with {}", dim, first.shape.size()));
   LogicalWeight out{first.layout, first.shape, {}};
   out.shape[dim] = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
     for (size_t d = 0; d < first.shape.size(); ++d) {
-      if (weights[i].shape.size() == first.shape.size() && (d == dim || weights[i].shape[d] == first.shape[d])) continue;
-      return Unsupported(fmt::format("Concatenate of weights of shapes [{}] and [{}]", fmt::join(first.shape, ", "), fmt::join(weights[i].shape, ", ")));
+      if (weights[i].shape.size() == first.shape.size() && (d == dim || weights[i].shape[d] == first.shape[d]))
+        continue;
+      return Unsupported(fmt::format("Concatenate of weights of shapes [{}] and [{}]", fmt::join(first.shape, ", "),
+                                     fmt::join(weights[i].shape, ", ")));
     }
     out.shape[dim] += weights[i].shape[dim];
   }
@@ -132,11 +152,14 @@ Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weigh
     std::vector<Array> arrays;
     for (size_t i = 0; i < weights.size(); ++i) {
       const StoredPart& other = weights[i].parts[p];
-      if (const auto& axis = part.axes[dim]; axis && i + 1 < weights.size() && weights[i].shape[dim] % axis->granularity != 0) {
-        return Unsupported(fmt::format("a part of {} rows ends inside a block of {} of {}", weights[i].shape[dim], axis->granularity, PartName(part)));
+      if (const auto& axis = part.axes[dim];
+          axis && i + 1 < weights.size() && weights[i].shape[dim] % axis->granularity != 0) {
+        return Unsupported(fmt::format("a part of {} rows ends inside a block of {} of {}", weights[i].shape[dim],
+                                       axis->granularity, PartName(part)));
       }
       if (!part.axes[dim] && i > 0) {
-        if (other.array.shape != part.array.shape) return Unsupported(fmt::format("Concatenate of weights whose {} differ in shape", PartName(part)));
+        if (other.array.shape != part.array.shape)
+          return Unsupported(fmt::format("Concatenate of weights whose {} differ in shape", PartName(part)));
         checks->push_back({part.leaf, part.array, other.array});
       }
       arrays.push_back(other.array);
@@ -154,7 +177,8 @@ Result<LogicalWeight> Unstack(const LogicalWeight& weight, size_t dim, uint64_t 
   for (const StoredPart& part : weight.parts) {
     StoredPart entry = part;
     if (const auto& axis = part.axes[dim]) {
-      if (axis->granularity != 1) return Unsupported(fmt::format("{} shares one element between several experts", PartName(part)));
+      if (axis->granularity != 1)
+        return Unsupported(fmt::format("{} shares one element between several experts", PartName(part)));
       entry.array = Select(part.array, axis->dim, index);
     }
     DropLogicalDim(&entry, dim);
@@ -172,7 +196,9 @@ Result<LogicalWeight> StackWeights(const std::vector<LogicalWeight>& weights, si
     StoredPart stacked{first.parts[p].leaf, {}, first.parts[p].axes};
     std::vector<Array> arrays;
     for (const LogicalWeight& weight : weights) {
-      if (weight.parts[p].array.shape != first.parts[p].array.shape) return Unsupported(fmt::format("MergeModulelist of weights whose {} differ in shape", PartName(first.parts[p])));
+      if (weight.parts[p].array.shape != first.parts[p].array.shape)
+        return Unsupported(
+            fmt::format("MergeModulelist of weights whose {} differ in shape", PartName(first.parts[p])));
       arrays.push_back(weight.parts[p].array);
     }
     // The new stored dimension goes where the logical one goes; a tensor of lower rank gets it in front.

@@ -62,7 +62,8 @@ struct EqualBytes {
 Result<LogicalWeight> Chunk(const LogicalWeight& weight, size_t dim, uint64_t count, uint64_t index);
 
 // One after the other along `dim`; what is broadcast along it must be equal, which is appended to `checks`.
-Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weights, size_t dim, std::vector<EqualBytes>* checks);
+Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weights, size_t dim,
+                                         std::vector<EqualBytes>* checks);
 
 // Entry `index` along logical dimension `dim`, which goes away.
 Result<LogicalWeight> Unstack(const LogicalWeight& weight, size_t dim, uint64_t index);

@@ -18,15 +18,34 @@ constexpr std::array<std::string_view, 3> kValueLeaves = {"weight", "weight_pack
 
 // Leaves that belong to the linear they stand beside, in the order they are written. formats.md of each producer:
 // ModelOpt, fine-grained FP8, compressed-tensors, GPTQ/AutoAWQ, bitsandbytes, SVDQuant.
-constexpr std::array<std::string_view, 24> kCompanionLeaves = {
-    "weight_scale", "weight_scale_2", "weight_scale_inv", "input_scale", "activation_scale", "pre_quant_scale",
-    "weight_global_scale", "input_global_scale", "weight_zero_point", "input_zero_point", "weight_shape", "weight_g_idx",
-    "output_scale", "qzeros", "scales", "g_idx", "SCB", "weight_format", "weight.absmax", "weight.quant_map",
-    "weight.nested_absmax", "weight.nested_quant_map", "svdquant_lora_a", "svdquant_lora_b"};
+constexpr std::array<std::string_view, 24> kCompanionLeaves = {"weight_scale",
+                                                               "weight_scale_2",
+                                                               "weight_scale_inv",
+                                                               "input_scale",
+                                                               "activation_scale",
+                                                               "pre_quant_scale",
+                                                               "weight_global_scale",
+                                                               "input_global_scale",
+                                                               "weight_zero_point",
+                                                               "input_zero_point",
+                                                               "weight_shape",
+                                                               "weight_g_idx",
+                                                               "output_scale",
+                                                               "qzeros",
+                                                               "scales",
+                                                               "g_idx",
+                                                               "SCB",
+                                                               "weight_format",
+                                                               "weight.absmax",
+                                                               "weight.quant_map",
+                                                               "weight.nested_absmax",
+                                                               "weight.nested_quant_map",
+                                                               "svdquant_lora_a",
+                                                               "svdquant_lora_b"};
 
 // Of those, leaves that are names of a model's own parameters too: companions only where a value stands beside them.
-constexpr std::array<std::string_view, 7> kGenericLeaves = {"output_scale", "activation_scale", "pre_quant_scale", "scales",
-                                                            "g_idx", "SCB", "weight_format"};
+constexpr std::array<std::string_view, 7> kGenericLeaves = {
+    "output_scale", "activation_scale", "pre_quant_scale", "scales", "g_idx", "SCB", "weight_format"};
 
 // Scales of the KV cache belong to the attention, whatever projection's name they carry. ModelOpt's affine biases
 // have names that models use for parameters (BEiT's v_bias), but only below the projections.
@@ -41,11 +60,11 @@ struct ParameterSuffix {
   std::string_view leaf;
 };
 constexpr std::array<ParameterSuffix, 6> kParameterSuffixes = {{{"_weight_scale_inv", "weight_scale_inv"},
-                                                                 {"_weight_scale_2", "weight_scale_2"},
-                                                                 {"_weight_scale", "weight_scale"},
-                                                                 {"_input_scale", "input_scale"},
-                                                                 {"_scale_inv", "weight_scale_inv"},
-                                                                 {"_bias", "bias"}}};
+                                                                {"_weight_scale_2", "weight_scale_2"},
+                                                                {"_weight_scale", "weight_scale"},
+                                                                {"_input_scale", "input_scale"},
+                                                                {"_scale_inv", "weight_scale_inv"},
+                                                                {"_bias", "bias"}}};
 
 template <size_t N>
 bool Contains(const std::array<std::string_view, N>& leaves, std::string_view leaf) {
@@ -55,8 +74,8 @@ bool Contains(const std::array<std::string_view, N>& leaves, std::string_view le
 // What a name is, by itself and the names beside it.
 struct NameRole {
   enum Kind { kValue, kCompanion, kBias, kCache, kOwn } kind = kOwn;
-  std::string key;    // of the value this name belongs to
-  std::string leaf;   // its leaf within that value's unit
+  std::string key;   // of the value this name belongs to
+  std::string leaf;  // its leaf within that value's unit
   NameStyle style = NameStyle::kModule;
 };
 
@@ -67,16 +86,20 @@ class Namer {
 
   NameRole Role(std::string_view name) const {
     const auto [module, leaf] = SplitLeaf(name);
-    if (Contains(kValueLeaves, leaf)) return {NameRole::kValue, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
-    if (Contains(kCompanionLeaves, leaf) && (!Contains(kGenericLeaves, leaf) || HasValue(module))) return {NameRole::kCompanion, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
+    if (Contains(kValueLeaves, leaf))
+      return {NameRole::kValue, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
+    if (Contains(kCompanionLeaves, leaf) && (!Contains(kGenericLeaves, leaf) || HasValue(module)))
+      return {NameRole::kCompanion, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
     if (const auto nested = BitsAndBytesLeaf(name)) return *nested;
-    if (IsCacheLeaf(module, leaf)) return {NameRole::kCache, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
+    if (IsCacheLeaf(module, leaf))
+      return {NameRole::kCache, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
     if (leaf == "bias") return {NameRole::kBias, JoinName(module, "weight"), "bias", NameStyle::kModule};
     for (const auto& [suffix, companion] : kParameterSuffixes) {
       if (!name.ends_with(suffix)) continue;
       std::string parameter(name.substr(0, name.size() - suffix.size()));
       if (!Has(parameter)) continue;
-      return {companion == "bias" ? NameRole::kBias : NameRole::kCompanion, parameter, std::string(companion), NameStyle::kParameter};
+      return {companion == "bias" ? NameRole::kBias : NameRole::kCompanion, parameter, std::string(companion),
+              NameStyle::kParameter};
     }
     return {NameRole::kOwn, std::string(name), "", NameStyle::kParameter};
   }
@@ -85,7 +108,8 @@ class Namer {
   bool Has(const std::string& name) const { return names_.contains(name); }
 
   bool HasValue(std::string_view module) const {
-    return std::any_of(kValueLeaves.begin(), kValueLeaves.end(), [&](std::string_view leaf) { return Has(JoinName(module, leaf)); });
+    return std::any_of(kValueLeaves.begin(), kValueLeaves.end(),
+                       [&](std::string_view leaf) { return Has(JoinName(module, leaf)); });
   }
 
   // "<module>.weight.absmax": bitsandbytes hangs its statistics below the weight's own name.
@@ -102,13 +126,14 @@ class Namer {
 
 // The tensors of one unit while they are being collected.
 struct Draft {
-  std::vector<std::pair<std::string, uint32_t>> values;      // leaf, tensor
+  std::vector<std::pair<std::string, uint32_t>> values;  // leaf, tensor
   std::vector<std::pair<std::string, uint32_t>> companions;
   NameStyle style = NameStyle::kModule;
 };
 
 size_t CompanionOrder(std::string_view leaf) {
-  return static_cast<size_t>(std::find(kCompanionLeaves.begin(), kCompanionLeaves.end(), leaf) - kCompanionLeaves.begin());
+  return static_cast<size_t>(std::find(kCompanionLeaves.begin(), kCompanionLeaves.end(), leaf) -
+                             kCompanionLeaves.begin());
 }
 
 StoredPart MakePart(std::string leaf, uint32_t tensor, const TensorTable& table) {
@@ -120,28 +145,45 @@ StoredPart MakePart(std::string leaf, uint32_t tensor, const TensorTable& table)
 // name of its own in any mapping.
 WeightUnit FollowerUnit(std::string_view name, NameRole role, uint32_t tensor, const TensorTable& table) {
   const bool bias = role.kind == NameRole::kBias;
-  WeightUnit unit{bias ? std::string(name) : role.key, role.key, std::string(SplitLeaf(name).module), bias ? UnitRole::kBias : UnitRole::kCacheScale, role.style, {}, {tensor}};
+  WeightUnit unit{bias ? std::string(name) : role.key,
+                  role.key,
+                  std::string(SplitLeaf(name).module),
+                  bias ? UnitRole::kBias : UnitRole::kCacheScale,
+                  role.style,
+                  {},
+                  {tensor}};
   unit.weight.parts.push_back(MakePart(std::move(role.leaf), tensor, table));
   FillPlainLayout(&unit.weight);
   return unit;
 }
 
 Error Missing(const std::string& key, std::string message) {
-  return Error{ErrorKind::kMissingCompanion, std::move(message), {}, key, "the export is incomplete; a server would load it and compute nonsense"};
+  return Error{ErrorKind::kMissingCompanion,
+               std::move(message),
+               {},
+               key,
+               "the export is incomplete; a server would load it and compute nonsense"};
 }
 
 // Builds the unit of a value with its companions, or says what is missing.
-Result<WeightUnit> BuildUnit(const std::string& key, const Draft& draft, const TensorTable& table, const RecognizeOptions& options) {
-  if (draft.values.empty()) return Missing(key, fmt::format("{} is stored without its weight", draft.companions[0].first));
+Result<WeightUnit> BuildUnit(const std::string& key, const Draft& draft, const TensorTable& table,
+                             const RecognizeOptions& options) {
+  if (draft.values.empty())
+    return Missing(key, fmt::format("{} is stored without its weight", draft.companions[0].first));
   if (draft.values.size() > 1) {
-    return Error{ErrorKind::kNameCollision, fmt::format("both {} and {} are stored for one linear", draft.values[0].first, draft.values[1].first), {}, key, {}};
+    return Error{ErrorKind::kNameCollision,
+                 fmt::format("both {} and {} are stored for one linear", draft.values[0].first, draft.values[1].first),
+                 {},
+                 key,
+                 {}};
   }
   WeightUnit unit{key, key, std::string(SplitLeaf(key).module), UnitRole::kValue, draft.style, {}, {}};
   auto companions = draft.companions;
   std::sort(companions.begin(), companions.end(), [](const auto& a, const auto& b) {
     return std::pair(CompanionOrder(a.first), a.first) < std::pair(CompanionOrder(b.first), b.first);
   });
-  unit.weight.parts.push_back(MakePart(draft.style == NameStyle::kModule ? draft.values[0].first : "", draft.values[0].second, table));
+  unit.weight.parts.push_back(
+      MakePart(draft.style == NameStyle::kModule ? draft.values[0].first : "", draft.values[0].second, table));
   unit.tensors.push_back(draft.values[0].second);
   for (const auto& [leaf, tensor] : companions) {
     unit.weight.parts.push_back(MakePart(leaf, tensor, table));

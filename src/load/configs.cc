@@ -12,7 +12,8 @@ namespace {
 constexpr uint64_t kMaxConfigBytes = 64 << 20;
 // Files that hold module references, beside each other or alone, by producer: transformers and ModelOpt, ModelOpt,
 // AutoAWQ and GPTQ, AutoAWQ.
-constexpr std::array<std::string_view, 4> kFiles = {kConfigName, kQuantConfigName, "quantize_config.json", "quant_config.json"};
+constexpr std::array<std::string_view, 4> kFiles = {kConfigName, kQuantConfigName, "quantize_config.json",
+                                                    "quant_config.json"};
 
 }  // namespace
 
@@ -24,7 +25,11 @@ Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint) {
     const auto path = checkpoint.directory / name;
     if (!there) {
       if (name == kConfigName) {
-        errors.push_back({ErrorKind::kIo, "the checkpoint has no config.json", path.string(), {}, "it says which model this is; copy it from the model's hub repository"});
+        errors.push_back({ErrorKind::kIo,
+                          "the checkpoint has no config.json",
+                          path.string(),
+                          {},
+                          "it says which model this is; copy it from the model's hub repository"});
       }
       continue;
     }
@@ -42,7 +47,8 @@ Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint) {
     if (scheme->quantized) {
       configs.scheme.quantized = true;
       if (configs.scheme.quant_algo.empty()) configs.scheme.quant_algo = scheme->quant_algo;
-      if (scheme->fp8_block_size != QuantScheme().fp8_block_size) configs.scheme.fp8_block_size = scheme->fp8_block_size;
+      if (scheme->fp8_block_size != QuantScheme().fp8_block_size)
+        configs.scheme.fp8_block_size = scheme->fp8_block_size;
       configs.schemes.emplace(name, std::move(*scheme));
     }
     configs.quantization_files.emplace(name, std::move(*text));

@@ -11,7 +11,8 @@ constexpr uint64_t kMaxMappingBytes = 256 << 20;
 
 }  // namespace
 
-Result<ModelMapping> LoadModel(const std::string& config_text, const std::string& config_file, const MappingOptions& options) {
+Result<ModelMapping> LoadModel(const std::string& config_text, const std::string& config_file,
+                               const MappingOptions& options) {
   std::string text;
   std::string file;
   if (options.mapping_file) {

@@ -12,7 +12,8 @@
 namespace quantport {
 
 // Reads the mapping file of `options`, if it names one, and resolves the model of `config_text`.
-Result<ModelMapping> LoadModel(const std::string& config_text, const std::string& config_file, const MappingOptions& options);
+Result<ModelMapping> LoadModel(const std::string& config_text, const std::string& config_file,
+                               const MappingOptions& options);
 
 // The reference's value keys and, where it has headers whose layouts are known, their logical shapes.
 ReferenceView MakeReferenceView(ReferenceNames names);

@@ -17,18 +17,18 @@ namespace quantport {
 
 // Hub tensors that one application of a transform turned into in-memory ones.
 struct Origin {
-  const Transform* converter = nullptr;            // as loaded (not reversed); null for a plain rename
-  std::vector<std::string> in_memory;              // one name for each target pattern
-  std::vector<std::vector<std::string>> hub;       // for each source pattern, its names in load order
+  const Transform* converter = nullptr;       // as loaded (not reversed); null for a plain rename
+  std::vector<std::string> in_memory;         // one name for each target pattern
+  std::vector<std::vector<std::string>> hub;  // for each source pattern, its names in load order
 };
 
 class Inverse {
  public:
   struct Input {
-    std::span<const Transform> transforms;         // of the model, in load order
-    std::span<const Transform> legacy;             // applied after them at load, never reversed by rule
+    std::span<const Transform> transforms;  // of the model, in load order
+    std::span<const Transform> legacy;      // applied after them at load, never reversed by rule
     std::string_view base_model_prefix;
-    const std::vector<std::string>* hub_keys;      // values of the reference, without companions
+    const std::vector<std::string>* hub_keys;               // values of the reference, without companions
     const std::unordered_set<std::string>* in_memory_keys;  // names the model has, as far as the export shows
   };
   static Result<Inverse> Build(const Input& input);

@@ -17,6 +17,8 @@ struct ModelMapping {
 };
 
 // `mapping_text` and `mapping_file` are of a mapping file to use instead of the built-in registry; empty for that.
-Result<ModelMapping> ResolveMapping(std::string_view config_text, std::string_view config_file, std::string_view mapping_text, std::string_view mapping_file, const std::optional<std::string>& architecture);
+Result<ModelMapping> ResolveMapping(std::string_view config_text, std::string_view config_file,
+                                    std::string_view mapping_text, std::string_view mapping_file,
+                                    const std::optional<std::string>& architecture);
 
 }  // namespace quantport

@@ -35,7 +35,8 @@ struct Pcre {
   std::optional<std::string> Compile(const std::string& pattern, uint32_t options) {
     int error = 0;
     PCRE2_SIZE offset = 0;
-    code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options | PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr));
+    code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                             options | PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr));
     if (!code) {
       char buffer[256] = {};
       pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(buffer), sizeof buffer);
@@ -49,7 +50,8 @@ struct Pcre {
   }
 
   int Match(std::string_view text) const {
-    return pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, PCRE2_NO_UTF_CHECK, data.get(), context.get());
+    return pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, PCRE2_NO_UTF_CHECK,
+                       data.get(), context.get());
   }
 
   // The text of a group, or nothing where it took no part in the match.
@@ -110,7 +112,8 @@ ProcessedTarget ProcessTargetPattern(std::string_view pattern) {
   return processed;
 }
 
-CompiledTransform::CompiledTransform(Transform transform) : transform_(std::move(transform)), regex_(std::make_unique<Regex>()) {}
+CompiledTransform::CompiledTransform(Transform transform)
+    : transform_(std::move(transform)), regex_(std::make_unique<Regex>()) {}
 CompiledTransform::CompiledTransform(CompiledTransform&&) noexcept = default;
 CompiledTransform& CompiledTransform::operator=(CompiledTransform&&) noexcept = default;
 CompiledTransform::~CompiledTransform() = default;
@@ -124,7 +127,8 @@ Result<CompiledTransform> CompiledTransform::Compile(Transform transform) {
     if (processed.captured_group) groups.insert(*processed.captured_group);
     compiled.targets_.push_back(std::move(processed.pattern));
   }
-  if (groups.size() > 1) return MappingError(fmt::format("{}: its targets use different capture groups", DescribeTransform(from)));
+  if (groups.size() > 1)
+    return MappingError(fmt::format("{}: its targets use different capture groups", DescribeTransform(from)));
   std::string alternation;
   for (size_t i = 0; i < from.source_patterns.size(); ++i) {
     std::string source = from.source_patterns[i];
@@ -132,7 +136,8 @@ Result<CompiledTransform> CompiledTransform::Compile(Transform transform) {
       if (groups.empty()) return MappingError(fmt::format("{}: \\1 without a capture group", DescribeTransform(from)));
       source = ReplaceFirst(source, "\\1", *groups.begin());
     }
-    if (from.source_patterns.size() == from.target_patterns.size()) source = CopyAnchors(std::move(source), from.target_patterns[i]);
+    if (from.source_patterns.size() == from.target_patterns.size())
+      source = CopyAnchors(std::move(source), from.target_patterns[i]);
     alternation += fmt::format("{}(?P<g{}>{})", i == 0 ? "" : "|", i, ReplaceAll(source, "*.", ".*\\."));
     compiled.sources_.push_back(std::move(source));
   }
@@ -141,7 +146,8 @@ Result<CompiledTransform> CompiledTransform::Compile(Transform transform) {
   }
   for (size_t i = 0; i < compiled.sources_.size(); ++i) {
     const std::string name = fmt::format("g{}", i);
-    const int number = pcre2_substring_number_from_name(compiled.regex_->code.get(), reinterpret_cast<PCRE2_SPTR>(name.c_str()));
+    const int number =
+        pcre2_substring_number_from_name(compiled.regex_->code.get(), reinterpret_cast<PCRE2_SPTR>(name.c_str()));
     compiled.regex_->group_numbers.push_back(static_cast<uint32_t>(number));
   }
   return compiled;
@@ -153,7 +159,8 @@ namespace {
 std::string FillGroups(std::string_view target, bool many, const Pcre& regex, uint32_t branch, std::string_view text) {
   std::string out;
   for (size_t i = 0; i < target.size(); ++i) {
-    const bool digit = target[i] == '\\' && i + 1 < target.size() && target[i + 1] >= '1' && target[i + 1] <= (many ? '9' : '1');
+    const bool digit =
+        target[i] == '\\' && i + 1 < target.size() && target[i + 1] >= '1' && target[i + 1] <= (many ? '9' : '1');
     if (!digit) {
       out += target[i];
       continue;
@@ -175,7 +182,8 @@ std::optional<size_t> ScopeLength(const Transform& transform, std::string_view k
 
 }  // namespace
 
-std::optional<CompiledTransform::Match> CompiledTransform::Rename(std::string_view key, bool* group_active, bool* limit_exceeded) const {
+std::optional<CompiledTransform::Match> CompiledTransform::Rename(std::string_view key, bool* group_active,
+                                                                  bool* limit_exceeded) const {
   const auto scope = ScopeLength(transform_, key);
   if (!scope) return std::nullopt;
   const std::string_view text = key.substr(*scope);

@@ -24,8 +24,8 @@ ProcessedTarget ProcessTargetPattern(std::string_view pattern);
 class CompiledTransform {
  public:
   struct Match {
-    std::string renamed;    // with the first target in place of the matched text
-    size_t source = 0;      // which source pattern matched
+    std::string renamed;  // with the first target in place of the matched text
+    size_t source = 0;    // which source pattern matched
   };
 
   // Errors: kInvalidMapping naming the pattern.

@@ -53,12 +53,16 @@ Operation ParseOperation(const Json& json) {
   if (op == "Interleave") return InterleaveOp{Dim(json, "dim"), json.value("inverse", false)};
   if (op == "PermuteForRope") {
     const auto layers = json.find("permute_layer_names");
-    return PermuteForRopeOp{OptionalString(json, "subconfig_key"), layers == json.end() || layers->is_null() ? std::vector<std::string>() : Strings(*layers), json.value("inverse", false)};
+    return PermuteForRopeOp{OptionalString(json, "subconfig_key"),
+                            layers == json.end() || layers->is_null() ? std::vector<std::string>() : Strings(*layers),
+                            json.value("inverse", false)};
   }
   if (op == "Conv3dToLinear") return Conv3dToLinearOp{json.at("in_channels").get<int>(), KernelSize(json)};
   if (op == "LinearToConv3d") return LinearToConv3dOp{json.at("in_channels").get<int>(), KernelSize(json)};
-  if (op == "ErnieFuseAndSplitTextVisionExperts") return ErnieFuseAndSplitOp{Dim(json, "stack_dim"), Dim(json, "concat_dim")};
-  if (op == "ErnieSplitAndDecoupleTextVisionExperts") return ErnieSplitAndDecoupleOp{Dim(json, "stack_dim"), Dim(json, "concat_dim")};
+  if (op == "ErnieFuseAndSplitTextVisionExperts")
+    return ErnieFuseAndSplitOp{Dim(json, "stack_dim"), Dim(json, "concat_dim")};
+  if (op == "ErnieSplitAndDecoupleTextVisionExperts")
+    return ErnieSplitAndDecoupleOp{Dim(json, "stack_dim"), Dim(json, "concat_dim")};
   throw Malformed(fmt::format("unknown operation \"{}\"", op));
 }
 
@@ -67,7 +71,8 @@ Transform ParseTransform(const Json& json) {
   if (type == "PrefixChange") {
     auto add = OptionalString(json, "prefix_to_add");
     auto remove = OptionalString(json, "prefix_to_remove");
-    if (add.has_value() == remove.has_value()) throw Malformed("PrefixChange needs one of prefix_to_add and prefix_to_remove");
+    if (add.has_value() == remove.has_value())
+      throw Malformed("PrefixChange needs one of prefix_to_add and prefix_to_remove");
     return MakePrefixChange(std::move(add), std::move(remove), json.value("model_prefix", std::string()));
   }
   Transform transform;
@@ -82,7 +87,8 @@ Transform ParseTransform(const Json& json) {
   }
   transform.source_patterns = Strings(json.at("source_patterns"));
   transform.target_patterns = Strings(json.at("target_patterns"));
-  if (transform.source_patterns.empty() || transform.target_patterns.empty()) throw Malformed("a transform without patterns");
+  if (transform.source_patterns.empty() || transform.target_patterns.empty())
+    throw Malformed("a transform without patterns");
   if (transform.kind == TransformKind::kWeightConverter) {
     for (const Json& operation : json.at("operations")) transform.operations.push_back(ParseOperation(operation));
     if (transform.operations.empty()) throw Malformed("a WeightConverter without operations");
@@ -101,7 +107,8 @@ std::vector<ChildModel> ParseChildren(const Json& json) {
     child.class_name = item.value("class", std::string());
     child.auto_class = item.value("auto", std::string());
     child.model_type = item.value("model_type", std::string());
-    if (child.class_name.empty() == child.auto_class.empty()) throw Malformed("a sub-model needs one of class and auto");
+    if (child.class_name.empty() == child.auto_class.empty())
+      throw Malformed("a sub-model needs one of class and auto");
     if (const auto it = item.find("submodels"); it != item.end()) {
       child.has_children = true;
       child.children = ParseChildren(*it);
@@ -135,7 +142,8 @@ Result<Registry> Registry::Parse(std::string_view text, std::string_view file) {
   std::string entry = "the file";
   try {
     if (json->at("format").get<int>() != 1) throw Malformed("its format is not 1");
-    registry.version_ = fmt::format("{} {}", json->value("library", std::string("transformers")), json->value("version", std::string("?")));
+    registry.version_ = fmt::format("{} {}", json->value("library", std::string("transformers")),
+                                    json->value("version", std::string("?")));
     std::vector<std::pair<std::string, std::string>> aliases;
     for (const auto& [key, transforms] : json->at("conversions").items()) {
       entry = fmt::format("conversions of {}", key);
@@ -160,11 +168,16 @@ Result<Registry> Registry::Parse(std::string_view text, std::string_view file) {
     if (const auto it = json->find("auto"); it != json->end()) {
       for (const auto& [name, picks] : it->items()) {
         entry = name;
-        for (const auto& [model_type, model] : picks.items()) registry.auto_[name][model_type] = model.get<std::string>();
+        for (const auto& [model_type, model] : picks.items())
+          registry.auto_[name][model_type] = model.get<std::string>();
       }
     }
   } catch (const std::exception& error) {
-    return Error{ErrorKind::kInvalidMapping, fmt::format("{}: {}", entry, error.what()), std::string(file), {}, "see docs/mappings.md for the format"};
+    return Error{ErrorKind::kInvalidMapping,
+                 fmt::format("{}: {}", entry, error.what()),
+                 std::string(file),
+                 {},
+                 "see docs/mappings.md for the format"};
   }
   return registry;
 }

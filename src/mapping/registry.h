@@ -27,7 +27,8 @@ struct ChildModel {
 struct ModelClass {
   std::string model_type;
   std::string base_model_prefix;
-  std::vector<std::string> tied_weights;  // in-memory names that may share another's storage, as transformers states them
+  std::vector<std::string>
+      tied_weights;  // in-memory names that may share another's storage, as transformers states them
   std::vector<ChildModel> children;
 };
 

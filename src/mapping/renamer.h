@@ -13,9 +13,9 @@
 namespace quantport {
 
 struct RenamedKey {
-  std::string name;     // after every transform; with "*" where a converter's target has one
-  int converter = -1;   // index of the WeightConverter that matched, in the order of application; -1 for none
-  size_t source = 0;    // which of the converter's source patterns
+  std::string name;             // after every transform; with "*" where a converter's target has one
+  int converter = -1;           // index of the WeightConverter that matched, in the order of application; -1 for none
+  size_t source = 0;            // which of the converter's source patterns
   std::vector<uint32_t> fired;  // transforms that matched, as indices into the list given to the constructor
 };
 

@@ -37,10 +37,13 @@ class Composer {
  public:
   explicit Composer(const Registry& registry) : registry_(registry) {}
 
-  void Visit(const std::string& path, const std::string& class_name, const std::string& model_type, const Json& config, const std::vector<ChildModel>* inline_children, int depth) {
+  void Visit(const std::string& path, const std::string& class_name, const std::string& model_type, const Json& config,
+             const std::vector<ChildModel>* inline_children, int depth) {
     submodels_.push_back({path, class_name, model_type});
     const ModelClass* model = registry_.FindClass(class_name);
-    const std::vector<ChildModel>* children = inline_children != nullptr ? inline_children : model != nullptr ? &model->children : nullptr;
+    const std::vector<ChildModel>* children = inline_children != nullptr ? inline_children
+                                              : model != nullptr         ? &model->children
+                                                                         : nullptr;
     // A mapping file of a stranger could nest a class in itself.
     if (children == nullptr || depth > 32) return;
     for (const ChildModel& child : *children) VisitChild(path, model_type, child, config, depth);
@@ -49,14 +52,16 @@ class Composer {
   std::vector<SubModel> Take() { return std::move(submodels_); }
 
  private:
-  void VisitChild(const std::string& parent_path, const std::string& parent_type, const ChildModel& child, const Json& config, int depth) {
+  void VisitChild(const std::string& parent_path, const std::string& parent_type, const ChildModel& child,
+                  const Json& config, int depth) {
     const Json& sub_config = SubConfig(config, child.config);
     const std::string path = parent_path.empty() ? child.path : parent_path + "." + child.path;
     const std::vector<ChildModel>* own_children = child.has_children ? &child.children : nullptr;
     if (child.auto_class.empty()) {
       // A class fixed in the code has a fixed config class too: whatever model_type the file states, the class
       // attribute wins, unless the child shares the parent's config.
-      Visit(path, child.class_name, child.config.empty() ? parent_type : child.model_type, sub_config, own_children, depth + 1);
+      Visit(path, child.class_name, child.config.empty() ? parent_type : child.model_type, sub_config, own_children,
+            depth + 1);
       return;
     }
     const std::string model_type = child.config.empty() ? parent_type : ModelType(sub_config, child.model_type);
@@ -87,7 +92,8 @@ class Claims {
 };
 
 // transformers' get_model_conversion_mapping: class name first, then model_type.
-std::vector<Transform> CollectTransforms(const Registry& registry, const std::vector<SubModel>& submodels, const std::string& base_model_prefix) {
+std::vector<Transform> CollectTransforms(const Registry& registry, const std::vector<SubModel>& submodels,
+                                         const std::string& base_model_prefix) {
   std::vector<Transform> transforms;
   Claims claims;
   for (const SubModel& model : submodels) {
@@ -119,14 +125,19 @@ Result<std::string> ChooseArchitecture(const Json& config, std::string_view file
   if (options.architecture) return *options.architecture;
   const auto it = config.find("architectures");
   if (it == config.end() || !it->is_array() || it->empty() || !it->front().is_string()) {
-    return Error{ErrorKind::kInvalidConfig, "config.json names no architecture", std::string(file), {}, "name the model class with --architecture"};
+    return Error{ErrorKind::kInvalidConfig,
+                 "config.json names no architecture",
+                 std::string(file),
+                 {},
+                 "name the model class with --architecture"};
   }
   return it->front().get<std::string>();
 }
 
 }  // namespace
 
-Result<ResolvedModel> ResolveModel(const Registry& registry, std::string_view config_text, std::string_view file, const ResolveOptions& options) {
+Result<ResolvedModel> ResolveModel(const Registry& registry, std::string_view config_text, std::string_view file,
+                                   const ResolveOptions& options) {
   auto config = ParseJson(config_text, file, ErrorKind::kInvalidConfig);
   if (!config) return config.errors();
   if (!config->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
@@ -138,11 +149,17 @@ Result<ResolvedModel> ResolveModel(const Registry& registry, std::string_view co
   const ModelClass* model = registry.FindClass(*architecture);
   if (model == nullptr) {
     if (const auto it = config->find("auto_map"); it != config->end() && it->is_object() && !it->empty()) {
-      resolved.remote_code = fmt::format("{} is code of the checkpoint's own (auto_map), which no mapping covers: names are taken as they are", *architecture);
+      resolved.remote_code = fmt::format(
+          "{} is code of the checkpoint's own (auto_map), which no mapping covers: names are taken as they are",
+          *architecture);
       return resolved;
     }
-    return Error{ErrorKind::kUnknownArchitecture, fmt::format("the model class {} is not in the mapping of {}", *architecture, registry.version()), std::string(file), {},
-                 "name a class it has with --architecture, or supply a mapping of your transformers version or your own model with --mapping FILE (docs/mappings.md)"};
+    return Error{ErrorKind::kUnknownArchitecture,
+                 fmt::format("the model class {} is not in the mapping of {}", *architecture, registry.version()),
+                 std::string(file),
+                 {},
+                 "name a class it has with --architecture, or supply a mapping of your transformers version or your "
+                 "own model with --mapping FILE (docs/mappings.md)"};
   }
   resolved.base_model_prefix = model->base_model_prefix;
   resolved.tied_weights = model->tied_weights;

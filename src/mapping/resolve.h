@@ -21,8 +21,8 @@ struct SubModel {
 struct ResolvedModel {
   std::string architecture;
   std::string base_model_prefix;
-  std::vector<SubModel> submodels;        // the root first, in the order of named_modules
-  std::vector<Transform> transforms;      // in load order, with scopes
+  std::vector<SubModel> submodels;    // the root first, in the order of named_modules
+  std::vector<Transform> transforms;  // in load order, with scopes
   std::vector<std::string> tied_weights;
   // Set where the model runs code of its own that the registry does not know: there is no mapping then, and why.
   std::optional<std::string> remote_code;

@@ -19,43 +19,71 @@ Overloaded(F...) -> Overloaded<F...>;
 
 std::string_view OperationName(const Operation& operation) {
   static constexpr std::array<std::string_view, std::variant_size_v<Operation>> kNames = {
-      "Chunk",          "Concatenate",      "MergeModulelist", "SplitModulelist",
-      "Transpose",      "Interleave",       "PermuteForRope",  "Conv3dToLinear",
-      "LinearToConv3d", "ErnieFuseAndSplitTextVisionExperts", "ErnieSplitAndDecoupleTextVisionExperts"};
+      "Chunk",
+      "Concatenate",
+      "MergeModulelist",
+      "SplitModulelist",
+      "Transpose",
+      "Interleave",
+      "PermuteForRope",
+      "Conv3dToLinear",
+      "LinearToConv3d",
+      "ErnieFuseAndSplitTextVisionExperts",
+      "ErnieSplitAndDecoupleTextVisionExperts"};
   return kNames[operation.index()];
 }
 
 Operation ReverseOperation(const Operation& operation) {
-  return std::visit(
-      Overloaded{
-          [](const ChunkOp& op) -> Operation { return ConcatenateOp{op.dim, op.num_shards_attribute}; },
-          [](const ConcatenateOp& op) -> Operation { return ChunkOp{op.dim, op.num_shards_attribute}; },
-          [](const MergeModulelistOp& op) -> Operation { return SplitModulelistOp{op.dim}; },
-          [](const SplitModulelistOp& op) -> Operation { return MergeModulelistOp{op.dim}; },
-          [](const TransposeOp& op) -> Operation { return TransposeOp{op.dim1, op.dim0, op.check_dims}; },
-          [](const InterleaveOp& op) -> Operation { return InterleaveOp{op.dim, !op.inverse}; },
-          [](const PermuteForRopeOp& op) -> Operation {
-            return PermuteForRopeOp{op.subconfig_key, op.permute_layer_names, !op.inverse};
-          },
-          [](const Conv3dToLinearOp& op) -> Operation { return LinearToConv3dOp{op.in_channels, op.kernel_size}; },
-          [](const LinearToConv3dOp& op) -> Operation { return Conv3dToLinearOp{op.in_channels, op.kernel_size}; },
-          [](const ErnieFuseAndSplitOp& op) -> Operation { return ErnieSplitAndDecoupleOp{op.stack_dim, op.concat_dim}; },
-          [](const ErnieSplitAndDecoupleOp& op) -> Operation { return ErnieFuseAndSplitOp{op.stack_dim, op.concat_dim}; },
-      },
-      operation);
+  return std::visit(Overloaded{
+                        [](const ChunkOp& op) -> Operation {
+                          return ConcatenateOp{op.dim, op.num_shards_attribute};
+                        },
+                        [](const ConcatenateOp& op) -> Operation {
+                          return ChunkOp{op.dim, op.num_shards_attribute};
+                        },
+                        [](const MergeModulelistOp& op) -> Operation { return SplitModulelistOp{op.dim}; },
+                        [](const SplitModulelistOp& op) -> Operation { return MergeModulelistOp{op.dim}; },
+                        [](const TransposeOp& op) -> Operation {
+                          return TransposeOp{op.dim1, op.dim0, op.check_dims};
+                        },
+                        [](const InterleaveOp& op) -> Operation {
+                          return InterleaveOp{op.dim, !op.inverse};
+                        },
+                        [](const PermuteForRopeOp& op) -> Operation {
+                          return PermuteForRopeOp{op.subconfig_key, op.permute_layer_names, !op.inverse};
+                        },
+                        [](const Conv3dToLinearOp& op) -> Operation {
+                          return LinearToConv3dOp{op.in_channels, op.kernel_size};
+                        },
+                        [](const LinearToConv3dOp& op) -> Operation {
+                          return Conv3dToLinearOp{op.in_channels, op.kernel_size};
+                        },
+                        [](const ErnieFuseAndSplitOp& op) -> Operation {
+                          return ErnieSplitAndDecoupleOp{op.stack_dim, op.concat_dim};
+                        },
+                        [](const ErnieSplitAndDecoupleOp& op) -> Operation {
+                          return ErnieFuseAndSplitOp{op.stack_dim, op.concat_dim};
+                        },
+                    },
+                    operation);
 }
 
 std::string_view TransformKindName(TransformKind kind) {
   switch (kind) {
-    case TransformKind::kWeightRenaming: return "WeightRenaming";
-    case TransformKind::kGroupWeightRename: return "GroupWeightRename";
-    case TransformKind::kPrefixChange: return "PrefixChange";
-    case TransformKind::kWeightConverter: return "WeightConverter";
+    case TransformKind::kWeightRenaming:
+      return "WeightRenaming";
+    case TransformKind::kGroupWeightRename:
+      return "GroupWeightRename";
+    case TransformKind::kPrefixChange:
+      return "PrefixChange";
+    case TransformKind::kWeightConverter:
+      return "WeightConverter";
   }
   return "";
 }
 
-Transform MakePrefixChange(std::optional<std::string> add, std::optional<std::string> remove, std::string model_prefix) {
+Transform MakePrefixChange(std::optional<std::string> add, std::optional<std::string> remove,
+                           std::string model_prefix) {
   Transform transform;
   transform.kind = TransformKind::kPrefixChange;
   const std::string prefix = model_prefix.empty() ? "" : model_prefix + "\\.";
@@ -103,14 +131,16 @@ Transform ReverseTransform(const Transform& transform) {
 }
 
 std::string DescribeTransform(const Transform& transform) {
-  std::string text = fmt::format("{} {} -> {}", TransformKindName(transform.kind), fmt::join(transform.source_patterns, ", "),
-                                 fmt::join(transform.target_patterns, ", "));
+  std::string text =
+      fmt::format("{} {} -> {}", TransformKindName(transform.kind), fmt::join(transform.source_patterns, ", "),
+                  fmt::join(transform.target_patterns, ", "));
   if (!transform.operations.empty()) {
     std::vector<std::string_view> names;
     for (const Operation& operation : transform.operations) names.push_back(OperationName(operation));
     text += fmt::format(" [{}]", fmt::join(names, ", "));
   }
-  if (transform.scope_prefix && !transform.scope_prefix->empty()) text += fmt::format(" (below {})", *transform.scope_prefix);
+  if (transform.scope_prefix && !transform.scope_prefix->empty())
+    text += fmt::format(" (below {})", *transform.scope_prefix);
   return text;
 }
 

@@ -59,9 +59,9 @@ struct ErnieSplitAndDecoupleOp {
   int concat_dim = 1;
 };
 
-using Operation = std::variant<ChunkOp, ConcatenateOp, MergeModulelistOp, SplitModulelistOp, TransposeOp, InterleaveOp,
-                               PermuteForRopeOp, Conv3dToLinearOp, LinearToConv3dOp, ErnieFuseAndSplitOp,
-                               ErnieSplitAndDecoupleOp>;
+using Operation =
+    std::variant<ChunkOp, ConcatenateOp, MergeModulelistOp, SplitModulelistOp, TransposeOp, InterleaveOp,
+                 PermuteForRopeOp, Conv3dToLinearOp, LinearToConv3dOp, ErnieFuseAndSplitOp, ErnieSplitAndDecoupleOp>;
 
 // The class name transformers gives the operation, for example "MergeModulelist".
 std::string_view OperationName(const Operation& operation);

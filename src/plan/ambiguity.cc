@@ -49,10 +49,12 @@ std::map<std::string, std::vector<const std::string*>> ByShape(const std::vector
 
 }  // namespace
 
-bool HasHubNames(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules, const ReferenceView* reference) {
+bool HasHubNames(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules,
+                 const ReferenceView* reference) {
   if (reference != nullptr) {
     return std::all_of(units.begin(), units.end(), [&](const WeightUnit& unit) {
-      return unit.role == UnitRole::kCacheScale || std::binary_search(reference->keys.begin(), reference->keys.end(), unit.key);
+      return unit.role == UnitRole::kCacheScale ||
+             std::binary_search(reference->keys.begin(), reference->keys.end(), unit.key);
     });
   }
   auto load = Renamer::Create(rules.transforms(), Renamer::Direction::kLoad);
@@ -75,7 +77,9 @@ namespace {
 std::string_view Owner(std::string_view key, const std::vector<SubModel>& submodels) {
   std::string_view owner;
   for (const SubModel& model : submodels) {
-    if (model.path.size() > owner.size() && key.size() > model.path.size() && key.starts_with(model.path) && key[model.path.size()] == '.') owner = model.path;
+    if (model.path.size() > owner.size() && key.size() > model.path.size() && key.starts_with(model.path) &&
+        key[model.path.size()] == '.')
+      owner = model.path;
   }
   return owner;
 }
@@ -85,17 +89,20 @@ bool IsInside(std::string_view path, std::string_view ancestor) {
 }
 
 // Renamings that fired on names of two sub-models of which neither contains the other.
-std::set<uint32_t> SpanningRenamings(const std::map<std::string, std::vector<const std::string*>>& shapes, const RuleNames& rules, const std::vector<SubModel>& submodels) {
+std::set<uint32_t> SpanningRenamings(const std::map<std::string, std::vector<const std::string*>>& shapes,
+                                     const RuleNames& rules, const std::vector<SubModel>& submodels) {
   std::map<uint32_t, std::set<std::string_view>> owners;
   for (const auto& [shape, names] : shapes) {
     for (const uint32_t transform : rules.Find(*names[0]).fired) {
-      if (rules.transforms()[transform].kind != TransformKind::kWeightConverter) owners[transform].insert(Owner(*names[0], submodels));
+      if (rules.transforms()[transform].kind != TransformKind::kWeightConverter)
+        owners[transform].insert(Owner(*names[0], submodels));
     }
   }
   std::set<uint32_t> spanning;
   for (const auto& [transform, paths] : owners) {
     for (const std::string_view a : paths) {
-      const bool sibling = std::any_of(paths.begin(), paths.end(), [&](std::string_view b) { return !IsInside(a, b) && !IsInside(b, a); });
+      const bool sibling = std::any_of(paths.begin(), paths.end(),
+                                       [&](std::string_view b) { return !IsInside(a, b) && !IsInside(b, a); });
       if (sibling) spanning.insert(transform);
     }
   }
@@ -104,7 +111,8 @@ std::set<uint32_t> SpanningRenamings(const std::map<std::string, std::vector<con
 
 }  // namespace
 
-void CountAmbiguous(const std::vector<EngineKey>& keys, const RuleNames& rules, const std::vector<SubModel>& submodels, Conversion* conversion) {
+void CountAmbiguous(const std::vector<EngineKey>& keys, const RuleNames& rules, const std::vector<SubModel>& submodels,
+                    Conversion* conversion) {
   auto load = Renamer::Create(rules.transforms(), Renamer::Direction::kLoad);
   if (!load) return;
   const auto shapes = ByShape(keys);

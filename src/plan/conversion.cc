@@ -95,7 +95,8 @@ class Converter {
       if (!name) return name.errors();
       // The hub keeps these experts in one tensor: engines load 2-D linears below its container's path.
       std::string key = input.piece ? ExpertBelow(*name, unit, *input.piece) : *name;
-      if (auto status = Emit(g, std::move(key), unit.style, unit.weight, unit.role, {input.unit}); !status) return status;
+      if (auto status = Emit(g, std::move(key), unit.style, unit.weight, unit.role, {input.unit}); !status)
+        return status;
     }
     return {};
   }
@@ -125,17 +126,26 @@ class Converter {
     const UnitRole role = units_[sources[0]].role;
     auto results = RunOperations(std::move(strands), *group.operations, group.targets, &conversion_.checks);
     if (!results) return results.errors();
-    if (results->size() > group.targets) return Unsupported("the operations give more tensors than the hub has names for");
+    if (results->size() > group.targets)
+      return Unsupported("the operations give more tensors than the hub has names for");
     for (size_t target = 0; target < results->size(); ++target) {
       const std::vector<Entry>& entries = (*results)[target];
       const bool listed = !entries.empty() && entries[0].index.has_value();
       if (stacked && listed && group.origin != nullptr && group.origin->hub[target].size() != entries.size()) {
-        return Error{ErrorKind::kReferenceMismatch, fmt::format("the export stacks {} experts, the reference has {}", entries.size(), group.origin->hub[target].size()), {}, {}, "is it the checkpoint this export was made from?"};
+        return Error{ErrorKind::kReferenceMismatch,
+                     fmt::format("the export stacks {} experts, the reference has {}", entries.size(),
+                                 group.origin->hub[target].size()),
+                     {},
+                     {},
+                     "is it the checkpoint this export was made from?"};
       }
       for (const Entry& entry : entries) {
         auto name = group.Name(target, entry.index);
         if (!name) return name.errors();
-        if (auto status = Emit(g, std::move(*name), style, entry.weight, role, SourcesOf(sources, group, target, entry)); !status) return status;
+        if (auto status =
+                Emit(g, std::move(*name), style, entry.weight, role, SourcesOf(sources, group, target, entry));
+            !status)
+          return status;
       }
     }
     if (stacked) conversion_.cut += sources.size();
@@ -143,7 +153,8 @@ class Converter {
   }
 
   // The units a result was made of: one expert's own piece where they are stored expanded, else all of the group's.
-  std::vector<size_t> SourcesOf(const std::vector<size_t>& all, const Group& group, size_t target, const Entry& entry) const {
+  std::vector<size_t> SourcesOf(const std::vector<size_t>& all, const Group& group, size_t target,
+                                const Entry& entry) const {
     for (const GroupInput& input : group.inputs[0]) {
       if (!input.piece) return all;
       const bool same_part = input.piece->parts == 1 || input.piece->part == target;
@@ -159,9 +170,12 @@ class Converter {
       std::set<std::pair<uint64_t, uint64_t>> seen;
       for (const GroupInput& input : inputs) {
         if (input.piece.has_value() != inputs[0].piece.has_value()) {
-          return Unsupported(fmt::format("{} is stacked and {} expanded: one container holds its experts both ways", units_[inputs[0].piece ? input.unit : inputs[0].unit].key, units_[inputs[0].piece ? inputs[0].unit : input.unit].key));
+          return Unsupported(fmt::format("{} is stacked and {} expanded: one container holds its experts both ways",
+                                         units_[inputs[0].piece ? input.unit : inputs[0].unit].key,
+                                         units_[inputs[0].piece ? inputs[0].unit : input.unit].key));
         }
-        if (input.piece && !seen.emplace(input.piece->index, input.piece->part).second) return Collision(inputs[0].unit, input.unit);
+        if (input.piece && !seen.emplace(input.piece->index, input.piece->part).second)
+          return Collision(inputs[0].unit, input.unit);
         if (!input.piece && inputs.size() > 1 && !merges_lists) return Collision(inputs[0].unit, inputs[1].unit);
       }
     }
@@ -169,7 +183,11 @@ class Converter {
   }
 
   Error Collision(size_t a, size_t b) const {
-    return Error{ErrorKind::kNameCollision, fmt::format("{} would become the same hub tensor", units_[b].key), {}, units_[a].key, {}};
+    return Error{ErrorKind::kNameCollision,
+                 fmt::format("{} would become the same hub tensor", units_[b].key),
+                 {},
+                 units_[a].key,
+                 {}};
   }
 
   // The weight of a unit, with the bias that goes along with it as one more stored tensor.
@@ -180,8 +198,12 @@ class Converter {
     StoredPart bias = units_[it->second].weight.parts[0];
     const std::vector<uint64_t>& shape = bias.array.shape;
     // [out], or [E, out] beside stacked experts: the weight's leading dimensions.
-    const bool fits = shape.size() < weight.shape.size() && std::equal(shape.begin(), shape.end(), weight.shape.begin());
-    if (!fits) return Unsupported(fmt::format("the bias of shape [{}] does not fit a weight of shape [{}]{}", fmt::join(shape, ", "), fmt::join(weight.shape, ", "), piece ? " of one expert" : ""));
+    const bool fits =
+        shape.size() < weight.shape.size() && std::equal(shape.begin(), shape.end(), weight.shape.begin());
+    if (!fits)
+      return Unsupported(fmt::format("the bias of shape [{}] does not fit a weight of shape [{}]{}",
+                                     fmt::join(shape, ", "), fmt::join(weight.shape, ", "),
+                                     piece ? " of one expert" : ""));
     bias.leaf = "bias";
     bias.axes.assign(weight.shape.size(), std::nullopt);
     for (size_t dim = 0; dim < shape.size(); ++dim) bias.axes[dim] = Axis{dim, 1};
@@ -189,15 +211,19 @@ class Converter {
     return weight;
   }
 
-  Status Emit(size_t g, std::string key, NameStyle style, const LogicalWeight& weight, UnitRole role, const std::vector<size_t>& sources) {
+  Status Emit(size_t g, std::string key, NameStyle style, const LogicalWeight& weight, UnitRole role,
+              const std::vector<size_t>& sources) {
     const bool module_style = key.ends_with(".weight") || key == "weight";
     if (!module_style && style == NameStyle::kModule && role == UnitRole::kValue && weight.parts.size() > 1) {
-      return Unsupported(fmt::format("the hub stores this weight as the bare parameter {}, which has no convention for the names of its scales", key));
+      return Unsupported(fmt::format(
+          "the hub stores this weight as the bare parameter {}, which has no convention for the names of its scales",
+          key));
     }
     const uint32_t shard = input_.table->tensors[units_[sources[0]].tensors[0]].shard;
     for (size_t p = 0; p < weight.parts.size(); ++p) {
       const StoredPart& part = weight.parts[p];
-      conversion_.tensors.push_back({PartName(key, module_style, role, part, p == 0), part.array, weight.layout, shard});
+      conversion_.tensors.push_back(
+          {PartName(key, module_style, role, part, p == 0), part.array, weight.layout, shard});
     }
     produced_[g].push_back(key);
     for (const size_t source : sources) {
@@ -206,13 +232,15 @@ class Converter {
       if (role == UnitRole::kValue && OwnsWeight(unit)) AddModule(unit.module, std::string(SplitLeaf(key).module));
     }
     if (const StoredPart* bias = weight.Find("bias"); bias != nullptr && role == UnitRole::kValue) {
-      conversion_.weights.push_back({PartName(key, module_style, role, *bias, false), units_[sources[0]].key, UnitRole::kBias, Layout::kPlain, bias->array.shape});
+      conversion_.weights.push_back({PartName(key, module_style, role, *bias, false), units_[sources[0]].key,
+                                     UnitRole::kBias, Layout::kPlain, bias->array.shape});
     }
     conversion_.weights.push_back({std::move(key), units_[sources[0]].key, role, weight.layout, weight.shape});
     return {};
   }
 
-  static std::string PartName(const std::string& key, bool module_style, UnitRole role, const StoredPart& part, bool value) {
+  static std::string PartName(const std::string& key, bool module_style, UnitRole role, const StoredPart& part,
+                              bool value) {
     if (role == UnitRole::kBias) return key;
     if (value && (part.leaf.empty() || part.leaf == "weight")) return key;
     return PartTensorName(key, module_style ? NameStyle::kModule : NameStyle::kParameter, part.leaf);
@@ -239,7 +267,8 @@ class Converter {
     const std::string& leaf = unit.weight.parts[0].leaf;
     std::string name = JoinName(SplitLeaf(key).module, leaf);
     if (name != input_.table->tensors[unit.tensors[0]].info.name) ++conversion_.renamed;
-    conversion_.tensors.push_back({std::move(name), unit.weight.parts[0].array, Layout::kPlain, input_.table->tensors[unit.tensors[0]].shard});
+    conversion_.tensors.push_back(
+        {std::move(name), unit.weight.parts[0].array, Layout::kPlain, input_.table->tensors[unit.tensors[0]].shard});
   }
 
   // Of the linears a projection became, the one the scale is named after: k_scale goes to k_proj.
@@ -257,11 +286,17 @@ class Converter {
     for (const ConvertedTensor& tensor : conversion_.tensors) {
       const auto [it, fresh] = seen.emplace(tensor.name, &tensor);
       if (fresh) continue;
-      errors_.push_back({ErrorKind::kNameCollision, fmt::format("both {} and {} would get this name", SourceName(*it->second), SourceName(tensor)), {}, tensor.name, {}});
+      errors_.push_back({ErrorKind::kNameCollision,
+                         fmt::format("both {} and {} would get this name", SourceName(*it->second), SourceName(tensor)),
+                         {},
+                         tensor.name,
+                         {}});
     }
   }
 
-  const std::string& SourceName(const ConvertedTensor& tensor) const { return input_.table->tensors[tensor.array.blocks.at(0).tensor].info.name; }
+  const std::string& SourceName(const ConvertedTensor& tensor) const {
+    return input_.table->tensors[tensor.array.blocks.at(0).tensor].info.name;
+  }
 
   const ConversionInput& input_;
   const std::vector<WeightUnit>& units_;
@@ -281,7 +316,8 @@ std::vector<EngineKey> LocateKeys(const std::vector<WeightUnit>& units, const Re
 }
 
 // How many names the reversed rules, all of them taken as used, would give otherwise than the reference does.
-void CountDifferences(const Grouping& grouping, const std::vector<EngineKey>& keys, const RuleNames& all_rules, Conversion* conversion) {
+void CountDifferences(const Grouping& grouping, const std::vector<EngineKey>& keys, const RuleNames& all_rules,
+                      Conversion* conversion) {
   std::set<const Group*> counted;
   for (size_t unit = 0; unit < keys.size(); ++unit) {
     const size_t g = grouping.group_of[unit];
@@ -296,7 +332,8 @@ void CountDifferences(const Grouping& grouping, const std::vector<EngineKey>& ke
     }
     if (by_rule == group.rule_name) continue;
     ++conversion->rules_differ;
-    if (conversion->rules_differ_examples.size() < kExamples) conversion->rules_differ_examples.push_back(fmt::format("{} (rules: {})", group.rule_name, by_rule));
+    if (conversion->rules_differ_examples.size() < kExamples)
+      conversion->rules_differ_examples.push_back(fmt::format("{} (rules: {})", group.rule_name, by_rule));
   }
 }
 
@@ -320,7 +357,8 @@ Result<Conversion> RevertNames(const ConversionInput& input) {
   if (input.reference != nullptr) {
     std::unordered_set<std::string> in_memory;
     for (const EngineKey& key : keys) in_memory.insert(key.key);
-    auto inverse = Inverse::Build({transforms, input.legacy, input.model->base_model_prefix, &input.reference->keys, &in_memory});
+    auto inverse =
+        Inverse::Build({transforms, input.legacy, input.model->base_model_prefix, &input.reference->keys, &in_memory});
     if (!inverse) return inverse.errors();
     // transformers reverses a transform only if it was used at load.
     auto used = RuleNames::Create(inverse->used(), keys);
@@ -328,14 +366,19 @@ Result<Conversion> RevertNames(const ConversionInput& input) {
     lookup->inverse = std::move(*inverse);
     every_rule = std::exchange(lookup->rules, std::move(*used));
   }
-  const Grouping grouping = BuildGroups(*input.units, keys, lookup->rules, lookup->inverse ? &*lookup->inverse : nullptr);
+  const Grouping grouping =
+      BuildGroups(*input.units, keys, lookup->rules, lookup->inverse ? &*lookup->inverse : nullptr);
   auto conversion = Converter(input, grouping, *lookup).Run();
   if (!conversion) return conversion.errors();
   conversion->already_hub = conversion->renamed == 0 && conversion->cut == 0;
-  conversion->rename_module = [lookup](const std::string& module) { return std::string(SplitLeaf(lookup->HubKey(module)).module); };
+  conversion->rename_module = [lookup](const std::string& module) {
+    return std::string(SplitLeaf(lookup->HubKey(module)).module);
+  };
   if (input.reference != nullptr) {
     CountDifferences(grouping, keys, *every_rule, &*conversion);
-    if (Errors errors = CheckAgainstReference(*input.reference, input.model->tied_weights, &*conversion); !errors.empty()) return errors;
+    if (Errors errors = CheckAgainstReference(*input.reference, input.model->tied_weights, &*conversion);
+        !errors.empty())
+      return errors;
   } else {
     CountAmbiguous(keys, lookup->rules, input.model->submodels, &*conversion);
   }
@@ -353,7 +396,8 @@ Conversion KeepNames(const TensorTable& table, const std::vector<WeightUnit>& un
   }
   for (uint32_t i = 0; i < table.tensors.size(); ++i) {
     const StoredTensor& tensor = table.tensors[i];
-    kept.tensors.push_back({tensor.info.name, WholeTensor(i, tensor.info.dtype, tensor.info.shape), layouts[i], tensor.shard});
+    kept.tensors.push_back(
+        {tensor.info.name, WholeTensor(i, tensor.info.dtype, tensor.info.shape), layouts[i], tensor.shard});
   }
   return kept;
 }

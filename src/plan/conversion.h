@@ -44,8 +44,8 @@ struct Conversion {
   std::vector<ConvertedWeight> weights;
   std::vector<EqualBytes> checks;  // to be compared before anything is written
   ModuleMap modules;
-  size_t renamed = 0;    // tensors whose name changed
-  size_t cut = 0;        // tensors that are parts of, or put together from, stored ones
+  size_t renamed = 0;  // tensors whose name changed
+  size_t cut = 0;      // tensors that are parts of, or put together from, stored ones
   // Names that two hub names would load to; only a reference settles which one the hub has.
   size_t ambiguous = 0;
   std::vector<std::string> ambiguous_examples;
@@ -60,7 +60,7 @@ struct Conversion {
 
 // The hub checkpoint's own names, to be guided by.
 struct ReferenceView {
-  std::vector<std::string> keys;                              // of its values, sorted
+  std::vector<std::string> keys;                                // of its values, sorted
   std::map<std::string, std::vector<uint64_t>> logical_shapes;  // where headers were given and the layout is known
 };
 

@@ -7,7 +7,8 @@ namespace {
 
 class GroupBuilder {
  public:
-  GroupBuilder(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules, const Inverse* inverse)
+  GroupBuilder(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules,
+               const Inverse* inverse)
       : units_(units), keys_(keys), rules_(rules), inverse_(inverse) {
     grouping_.group_of.assign(units.size(), Grouping::npos);
   }
@@ -77,7 +78,8 @@ class GroupBuilder {
   // (the mapping's pattern ends in ".weight"), it goes with the weight: left behind it would fit no linear.
   void PlaceBias(size_t unit) {
     const auto owner = grouping_.unit_of_key.find(units_[unit].owner);
-    const bool converted = owner != grouping_.unit_of_key.end() && grouping_.groups[grouping_.group_of[owner->second]].operations != nullptr;
+    const bool converted = owner != grouping_.unit_of_key.end() &&
+                           grouping_.groups[grouping_.group_of[owner->second]].operations != nullptr;
     if (converted && (keys_[unit].piece || !HasConverter(keys_[unit].key))) {
       grouping_.attached_bias.emplace(owner->second, unit);
       return;
@@ -113,7 +115,8 @@ class GroupBuilder {
 
 }  // namespace
 
-Grouping BuildGroups(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules, const Inverse* inverse) {
+Grouping BuildGroups(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules,
+                     const Inverse* inverse) {
   return GroupBuilder(units, keys, rules, inverse).Build();
 }
 

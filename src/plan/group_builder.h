@@ -22,6 +22,7 @@ struct Grouping {
 };
 
 // `inverse` may be null; `rules` names what it doesn't know.
-Grouping BuildGroups(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules, const Inverse* inverse);
+Grouping BuildGroups(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules,
+                     const Inverse* inverse);
 
 }  // namespace quantport

@@ -22,7 +22,8 @@ constexpr FusedParameter kGateUp = {"gate_up_proj", {"gate_proj", "up_proj"}};
 
 bool SplitsExperts(const std::vector<Operation>& operations) {
   return std::any_of(operations.begin(), operations.end(), [](const Operation& operation) {
-    return std::holds_alternative<SplitModulelistOp>(operation) || std::holds_alternative<ErnieSplitAndDecoupleOp>(operation);
+    return std::holds_alternative<SplitModulelistOp>(operation) ||
+           std::holds_alternative<ErnieSplitAndDecoupleOp>(operation);
   });
 }
 
@@ -33,13 +34,21 @@ Result<std::string> Group::Name(size_t target, std::optional<uint64_t> index) co
     const std::vector<std::string>& names = origin->hub[target];
     const uint64_t entry = index.value_or(0);
     if (entry >= names.size()) {
-      return Error{ErrorKind::kReferenceMismatch, fmt::format("the export has expert {}, the reference only {}", entry, names.size()), {}, names.empty() ? rule_name : names[0], "is it the checkpoint this export was made from?"};
+      return Error{ErrorKind::kReferenceMismatch,
+                   fmt::format("the export has expert {}, the reference only {}", entry, names.size()),
+                   {},
+                   names.empty() ? rule_name : names[0],
+                   "is it the checkpoint this export was made from?"};
     }
     return names[entry];
   }
   if (operations == nullptr) return rule_name;
   if (!rule_template) {
-    return Error{ErrorKind::kQuantConversionUnsupported, "a renaming changes the names that this converter gives its results, so they can't be told apart", {}, rule_name, "pass --reference HUB"};
+    return Error{ErrorKind::kQuantConversionUnsupported,
+                 "a renaming changes the names that this converter gives its results, so they can't be told apart",
+                 {},
+                 rule_name,
+                 "pass --reference HUB"};
   }
   return rule_template->Name((*rule_targets)[target], index);
 }
@@ -88,7 +97,11 @@ Result<RuleNames> RuleNames::Create(std::vector<Transform> transforms, const std
   rules.names_.reserve(sorted.size() * 2);
   for (const std::string_view key : sorted) rules.names_.emplace(std::string(key), rules.renamer_->Rename(key));
   if (rules.renamer_->limit_exceeded()) {
-    return Error{ErrorKind::kInvalidMapping, "a pattern of the mapping takes too long to match the names of this checkpoint", {}, {}, "simplify the nested repetitions of the mapping's patterns"};
+    return Error{ErrorKind::kInvalidMapping,
+                 "a pattern of the mapping takes too long to match the names of this checkpoint",
+                 {},
+                 {},
+                 "simplify the nested repetitions of the mapping's patterns"};
   }
   return rules;
 }

@@ -23,13 +23,15 @@ struct FileDraft {
 
 class Planner {
  public:
-  Planner(const Conversion& conversion, const TensorTable& table, const PlanOptions& options) : conversion_(conversion), table_(table), options_(options) {}
+  Planner(const Conversion& conversion, const TensorTable& table, const PlanOptions& options)
+      : conversion_(conversion), table_(table), options_(options) {}
 
   Result<Plan> Make(const std::filesystem::path& directory) {
     Plan plan;
     for (const Shard& shard : table_.shards) plan.sources.push_back(directory / shard.name);
     for (const StoredTensor& tensor : table_.tensors) {
-      plan.tensors.push_back({tensor.info.name, tensor.shard, table_.shards[tensor.shard].data_start + tensor.info.begin});
+      plan.tensors.push_back(
+          {tensor.info.name, tensor.shard, table_.shards[tensor.shard].data_start + tensor.info.begin});
     }
     std::vector<FileDraft> drafts = options_.max_shard_bytes ? Reshard(*options_.max_shard_bytes) : KeepShards();
     Errors errors;
@@ -78,8 +80,10 @@ class Planner {
     const std::vector<Members> members = MembersByShard();
     for (size_t s = 0; s < members.size(); ++s) {
       // A shard whose tensors were all fused into another one's goes away: an index can't name a shard without tensors.
-      const bool emptied = members[s].empty() && std::any_of(table_.tensors.begin(), table_.tensors.end(), [&](const StoredTensor& t) { return t.shard == s; });
-      if (!emptied || members.size() == 1) drafts.push_back({table_.shards[s].name, table_.shards[s].metadata, members[s]});
+      const bool emptied = members[s].empty() && std::any_of(table_.tensors.begin(), table_.tensors.end(),
+                                                             [&](const StoredTensor& t) { return t.shard == s; });
+      if (!emptied || members.size() == 1)
+        drafts.push_back({table_.shards[s].name, table_.shards[s].metadata, members[s]});
     }
     return drafts;
   }
@@ -100,7 +104,8 @@ class Planner {
     }
     if (drafts.empty()) drafts.push_back({"", table_.shards[0].metadata, {}});
     for (size_t i = 0; i < drafts.size(); ++i) {
-      drafts[i].name = drafts.size() == 1 ? "model.safetensors" : fmt::format("model-{:05d}-of-{:05d}.safetensors", i + 1, drafts.size());
+      drafts[i].name = drafts.size() == 1 ? "model.safetensors"
+                                          : fmt::format("model-{:05d}-of-{:05d}.safetensors", i + 1, drafts.size());
     }
     return drafts;
   }
@@ -181,7 +186,9 @@ class Planner {
     if (!a) return a.errors();
     auto b = Runs(check.b);
     if (!b) return b.errors();
-    const auto name = [&](const std::vector<Run>& runs) { return runs.empty() ? std::string() : plan.tensors[runs[0].tensor].name; };
+    const auto name = [&](const std::vector<Run>& runs) {
+      return runs.empty() ? std::string() : plan.tensors[runs[0].tensor].name;
+    };
     return PlannedCheck{check.leaf, name(*a), name(*b), SourceRanges(plan, *a), SourceRanges(plan, *b)};
   }
 
@@ -192,7 +199,8 @@ class Planner {
 
 }  // namespace
 
-Result<Plan> MakePlan(const Conversion& conversion, const TensorTable& table, const std::filesystem::path& directory, const PlanOptions& options) {
+Result<Plan> MakePlan(const Conversion& conversion, const TensorTable& table, const std::filesystem::path& directory,
+                      const PlanOptions& options) {
   return Planner(conversion, table, options).Make(directory);
 }
 
@@ -201,9 +209,11 @@ std::vector<CopyRange> FileRanges(const Plan& plan, const PlannedFile& file) {
   for (const PlannedTensor& tensor : file.tensors) {
     for (const Run& run : tensor.runs) {
       const SourceTensor& source = plan.tensors[run.tensor];
-      const CopyRange range = {source.source, source.offset + run.source, file.header.size() + tensor.info.begin + run.target, run.bytes};
+      const CopyRange range = {source.source, source.offset + run.source,
+                               file.header.size() + tensor.info.begin + run.target, run.bytes};
       CopyRange* last = ranges.empty() ? nullptr : &ranges.back();
-      if (last != nullptr && last->source == range.source && last->from + last->bytes == range.from && last->to + last->bytes == range.to) {
+      if (last != nullptr && last->source == range.source && last->from + last->bytes == range.from &&
+          last->to + last->bytes == range.to) {
         last->bytes += range.bytes;
       } else {
         ranges.push_back(range);

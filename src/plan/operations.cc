@@ -13,10 +13,12 @@ Error Unsupported(std::string message, std::string hint = {}) {
 
 class OperationRunner {
  public:
-  OperationRunner(Strands strands, size_t targets, std::vector<EqualBytes>* checks) : strands_(std::move(strands)), targets_(targets), checks_(checks) {}
+  OperationRunner(Strands strands, size_t targets, std::vector<EqualBytes>* checks)
+      : strands_(std::move(strands)), targets_(targets), checks_(checks) {}
 
   Status Run(const ChunkOp& op) {
-    if (op.num_shards_attribute) return Unsupported(fmt::format("Chunk into config.{} parts is not carried out yet", *op.num_shards_attribute));
+    if (op.num_shards_attribute)
+      return Unsupported(fmt::format("Chunk into config.{} parts is not carried out yet", *op.num_shards_attribute));
     if (strands_.size() != 1) return Unsupported("Chunk of several tensors at once");
     Strands parts(targets_);
     for (const Entry& entry : strands_[0]) {
@@ -27,7 +29,8 @@ class OperationRunner {
         }
         // A piece has no expert dimension any more, so the cut's dimension moves down by one.
         const int dim = entry.piece ? op.dim - 1 : op.dim;
-        if (dim < 0) return Unsupported(fmt::format("Chunk along dimension {} of an expert that is stored alone", op.dim));
+        if (dim < 0)
+          return Unsupported(fmt::format("Chunk along dimension {} of an expert that is stored alone", op.dim));
         auto part = Chunk(entry.weight, static_cast<size_t>(dim), targets_, k);
         if (!part) return part.errors();
         parts[k].push_back({std::move(*part), entry.piece, entry.index});
@@ -38,7 +41,9 @@ class OperationRunner {
   }
 
   Status Run(const ConcatenateOp& op) {
-    if (op.num_shards_attribute) return Unsupported(fmt::format("Concatenate of config.{} parts is not carried out yet", *op.num_shards_attribute));
+    if (op.num_shards_attribute)
+      return Unsupported(
+          fmt::format("Concatenate of config.{} parts is not carried out yet", *op.num_shards_attribute));
     std::vector<LogicalWeight> weights;
     for (std::vector<Entry>& strand : strands_) {
       if (strand.size() != 1) return Unsupported("Concatenate of lists of tensors is not carried out yet");
@@ -55,13 +60,17 @@ class OperationRunner {
       std::vector<Entry> experts;
       for (Entry& entry : strand) {
         if (entry.piece) {
-          if (op.dim != 0) return Unsupported(fmt::format("SplitModulelist along dimension {} of experts that are stored expanded", op.dim));
+          if (op.dim != 0)
+            return Unsupported(
+                fmt::format("SplitModulelist along dimension {} of experts that are stored expanded", op.dim));
           if (entry.piece->parts > 1) return Unsupported("an expert is stored in parts that the hub keeps fused");
           experts.push_back({std::move(entry.weight), std::nullopt, entry.piece->index});
           continue;
         }
         const auto dim = static_cast<size_t>(op.dim);
-        if (dim >= entry.weight.shape.size()) return Unsupported(fmt::format("SplitModulelist along dimension {} of a weight with {}", dim, entry.weight.shape.size()));
+        if (dim >= entry.weight.shape.size())
+          return Unsupported(
+              fmt::format("SplitModulelist along dimension {} of a weight with {}", dim, entry.weight.shape.size()));
         for (uint64_t i = 0; i < entry.weight.shape[dim]; ++i) {
           auto expert = Unstack(entry.weight, dim, i);
           if (!expert) return expert.errors();
@@ -97,9 +106,11 @@ class OperationRunner {
   // The cut that Chunk would make was made by whoever expanded the experts.
   Status TakePiece(const ChunkOp& op, const Entry& entry, size_t target, std::vector<Entry>* part) {
     if (op.dim != 1 || entry.piece->parts != targets_) {
-      return Unsupported(fmt::format("the experts are stored in {} parts, the hub has {} along dimension {}", entry.piece->parts, targets_, op.dim));
+      return Unsupported(fmt::format("the experts are stored in {} parts, the hub has {} along dimension {}",
+                                     entry.piece->parts, targets_, op.dim));
     }
-    if (entry.piece->part == target) part->push_back({entry.weight, ExpertPiece{entry.piece->index, 0, 1}, entry.index});
+    if (entry.piece->part == target)
+      part->push_back({entry.weight, ExpertPiece{entry.piece->index, 0, 1}, entry.index});
     return {};
   }
 
@@ -110,7 +121,8 @@ class OperationRunner {
 
 }  // namespace
 
-Result<Strands> RunOperations(Strands strands, const std::vector<Operation>& operations, size_t targets, std::vector<EqualBytes>* checks) {
+Result<Strands> RunOperations(Strands strands, const std::vector<Operation>& operations, size_t targets,
+                              std::vector<EqualBytes>* checks) {
   OperationRunner runner(std::move(strands), targets, checks);
   for (const Operation& operation : operations) {
     auto status = std::visit([&](const auto& op) { return runner.Run(op); }, operation);

@@ -24,6 +24,7 @@ using Strands = std::vector<std::vector<Entry>>;
 // Applies `operations` in order. `targets` is the number of hub patterns; where an operation makes several strands of
 // one, it makes as many.
 // Errors: kQuantConversionUnsupported naming the operation.
-Result<Strands> RunOperations(Strands strands, const std::vector<Operation>& operations, size_t targets, std::vector<EqualBytes>* checks);
+Result<Strands> RunOperations(Strands strands, const std::vector<Operation>& operations, size_t targets,
+                              std::vector<EqualBytes>* checks);
 
 }  // namespace quantport

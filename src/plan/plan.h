@@ -73,7 +73,8 @@ struct PlanOptions {
 
 // Lays the conversion out in files. Shards keep their names and their order of data; a tensor goes where its first
 // source was. Errors: kInvalidHeader where a header passes the cap, kQuantConversionUnsupported for cuts inside bytes.
-Result<Plan> MakePlan(const Conversion& conversion, const TensorTable& table, const std::filesystem::path& directory, const PlanOptions& options);
+Result<Plan> MakePlan(const Conversion& conversion, const TensorTable& table, const std::filesystem::path& directory,
+                      const PlanOptions& options);
 
 // The ranges that make up a file's data, in the order of `to`, neighbours joined across tensors.
 std::vector<CopyRange> FileRanges(const Plan& plan, const PlannedFile& file);

@@ -12,9 +12,12 @@ namespace {
 
 std::string_view OutcomeName(RevertOutcome outcome) {
   switch (outcome) {
-    case RevertOutcome::kReverted: return "reverted";
-    case RevertOutcome::kCopied: return "copied";
-    case RevertOutcome::kKeptNames: return "kept_names";
+    case RevertOutcome::kReverted:
+      return "reverted";
+    case RevertOutcome::kCopied:
+      return "copied";
+    case RevertOutcome::kKeptNames:
+      return "kept_names";
   }
   return "";
 }
@@ -22,7 +25,11 @@ std::string_view OutcomeName(RevertOutcome outcome) {
 Json ErrorsJson(const Errors& errors) {
   Json list = Json::array();
   for (const Error& error : errors) {
-    list.push_back({{"kind", ErrorKindName(error.kind)}, {"file", error.file}, {"tensor", error.tensor}, {"message", error.message}, {"hint", error.hint}});
+    list.push_back({{"kind", ErrorKindName(error.kind)},
+                    {"file", error.file},
+                    {"tensor", error.tensor},
+                    {"message", error.message},
+                    {"hint", error.hint}});
   }
   return list;
 }
@@ -53,8 +60,10 @@ std::string ReportJson(const RevertReport& report) { return DumpJson(RevertRepor
 std::string PlanText(const PlanReport& plan) {
   std::string out;
   for (const PlannedTensorReport& tensor : plan.tensors) {
-    out += fmt::format("{} {} {} [{}] {} <-", Printable(tensor.file), Printable(tensor.name), DTypeName(tensor.dtype), fmt::join(tensor.shape, ", "), tensor.bytes);
-    for (const SourceRange& source : tensor.sources) out += fmt::format(" {} {} {}+{}", Printable(source.file), Printable(source.tensor), source.offset, source.bytes);
+    out += fmt::format("{} {} {} [{}] {} <-", Printable(tensor.file), Printable(tensor.name), DTypeName(tensor.dtype),
+                       fmt::join(tensor.shape, ", "), tensor.bytes);
+    for (const SourceRange& source : tensor.sources)
+      out += fmt::format(" {} {} {}+{}", Printable(source.file), Printable(source.tensor), source.offset, source.bytes);
     out += '\n';
   }
   for (const auto& [name, text] : plan.configs) out += fmt::format("{} module references rewritten\n", Printable(name));
@@ -66,25 +75,53 @@ std::string PlanJson(const PlanReport& plan) {
   for (const PlannedTensorReport& tensor : plan.tensors) {
     Json sources = Json::array();
     for (const SourceRange& source : tensor.sources) {
-      sources.push_back({{"file", source.file}, {"tensor", source.tensor}, {"offset", source.offset}, {"bytes", source.bytes}});
+      sources.push_back(
+          {{"file", source.file}, {"tensor", source.tensor}, {"offset", source.offset}, {"bytes", source.bytes}});
     }
-    json["tensors"].push_back({{"file", tensor.file}, {"name", tensor.name}, {"dtype", DTypeName(tensor.dtype)}, {"shape", tensor.shape}, {"offset", tensor.offset}, {"bytes", tensor.bytes}, {"layout", tensor.layout}, {"sources", std::move(sources)}});
+    json["tensors"].push_back({{"file", tensor.file},
+                               {"name", tensor.name},
+                               {"dtype", DTypeName(tensor.dtype)},
+                               {"shape", tensor.shape},
+                               {"offset", tensor.offset},
+                               {"bytes", tensor.bytes},
+                               {"layout", tensor.layout},
+                               {"sources", std::move(sources)}});
   }
   for (const auto& [name, text] : plan.configs) json["configs"][name] = text;
   return DumpJson(json, 2, true);
 }
 
 std::string VerifyJson(const VerifyReport& report) {
-  return DumpJson({{"verified", report.problems.empty()}, {"tensors", report.tensors}, {"compared", report.compared}, {"shapes", report.shapes}, {"problems", ErrorsJson(report.problems)}, {"notes", report.notes}}, 2, true);
+  return DumpJson({{"verified", report.problems.empty()},
+                   {"tensors", report.tensors},
+                   {"compared", report.compared},
+                   {"shapes", report.shapes},
+                   {"problems", ErrorsJson(report.problems)},
+                   {"notes", report.notes}},
+                  2, true);
 }
 
 std::string InspectJson(const InspectReport& report) {
-  Json json = {{"architecture", report.architecture}, {"quantization", report.quantization}, {"files", report.files}, {"tensors", report.tensors}, {"bytes", report.bytes}, {"bytes_by_dtype", report.bytes_by_dtype}, {"totals", Json::array()}, {"modules", Json::array()}, {"notes", report.notes}, {"problems", ErrorsJson(report.problems)}};
+  Json json = {{"architecture", report.architecture},
+               {"quantization", report.quantization},
+               {"files", report.files},
+               {"tensors", report.tensors},
+               {"bytes", report.bytes},
+               {"bytes_by_dtype", report.bytes_by_dtype},
+               {"totals", Json::array()},
+               {"modules", Json::array()},
+               {"notes", report.notes},
+               {"problems", ErrorsJson(report.problems)}};
   for (const InspectTotal& total : report.totals) {
-    json["totals"].push_back({{"layout", total.layout}, {"weights", total.weights}, {"elements", total.elements}, {"bytes", total.bytes}});
+    json["totals"].push_back(
+        {{"layout", total.layout}, {"weights", total.weights}, {"elements", total.elements}, {"bytes", total.bytes}});
   }
   for (const InspectModule& module : report.modules) {
-    json["modules"].push_back({{"name", module.name}, {"layout", module.layout}, {"shape", module.shape}, {"bytes", module.bytes}, {"tensors", module.tensors}});
+    json["modules"].push_back({{"name", module.name},
+                               {"layout", module.layout},
+                               {"shape", module.shape},
+                               {"bytes", module.bytes},
+                               {"tensors", module.tensors}});
   }
   return DumpJson(json, 2, true);
 }
@@ -92,14 +129,19 @@ std::string InspectJson(const InspectReport& report) {
 std::string InspectText(const InspectReport& report) {
   std::string out;
   for (const InspectModule& module : report.modules) {
-    out += fmt::format("{:<28} {:>10}  {}  [{}]\n", module.layout, HumanBytes(module.bytes), Printable(module.name), fmt::join(module.shape, ", "));
+    out += fmt::format("{:<28} {:>10}  {}  [{}]\n", module.layout, HumanBytes(module.bytes), Printable(module.name),
+                       fmt::join(module.shape, ", "));
   }
-  out += fmt::format("{}{}{}\n", out.empty() ? "" : "\n", report.architecture.empty() ? "unknown architecture" : Printable(report.architecture), report.quantization.empty() ? "" : ", " + Printable(report.quantization));
+  out += fmt::format("{}{}{}\n", out.empty() ? "" : "\n",
+                     report.architecture.empty() ? "unknown architecture" : Printable(report.architecture),
+                     report.quantization.empty() ? "" : ", " + Printable(report.quantization));
   out += fmt::format("{} tensors in {} files, {}\n", report.tensors, report.files, HumanBytes(report.bytes));
   for (const InspectTotal& total : report.totals) {
-    out += fmt::format("  {:<26} {:>10}  {} weights, {} elements\n", total.layout, HumanBytes(total.bytes), total.weights, total.elements);
+    out += fmt::format("  {:<26} {:>10}  {} weights, {} elements\n", total.layout, HumanBytes(total.bytes),
+                       total.weights, total.elements);
   }
-  for (const auto& [dtype, bytes] : report.bytes_by_dtype) out += fmt::format("  {:<26} {:>10}\n", dtype, HumanBytes(bytes));
+  for (const auto& [dtype, bytes] : report.bytes_by_dtype)
+    out += fmt::format("  {:<26} {:>10}\n", dtype, HumanBytes(bytes));
   return out;
 }
 

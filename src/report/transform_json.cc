@@ -8,19 +8,35 @@ namespace {
 Json Optional(const std::optional<std::string>& text) { return text ? Json(*text) : Json(nullptr); }
 
 struct OperationFields {
-  Json operator()(const ChunkOp& op) const { return {{"dim", op.dim}, {"num_shards_attribute", Optional(op.num_shards_attribute)}}; }
-  Json operator()(const ConcatenateOp& op) const { return {{"dim", op.dim}, {"num_shards_attribute", Optional(op.num_shards_attribute)}}; }
+  Json operator()(const ChunkOp& op) const {
+    return {{"dim", op.dim}, {"num_shards_attribute", Optional(op.num_shards_attribute)}};
+  }
+  Json operator()(const ConcatenateOp& op) const {
+    return {{"dim", op.dim}, {"num_shards_attribute", Optional(op.num_shards_attribute)}};
+  }
   Json operator()(const MergeModulelistOp& op) const { return {{"dim", op.dim}}; }
   Json operator()(const SplitModulelistOp& op) const { return {{"dim", op.dim}}; }
-  Json operator()(const TransposeOp& op) const { return {{"dim0", op.dim0}, {"dim1", op.dim1}, {"check_dims", op.check_dims}}; }
+  Json operator()(const TransposeOp& op) const {
+    return {{"dim0", op.dim0}, {"dim1", op.dim1}, {"check_dims", op.check_dims}};
+  }
   Json operator()(const InterleaveOp& op) const { return {{"dim", op.dim}, {"inverse", op.inverse}}; }
   Json operator()(const PermuteForRopeOp& op) const {
-    return {{"subconfig_key", Optional(op.subconfig_key)}, {"permute_layer_names", op.permute_layer_names}, {"inverse", op.inverse}};
+    return {{"subconfig_key", Optional(op.subconfig_key)},
+            {"permute_layer_names", op.permute_layer_names},
+            {"inverse", op.inverse}};
   }
-  Json operator()(const Conv3dToLinearOp& op) const { return {{"in_channels", op.in_channels}, {"kernel_size", op.kernel_size}}; }
-  Json operator()(const LinearToConv3dOp& op) const { return {{"in_channels", op.in_channels}, {"kernel_size", op.kernel_size}}; }
-  Json operator()(const ErnieFuseAndSplitOp& op) const { return {{"stack_dim", op.stack_dim}, {"concat_dim", op.concat_dim}}; }
-  Json operator()(const ErnieSplitAndDecoupleOp& op) const { return {{"stack_dim", op.stack_dim}, {"concat_dim", op.concat_dim}}; }
+  Json operator()(const Conv3dToLinearOp& op) const {
+    return {{"in_channels", op.in_channels}, {"kernel_size", op.kernel_size}};
+  }
+  Json operator()(const LinearToConv3dOp& op) const {
+    return {{"in_channels", op.in_channels}, {"kernel_size", op.kernel_size}};
+  }
+  Json operator()(const ErnieFuseAndSplitOp& op) const {
+    return {{"stack_dim", op.stack_dim}, {"concat_dim", op.concat_dim}};
+  }
+  Json operator()(const ErnieSplitAndDecoupleOp& op) const {
+    return {{"stack_dim", op.stack_dim}, {"concat_dim", op.concat_dim}};
+  }
 };
 
 }  // namespace

@@ -89,7 +89,8 @@ class HeaderParser {
     has_metadata_ = true;
     if (type == json::json_type::null) {
       bool is_null = false;
-      if (auto error = value.is_null().get(is_null); error != simdjson::SUCCESS || !is_null) return BadJson(simdjson::N_ATOM_ERROR);
+      if (auto error = value.is_null().get(is_null); error != simdjson::SUCCESS || !is_null)
+        return BadJson(simdjson::N_ATOM_ERROR);
       return true;
     }
     json::object object;
@@ -202,14 +203,22 @@ class HeaderParser {
         return;
       }
       if (tensor.end > header.data_bytes) {
-        Add(fmt::format("data_offsets [{}, {}] point past the end of the file's {} data bytes", tensor.begin, tensor.end, header.data_bytes), tensor.name);
+        Add(fmt::format("data_offsets [{}, {}] point past the end of the file's {} data bytes", tensor.begin,
+                        tensor.end, header.data_bytes),
+            tensor.name);
       } else if (!bytes) {
-        Add(fmt::format("the size of shape [{}] in {} overflows or does not fill whole bytes", fmt::join(tensor.shape, ", "), DTypeName(tensor.dtype)), tensor.name);
+        Add(fmt::format("the size of shape [{}] in {} overflows or does not fill whole bytes",
+                        fmt::join(tensor.shape, ", "), DTypeName(tensor.dtype)),
+            tensor.name);
       } else if (*bytes != tensor.end - tensor.begin) {
-        Add(fmt::format("shape [{}] in {} takes {} bytes, but data_offsets hold {}", fmt::join(tensor.shape, ", "), DTypeName(tensor.dtype), *bytes, tensor.end - tensor.begin), tensor.name);
+        Add(fmt::format("shape [{}] in {} takes {} bytes, but data_offsets hold {}", fmt::join(tensor.shape, ", "),
+                        DTypeName(tensor.dtype), *bytes, tensor.end - tensor.begin),
+            tensor.name);
       }
-      if (tensor.begin > end) Add(fmt::format("a hole of {} bytes before this tensor's data", tensor.begin - end), tensor.name);
-      if (tensor.begin < end) Add(fmt::format("this tensor's data overlaps the one before by {} bytes", end - tensor.begin), tensor.name);
+      if (tensor.begin > end)
+        Add(fmt::format("a hole of {} bytes before this tensor's data", tensor.begin - end), tensor.name);
+      if (tensor.begin < end)
+        Add(fmt::format("this tensor's data overlaps the one before by {} bytes", end - tensor.begin), tensor.name);
       end = std::max(end, tensor.end);
     }
     if (end < header.data_bytes) Add(fmt::format("{} trailing bytes after the last tensor", header.data_bytes - end));
@@ -225,11 +234,21 @@ void AppendJsonString(std::string_view text, std::string* out) {
   out->push_back('"');
   for (const char c : text) {
     switch (c) {
-      case '"': *out += "\\\""; break;
-      case '\\': *out += "\\\\"; break;
-      case '\n': *out += "\\n"; break;
-      case '\r': *out += "\\r"; break;
-      case '\t': *out += "\\t"; break;
+      case '"':
+        *out += "\\\"";
+        break;
+      case '\\':
+        *out += "\\\\";
+        break;
+      case '\n':
+        *out += "\\n";
+        break;
+      case '\r':
+        *out += "\\r";
+        break;
+      case '\t':
+        *out += "\\t";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20) {
           fmt::format_to(std::back_inserter(*out), "\\u{:04x}", static_cast<unsigned char>(c));
@@ -313,7 +332,9 @@ Result<std::string> SerializeHeader(std::span<const TensorInfo> tensors, const M
   if (length > kMaxHeaderBytes) {
     return Error{ErrorKind::kInvalidHeader,
                  fmt::format("the header would take {} bytes, above the format's cap of {}", length, kMaxHeaderBytes),
-                 std::string(file), {}, "split the tensors over more shards with --max-shard-size"};
+                 std::string(file),
+                 {},
+                 "split the tensors over more shards with --max-shard-size"};
   }
   std::memcpy(out.data(), &length, kLengthBytes);
   return out;

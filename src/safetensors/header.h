@@ -46,8 +46,7 @@ std::optional<uint64_t> TensorBytes(DType dtype, std::span<const uint64_t> shape
 
 // The header length stored in a file's first 8 bytes, checked against the cap and the file's size.
 // Errors: kInvalidHeader naming `file`.
-Result<uint64_t> ParseHeaderLength(std::span<const std::byte> first_bytes, uint64_t file_size,
-                                   std::string_view file);
+Result<uint64_t> ParseHeaderLength(std::span<const std::byte> first_bytes, uint64_t file_size, std::string_view file);
 
 // Parses and validates the JSON text of a header in a file of `file_size` bytes. Refused beyond what the official
 // library refuses: duplicate tensor names and duplicate fields, which it silently lets win or lose.

@@ -50,7 +50,8 @@ class IndexParser {
         return std::move(errors_);
       }
     }
-    if (document.current_location().error() != simdjson::OUT_OF_BOUNDS) return Fail("trailing characters after the index's JSON object");
+    if (document.current_location().error() != simdjson::OUT_OF_BOUNDS)
+      return Fail("trailing characters after the index's JSON object");
     if (!has_weight_map) return Fail("the index has no weight_map");
     if (!errors_.empty()) return std::move(errors_);
     return std::move(index_);

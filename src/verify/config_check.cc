@@ -10,11 +10,14 @@
 namespace quantport {
 namespace {
 
-bool IsQuantized(const WeightUnit& unit) { return unit.role == UnitRole::kValue && unit.weight.layout != Layout::kPlain; }
+bool IsQuantized(const WeightUnit& unit) {
+  return unit.role == UnitRole::kValue && unit.weight.layout != Layout::kPlain;
+}
 
 class ConfigCheck {
  public:
-  ConfigCheck(const ConfigFiles& configs, const std::vector<WeightUnit>& units) : configs_(configs), modules_(WeightModules(units)) {
+  ConfigCheck(const ConfigFiles& configs, const std::vector<WeightUnit>& units)
+      : configs_(configs), modules_(WeightModules(units)) {
     for (const WeightUnit& unit : units) {
       if (IsQuantized(unit)) quantized_.insert(unit.module);
     }
@@ -33,7 +36,8 @@ class ConfigCheck {
   static std::vector<std::string> WeightModules(const std::vector<WeightUnit>& units) {
     std::vector<std::string> modules;
     for (const WeightUnit& unit : units) {
-      if (unit.role == UnitRole::kValue && (unit.style == NameStyle::kModule || IsQuantized(unit))) modules.push_back(unit.module);
+      if (unit.role == UnitRole::kValue && (unit.style == NameStyle::kModule || IsQuantized(unit)))
+        modules.push_back(unit.module);
     }
     return modules;
   }
@@ -49,19 +53,24 @@ class ConfigCheck {
       matching += hits.empty() ? 0 : 1;
       for (const uint32_t hit : hits) {
         const std::string& module = modules_.names()[hit];
-        if (quantized_.contains(module)) Add(file, fmt::format("the exclude entry \"{}\" covers this module, whose tensors are quantized", entry), module);
+        if (quantized_.contains(module))
+          Add(file, fmt::format("the exclude entry \"{}\" covers this module, whose tensors are quantized", entry),
+              module);
       }
     }
     if (!scheme.excluded.empty() && matching == 0) {
-      Add(file, fmt::format("none of the {} exclude entries matches any module: they are in another namespace", scheme.excluded.size()));
+      Add(file, fmt::format("none of the {} exclude entries matches any module: they are in another namespace",
+                            scheme.excluded.size()));
     }
   }
 
   void CheckLayers(const std::string& file, const QuantScheme& scheme) {
     for (const std::string& entry : scheme.quantized_layers) {
       const auto hits = modules_.Matches(entry);
-      const bool any = std::any_of(hits.begin(), hits.end(), [&](uint32_t hit) { return quantized_.contains(modules_.names()[hit]); });
-      if (!any && !hits.empty()) Add(file, "quantized_layers names this module, but its tensors are not quantized", entry);
+      const bool any = std::any_of(hits.begin(), hits.end(),
+                                   [&](uint32_t hit) { return quantized_.contains(modules_.names()[hit]); });
+      if (!any && !hits.empty())
+        Add(file, "quantized_layers names this module, but its tensors are not quantized", entry);
     }
   }
 
@@ -84,7 +93,9 @@ class ConfigCheck {
     std::vector<uint32_t> differ;
     std::set_symmetric_difference(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(differ));
     if (differ.empty()) return;
-    Add(std::string(kConfigName), fmt::format("config.json and hf_quant_config.json exclude different modules, {} of them", differ.size()), modules_.names()[differ[0]]);
+    Add(std::string(kConfigName),
+        fmt::format("config.json and hf_quant_config.json exclude different modules, {} of them", differ.size()),
+        modules_.names()[differ[0]]);
   }
 
   const ConfigFiles& configs_;
@@ -95,6 +106,8 @@ class ConfigCheck {
 
 }  // namespace
 
-Errors CheckConfigs(const ConfigFiles& configs, const std::vector<WeightUnit>& units) { return ConfigCheck(configs, units).Run(); }
+Errors CheckConfigs(const ConfigFiles& configs, const std::vector<WeightUnit>& units) {
+  return ConfigCheck(configs, units).Run();
+}
 
 }  // namespace quantport

@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "load/configs.h"
 #include "layout/recognize.h"
+#include "load/configs.h"
 #include "quantport/error.h"
 
 namespace quantport {

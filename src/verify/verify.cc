@@ -6,11 +6,11 @@
 
 #include "base/text.h"
 #include "checkpoint/checkpoint.h"
-#include "load/configs.h"
-#include "config/module_set.h"
 #include "layout/recognize.h"
+#include "load/configs.h"
 #include "load/load.h"
 #include "mapping/renamer.h"
+#include "plan/reference_check.h"
 #include "quantport/quantport.h"
 #include "verify/config_check.h"
 
@@ -20,25 +20,22 @@ namespace {
 // Holds the units of a checkpoint against the reference's names and shapes.
 class NameCheck {
  public:
-  NameCheck(const std::vector<WeightUnit>& units, const ReferenceView& reference, const std::set<std::string>& tied, VerifyReport* report)
-      : units_(units), reference_(reference), tied_(tied), report_(report) {}
+  NameCheck(const std::vector<WeightUnit>& units, const ReferenceView& reference, const std::set<std::string>& tied,
+            VerifyReport* report)
+      : units_(units), reference_(reference), stacked_(reference), tied_(tied), report_(report) {}
 
   void Run() {
     std::set<std::string_view> present;
-    std::set<std::string_view> expanded;  // containers whose experts are stored one by one
+    std::set<std::string> expanded;  // containers whose experts are stored one by one
     for (const WeightUnit& unit : units_) {
       if (unit.role == UnitRole::kCacheScale) continue;
       present.insert(unit.key);
-      const auto [expert, linear] = SplitLeaf(unit.module);
-      const auto [container, number] = SplitLeaf(expert);
-      if (IsDigits(number)) expanded.insert(container);
-    }
-    for (const WeightUnit& unit : units_) {
-      if (unit.role != UnitRole::kCacheScale) CheckUnit(unit);
+      expanded.insert(stacked_.ContainerOf(unit.key));
+      CheckUnit(unit);
     }
     for (const std::string& key : reference_.keys) {
-      // A hub that keeps experts in one 3-D parameter is followed by 2-D linears below that parameter's container.
-      if (present.contains(key) || (IsStacked(key) && expanded.contains(SplitLeaf(key).module))) continue;
+      const std::string container = stacked_.ContainerOfStacked(key);
+      if (present.contains(key) || (!container.empty() && expanded.contains(container))) continue;
       Add("the reference has this tensor, the checkpoint does not", key);
     }
   }
@@ -48,35 +45,25 @@ class NameCheck {
     report_->problems.push_back({ErrorKind::kReferenceMismatch, std::move(message), {}, tensor, {}});
   }
 
-  bool IsStacked(const std::string& key) const {
-    const auto shape = reference_.logical_shapes.find(key);
-    return shape == reference_.logical_shapes.end() ? !key.ends_with(".weight") : shape->second.size() == 3;
-  }
-
-  bool BelowStackedParameter(const WeightUnit& unit) const {
-    const auto [container, number] = SplitLeaf(SplitLeaf(unit.module).module);
-    if (!IsDigits(number)) return false;
-    const std::string prefix = std::string(container) + ".";
-    auto key = std::lower_bound(reference_.keys.begin(), reference_.keys.end(), prefix);
-    for (; key != reference_.keys.end() && key->starts_with(prefix); ++key) {
-      if (key->find('.', prefix.size()) == std::string::npos && IsStacked(*key)) return true;
-    }
-    return false;
-  }
-
   void CheckUnit(const WeightUnit& unit) {
     if (!std::binary_search(reference_.keys.begin(), reference_.keys.end(), unit.key)) {
-      if (!tied_.contains(unit.key) && !BelowStackedParameter(unit)) Add("the reference has no tensor of this name", unit.key);
+      if (!tied_.contains(unit.key) && !stacked_.Holds(unit.key))
+        Add("the reference has no tensor of this name", unit.key);
       return;
     }
     ++report_->compared;
     const auto shape = reference_.logical_shapes.find(unit.key);
-    if (shape == reference_.logical_shapes.end() || unit.weight.layout == Layout::kOther || shape->second == unit.weight.shape) return;
-    Add(fmt::format("the logical shape is [{}], the reference's [{}]", fmt::join(unit.weight.shape, ", "), fmt::join(shape->second, ", ")), unit.key);
+    if (shape == reference_.logical_shapes.end() || unit.weight.layout == Layout::kOther ||
+        shape->second == unit.weight.shape)
+      return;
+    Add(fmt::format("the logical shape is [{}], the reference's [{}]", fmt::join(unit.weight.shape, ", "),
+                    fmt::join(shape->second, ", ")),
+        unit.key);
   }
 
   const std::vector<WeightUnit>& units_;
   const ReferenceView& reference_;
+  const StackedExperts stacked_;
   const std::set<std::string>& tied_;
   VerifyReport* report_;
 };
@@ -104,7 +91,12 @@ void CheckSiblingScales(const std::vector<WeightUnit>& units, VerifyReport* repo
   for (const auto& [name, lists] : siblings) {
     if (lists.first.empty()) continue;
     for (const WeightUnit* unit : lists.second) {
-      report->problems.push_back({ErrorKind::kMissingCompanion, fmt::format("input_scale is missing, while {} sibling experts have one", lists.first.size()), {}, unit->key, {}});
+      report->problems.push_back(
+          {ErrorKind::kMissingCompanion,
+           fmt::format("input_scale is missing, while {} sibling experts have one", lists.first.size()),
+           {},
+           unit->key,
+           {}});
     }
   }
 }
@@ -127,7 +119,8 @@ Result<VerifyReport> Verify(const VerifyOptions& options) {
   if (!configs) return configs.errors();
   auto model = LoadModel(configs->config_text, (options.checkpoint / kConfigName).string(), options.mapping);
   if (!model) return model.errors();
-  auto units = RecognizeUnits(checkpoint->table, {.quantized = configs->scheme.quantized, .fp8_block_size = configs->scheme.fp8_block_size});
+  auto units = RecognizeUnits(
+      checkpoint->table, {.quantized = configs->scheme.quantized, .fp8_block_size = configs->scheme.fp8_block_size});
   if (!units) {
     report.problems = units.errors();
     return report;

@@ -13,11 +13,13 @@ Status VerifyWritten(const Plan& plan, const std::filesystem::path& directory) {
   if (!checkpoint) return checkpoint.errors();
   std::unordered_map<std::string_view, std::pair<const TensorInfo*, std::string_view>> planned;
   for (const PlannedFile& file : plan.files) {
-    for (const PlannedTensor& tensor : file.tensors) planned.emplace(tensor.info.name, std::pair(&tensor.info, std::string_view(file.name)));
+    for (const PlannedTensor& tensor : file.tensors)
+      planned.emplace(tensor.info.name, std::pair(&tensor.info, std::string_view(file.name)));
   }
   Errors errors;
   const auto fail = [&](std::string message, const std::string& tensor) {
-    errors.push_back({ErrorKind::kVerification, std::move(message), directory.string(), tensor, "please report this as a defect of quantport"});
+    errors.push_back({ErrorKind::kVerification, std::move(message), directory.string(), tensor,
+                      "please report this as a defect of quantport"});
   };
   const TensorTable& table = checkpoint->table;
   for (const StoredTensor& tensor : table.tensors) {
@@ -27,10 +29,13 @@ Status VerifyWritten(const Plan& plan, const std::filesystem::path& directory) {
       continue;
     }
     const auto& [info, file] = it->second;
-    const bool same = info->dtype == tensor.info.dtype && info->shape == tensor.info.shape && info->begin == tensor.info.begin && info->end == tensor.info.end && file == table.shards[tensor.shard].name;
+    const bool same = info->dtype == tensor.info.dtype && info->shape == tensor.info.shape &&
+                      info->begin == tensor.info.begin && info->end == tensor.info.end &&
+                      file == table.shards[tensor.shard].name;
     if (!same) fail("written otherwise than planned", tensor.info.name);
   }
-  if (table.tensors.size() != planned.size()) fail(fmt::format("{} tensors written, {} planned", table.tensors.size(), planned.size()), "");
+  if (table.tensors.size() != planned.size())
+    fail(fmt::format("{} tensors written, {} planned", table.tensors.size(), planned.size()), "");
   if (!errors.empty()) return errors;
   return {};
 }
