@@ -3,17 +3,17 @@
 
 At load time transformers renames and fuses the tensors of a checkpoint. Which transforms apply is decided by walking the
 instantiated model: each sub-model is looked up by class name, then by model_type, and may itself have been chosen by
-config.json (AutoModel, AutoBackbone, ...). quantport has no Python and no instantiated model, so this program records, for the
-installed transformers, everything that the walk depends on. It stores the composition of each class, never a flattened list,
-because another text or vision tower flattens to other transforms. How it is read is shown by `Registry` in check_mappings.py.
+config.json (AutoModel, AutoBackbone, ...). quantport has no Python and no instantiated model, so this program records, for
+the installed transformers, all that the walk depends on. It stores the composition of each class, never a flattened list,
+because another text or vision tower flattens to other transforms. `Registry` in check_mappings.py shows how it is read.
 
 The result, one class or conversion key a line:
 
-conversions  key (class name or model_type) -> transforms with their unprocessed patterns, or "=KEY": the same as another key's
-auto         auto class -> {model_type: class that from_config picks}; those auto classes that build some sub-model. Left out
-             are the entries that would build a multimodal config's text part only
-classes      class -> model_type, base_model_prefix, tied_weights (target -> source, in transformers' own words) and submodels:
-             the transformers models directly below it, in the order of named_modules()
+conversions  key (class name or model_type) -> transforms with their unprocessed patterns, or "=KEY": those of another key
+auto         auto class -> {model_type: class that from_config picks}, of the auto classes that build some sub-model, less
+             the entries that would build a multimodal config's text part only
+classes      class -> model_type, base_model_prefix, tied_weights (target -> source, in transformers' own words) and
+             submodels: the transformers models directly below it, in the order of named_modules()
 
 A sub-model:
 
@@ -23,11 +23,11 @@ class, auto  the class, or the auto class that picks it by the section's model_t
 auto_fallback  auto class that is asked when `auto` does not know the model_type
 model_type   what the section has when it, or the key, is missing
 model_type_fixed  true: a model_type found in the section is ignored (otherwise it replaces the default)
-aliases      {model_type found: {"model_type": what transformers turns it into, "config": model_type to pick the class by}}
+aliases      {model_type found: {"model_type": what it turns into in transformers, "config": what to pick the class by}}
 flat         true: when the section is missing, the parent's own section stands in for it (old, flat config files)
 when         {"key", "is", "default"}: the sub-model exists if the parent's section has this value at `key` (dotted);
-             "is" may be "object" (a section is there), "absent" (missing or null) or a literal; "not" in place of "is" negates
-submodels    given if they differ from those of the class standing alone (an auto sub-model: for its default model_type only)
+             "is" may be "object" (a section is there), "absent" (missing or null) or a literal; "not" instead negates
+submodels    given if they differ from those of the class standing alone (of an auto sub-model: for the default model_type)
 
 Classes are instantiated with their default configs on the meta device. The default of some is not a working model: SAMPLES
 completes it. Where a config value decides which sub-models exist, VARIANTS names the value to compare with.
@@ -35,12 +35,14 @@ completes it. Where a config value decides which sub-models exist, VARIANTS name
 
 import argparse
 import copy
+import functools
 import inspect
 import json
 import os
 import re
 import sys
 import types
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -55,117 +57,101 @@ from transformers.utils import import_utils
 
 ROPE = {"rope_type": "default", "rope_theta": 1e4}
 COMPASS = {"rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE}}
-INDEXER = {"indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 256, "indexer_budget": 64, "indexer_compress_ratio": 16}
+DETR = "ConditionalDetrConfig DabDetrConfig DeformableDetrConfig DetrConfig TableTransformerConfig"
 DECODER = {"model_type": "bert", "is_decoder": True, "add_cross_attention": True}
-REPVIT = {"backbone_config": {"model_type": "timm_wrapper", "architecture": "repvit_m1"}}
-RESNET = {"backbone_config": {"model_type": "resnet"}}
-INTRACLASS = {"intraclass_block_config": {f"{direction}_{ratio}ratio": [1, 1, 0] for ratio in ("long", "mid", "short") for direction in (
-    "vertical_long_to_small_conv", "horizontal_small_to_long_conv", "symmetric_conv_long")}
-    | {"reduce_channel": [1, 1, 0], "return_channel": [1, 1, 0]}}
+INDEXER = dict(indexer_n_heads=4, indexer_kv_heads=1, indexer_head_dim=256, indexer_budget=64, indexer_compress_ratio=16)
+INTRACLASS = ["reduce_channel", "return_channel"] + [
+    f"{direction}_{ratio}ratio" for ratio in ("long", "mid", "short") for direction in (
+        "vertical_long_to_small_conv", "horizontal_small_to_long_conv", "symmetric_conv_long")]
+MUSICGEN = {"text_encoder": {"model_type": "t5"}, "audio_encoder": {"model_type": "encodec"}}
+REPVIT = {"model_type": "timm_wrapper", "architecture": "repvit_m1"}
 
-# Class or config class -> what its default config lacks. Sections that a default config leaves empty are filled as well.
-SAMPLES = {
-    "AutoformerConfig": {"prediction_length": 24},
-    "AyaVisionConfig": {"vision_config": {"num_attention_heads": 16}},
-    "BeitForSemanticSegmentation": {"out_indices": [3, 5, 7, 11], "out_features": ["stage3", "stage5", "stage7", "stage11"]},
-    "ChameleonConfig": {"vocabulary_map": {"<image>": 1}},
-    "CohereCompassConfig": {"text_config": COMPASS},
-    "CohereCompassTextConfig": COMPASS,
-    "ConditionalDetrConfig": RESNET,
-    "DabDetrConfig": RESNET,
-    "DbrxConfig": {"attn_config": {"rope_theta": 1e4}},
-    "DeepseekOcr2Config": {"text_config": {"mlp_layer_types": ["sparse"] * 64}},
-    "DeformableDetrConfig": RESNET,
-    "DepthProConfig": {"use_fov_model": True},
-    "DetrConfig": RESNET,
-    "DiffusionGemmaConfig": {"vision_config": {"model_type": "gemma4_vision"},
-                             "text_config": {"num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 64}},
-    "Dots1Config": {"n_routed_experts": 8, "n_shared_experts": 1},
-    "EdgeTamVisionConfig": REPVIT,
-    "Emu3Config": {"vocabulary_map": {"<image>": 1, "<|extra_200|>": 2}},
-    "EncoderDecoderConfig": {"encoder": {"model_type": "bert"}, "decoder": DECODER},
-    "EsmConfig": {"vocab_size": 33, "pad_token_id": 1},
-    "Gemma4AssistantConfig": {"text_config": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0,
-                                              "vocab_size_per_layer_input": 0}},
-    "Gemma4Config": {"vision_config": {"model_type": "gemma4_vision"}, "audio_config": {"model_type": "gemma4_audio"}},
-    "Gemma4UnifiedAssistantConfig": {"text_config": {"model_type": "gemma4_unified_text"}},
-    "Granite4VisionConfig": {"text_config": {"model_type": "granite"}, "deepstack_layer_map": [[0, 0]], "downsample_rate": "4/8"},
-    "HieraForPreTraining": {"decoder_hidden_size": 512, "decoder_num_heads": 8, "decoder_depth": 1},
-    "HunYuanDenseV1Config": {"head_dim": 128},
-    "HunYuanMoEV1Config": {"head_dim": 128},
-    "HunYuanVLConfig": {"text_config": {"head_dim": 128}},
-    "HunYuanVLTextConfig": {"head_dim": 128},
-    "Idefics3Config": {"pad_token_id": 0, "text_config": {"pad_token_id": 0}},
-    "InformerConfig": {"prediction_length": 24},
-    "Lfm2MoeConfig": {"layer_types": ["full_attention"] * 32},
-    "MinistralConfig": {"head_dim": 128},
-    "MoonshineStreamingConfig": {"num_key_value_heads": 8},
-    "MusicgenConfig": {"text_encoder": {"model_type": "t5"}, "audio_encoder": {"model_type": "encodec"},
-                       "decoder": {"model_type": "musicgen_decoder"}},
-    "MusicgenMelodyConfig": {"text_encoder": {"model_type": "t5"}, "audio_encoder": {"model_type": "encodec"},
-                             "decoder": {"model_type": "musicgen_melody_decoder"}},
-    "NemotronConfig": {"num_key_value_heads": 8},
-    "PerceiverForImageClassificationConvProcessing": {"num_cross_attention_heads": 1},
-    "PerceiverForImageClassificationFourier": {"num_cross_attention_heads": 1},
-    "PerceptionLMConfig": {"vision_config": {"model_type": "timm_wrapper", "architecture": "vit_pe_core_large_patch14_336",
-                                             "model_args": {"embed_dim": 1024}}},
-    "PPOCRV5ServerDetConfig": INTRACLASS,
-    "PPOCRV6MediumDetConfig": INTRACLASS,
-    "Qwen3OmniMoeConfig": {"talker_config": {"spatial_merge_size": 2, "text_config": {"shared_expert_intermediate_size": 64}}},
-    "Qwen4ExpConfig": {"text_config": INDEXER},
-    "Qwen4ExpTextConfig": INDEXER,
-    "ReformerModelWithLMHead": {"is_decoder": True},
-    "Sapiens2Config": {"head_config": {"model_type": "sapiens2_head", "upsample_out_channels": [64], "conv_out_channels": [64]}},
-    "SmolVLMConfig": {"pad_token_id": 0, "text_config": {"pad_token_id": 0}},
-    "SpeechEncoderDecoderConfig": {"encoder": {"model_type": "wav2vec2"}, "decoder": DECODER},
-    "T5Gemma2EncoderConfig": {"text_config": {"dropout_rate": 0.0}},
-    "T5GemmaEncoderModel": {"is_encoder_decoder": False},
-    "TableTransformerConfig": RESNET,
-    "TimeSeriesTransformerConfig": {"prediction_length": 24},
-    "TimmBackboneConfig": {"backbone": "resnet50"},
-    "VisionEncoderDecoderConfig": {"encoder": {"model_type": "vit"}, "decoder": {"model_type": "gpt2", "add_cross_attention": True}},
-    "VisionTextDualEncoderConfig": {"vision_config": {"model_type": "vit"}, "text_config": {"model_type": "bert"}},
-    "Wav2Vec2BertForCTC": {"vocab_size": 32},
-    "Wav2Vec2ConformerForCTC": {"vocab_size": 32},
-}
+# Classes or config classes, and what their default config lacks. Sections that a default leaves empty are filled as well.
+SAMPLES = {name: values for names, values in (
+    ("AutoformerConfig InformerConfig TimeSeriesTransformerConfig", {"prediction_length": 24}),
+    ("AyaVisionConfig", {"vision_config": {"num_attention_heads": 16}}),
+    ("BeitForSemanticSegmentation", {
+        "out_indices": [3, 5, 7, 11], "out_features": ["stage3", "stage5", "stage7", "stage11"]}),
+    ("ChameleonConfig Emu3Config", {"vocabulary_map": {"<image>": 1, "<|extra_200|>": 2}}),
+    ("CohereCompassConfig", {"text_config": COMPASS}),
+    ("CohereCompassTextConfig", COMPASS),
+    (DETR, {"backbone_config": {"model_type": "resnet", "out_indices": [1, 2, 3, 4]}}),
+    ("DbrxConfig", {"attn_config": {"rope_theta": 1e4}}),
+    ("DeepseekOcr2Config", {"text_config": {"mlp_layer_types": ["sparse"] * 64}}),
+    ("DepthProConfig", {"use_fov_model": True}),
+    ("DiffusionGemmaConfig", {"vision_config": {"model_type": "gemma4_vision"}, "text_config": {
+        "num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 64}}),
+    ("Dots1Config", {"n_routed_experts": 8, "n_shared_experts": 1}),
+    ("EdgeTamVisionConfig", {"backbone_config": REPVIT}),
+    ("EncoderDecoderConfig", {"encoder": {"model_type": "bert"}, "decoder": DECODER}),
+    ("EsmConfig", {"vocab_size": 33, "pad_token_id": 1}),
+    ("Gemma4AssistantConfig", {"text_config": {
+        "model_type": "gemma4_text", "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}}),
+    ("Gemma4Config", {"vision_config": {"model_type": "gemma4_vision"}, "audio_config": {"model_type": "gemma4_audio"}}),
+    ("Gemma4UnifiedAssistantConfig", {"text_config": {"model_type": "gemma4_unified_text"}}),
+    ("Granite4VisionConfig", {"text_config": {"model_type": "granite"}, "deepstack_layer_map": [[0, 0]],
+                              "downsample_rate": "4/8"}),
+    ("HieraForPreTraining", {"decoder_hidden_size": 512, "decoder_num_heads": 8, "decoder_depth": 1}),
+    ("HunYuanDenseV1Config HunYuanMoEV1Config HunYuanVLTextConfig MinistralConfig", {"head_dim": 128}),
+    ("HunYuanVLConfig", {"text_config": {"head_dim": 128}}),
+    ("Idefics3Config SmolVLMConfig", {"pad_token_id": 0, "text_config": {"pad_token_id": 0}}),
+    ("Lfm2MoeConfig", {"layer_types": ["full_attention"] * 32}),
+    ("MoonshineStreamingConfig NemotronConfig", {"num_key_value_heads": 8}),
+    ("MusicgenConfig", MUSICGEN | {"decoder": {"model_type": "musicgen_decoder"}}),
+    ("MusicgenMelodyConfig", MUSICGEN | {"decoder": {"model_type": "musicgen_melody_decoder"}}),
+    ("PerceiverForImageClassificationConvProcessing PerceiverForImageClassificationFourier",
+     {"num_cross_attention_heads": 1}),
+    ("PerceptionLMConfig", {"vision_config": REPVIT | {"model_args": {"embed_dim": 1024}}}),
+    ("PPOCRV5ServerDetConfig PPOCRV6MediumDetConfig", {
+        "intraclass_block_config": dict.fromkeys(INTRACLASS, [1, 1, 0]), "scale_factor_list": [1, 2, 4, 8],
+        "kernel_list": [3, 2, 2]}),
+    ("Qwen3OmniMoeConfig", {"talker_config": {"spatial_merge_size": 2, "text_config": {"shared_expert_intermediate_size": 8}}}),
+    ("Qwen4ExpConfig", {"text_config": INDEXER}),
+    ("Qwen4ExpTextConfig", INDEXER),
+    ("ReformerModelWithLMHead", {"is_decoder": True}),
+    ("Sapiens2Config", {"head_config": {
+        "model_type": "sapiens2_head", "upsample_out_channels": [64], "conv_out_channels": [64]}}),
+    ("SpeechEncoderDecoderConfig", {"encoder": {"model_type": "wav2vec2"}, "decoder": DECODER}),
+    ("T5Gemma2EncoderConfig", {"text_config": {"dropout_rate": 0.0}}),
+    ("T5GemmaEncoderModel", {"is_encoder_decoder": False}),
+    ("TimmBackboneConfig", {"backbone": "resnet50"}),
+    ("VisionEncoderDecoderConfig", {
+        "encoder": {"model_type": "vit"}, "decoder": {"model_type": "gpt2", "add_cross_attention": True}}),
+    ("VisionTextDualEncoderConfig", {"vision_config": {"model_type": "vit"}, "text_config": {"model_type": "bert"}}),
+    ("Wav2Vec2BertForCTC Wav2Vec2ConformerForCTC", {"vocab_size": 32}),
+) for name in names.split()}
 
-# Config class -> config values (dotted keys) that add, drop or exchange sub-models, compared with the sample config.
-TIMM_BACKBONE = {"backbone_config": {"model_type": "timm_backbone", "backbone": "resnet50", "out_indices": [1, 2, 3, 4]}}
-SEQ2SEQ_TEXT = {"text_config": {"model_type": "t5"}}
-VARIANTS = {
-    "Blip2Config": SEQ2SEQ_TEXT,
-    "BltConfig": {"patch_in_forward": False},
-    "ConditionalDetrConfig": TIMM_BACKBONE,
-    "DabDetrConfig": TIMM_BACKBONE,
-    "DeformableDetrConfig": TIMM_BACKBONE,
-    "DepthProConfig": {"use_fov_model": False},
-    "DetrConfig": TIMM_BACKBONE,
-    "DPTConfig": {"backbone_config": {"model_type": "dinov2", "out_indices": [3, 6, 9, 12], "reshape_hidden_states": False}},
-    "FlavaConfig": {"init_codebook": False},
-    "Gemma4Config": {"vision_config": None, "audio_config": None},
-    "InstructBlipConfig": SEQ2SEQ_TEXT,
-    "InstructBlipVideoConfig": SEQ2SEQ_TEXT,
-    "Qwen2_5OmniConfig": {"enable_audio_output": False},
-    "Qwen3OmniMoeConfig": {"enable_audio_output": False},
-    "T5GemmaConfig": {"is_encoder_decoder": False},
-    "TableTransformerConfig": TIMM_BACKBONE,
-}
+# The same, and config values that add, drop or exchange sub-models compared with the sample. The first key is the
+# condition that is recorded.
+VARIANTS = {name: values for names, *values in (
+    ("Blip2Config InstructBlipConfig InstructBlipVideoConfig",
+     {"text_config": {"model_type": "t5"}, "use_decoder_only_language_model": False}),
+    ("BltConfig", {"patch_in_forward": False}),
+    (DETR, {"backbone_config": {"model_type": "timm_backbone", "backbone": "resnet50", "out_indices": [1, 2, 3, 4]}}),
+    ("DepthProConfig", {"use_fov_model": False}),
+    ("DPTForDepthEstimation DPTForSemanticSegmentation", {"backbone_config": {
+        "model_type": "dinov2", "out_indices": [3, 6, 9, 12], "reshape_hidden_states": False}}),
+    ("FlavaConfig", {"init_codebook": False}),
+    ("Gemma4Config", {"vision_config": None}, {"audio_config": None}),
+    ("Qwen2_5OmniConfig Qwen3OmniMoeConfig", {"enable_audio_output": False}),
+    ("T5GemmaForSequenceClassification T5GemmaForTokenClassification", {"is_encoder_decoder": False}),
+) for name in names.split()}
 
 
-def describe_operation(operation):
-    arguments = [name for name in inspect.signature(type(operation).__init__).parameters if name != "self"]
-    return {"op": type(operation).__name__, **{name: getattr(operation, name) for name in arguments}}
+def arguments_of(thing):
+    """An object's constructor arguments, which transformers keeps as attributes."""
+    return {name: getattr(thing, name) for name in inspect.signature(type(thing).__init__).parameters if name != "self"}
 
 
 def describe_transform(transform):
     """A transform as the registry stores it: its kind and its constructor's arguments."""
     described = {"type": type(transform).__name__}
     if isinstance(transform, PrefixChange):
-        return described | {name: getattr(transform, name) for name in ("prefix_to_add", "prefix_to_remove", "model_prefix")}
+        return described | arguments_of(transform)
     described["source_patterns"] = transform._original_source_patterns
     described["target_patterns"] = transform._original_target_patterns
     if hasattr(transform, "operations"):
-        described["operations"] = [describe_operation(operation) for operation in transform.operations]
+        described["operations"] = [{"op": type(op).__name__} | arguments_of(op) for op in transform.operations]
     return described
 
 
@@ -196,67 +182,49 @@ def picks(auto):
         yield model_type, config_class, models if isinstance(models, (list, tuple)) else (models,)
 
 
+def config_class_of(model, default=None):
+    try:
+        return model.config_class or default
+    except ImportError:  # the model's optional library is missing
+        return default
+
+
 def auto_models():
     """Class name -> (class, config class) for every model of the auto mappings."""
     found = {}
     for auto in auto_classes().values():
         for _, config_class, models in picks(auto):
             for model in models:
-                try:
-                    found.setdefault(model.__name__, (model, model.config_class or config_class))
-                except ImportError:  # a stand-in for a class whose optional library is missing
-                    found.setdefault(model.__name__, (model, config_class))
+                found.setdefault(model.__name__, (model, config_class_of(model, config_class)))
     return dict(sorted(found.items()))
 
 
 def auto_table(auto):
-    table = {}
-    for model_type, config_class, models in picks(auto):
-        text_config = config_class.sub_configs.get("text_config")
-        try:
-            if text_config is None or models[0].config_class is not text_config:
-                table[model_type] = models[0].__name__
-        except ImportError:
-            continue
-    return table
+    return {model_type: models[0].__name__ for model_type, config_class, models in picks(auto)
+            if config_class_of(models[0]) is not config_class.sub_configs.get("text_config", False)}
 
 
 def stand_in_for_optional_libraries():
     """timm, PIL and natten are not needed to know a composition: give timm models without content in their place."""
 
-    class FeatureInfo:
-        def __init__(self, count):
-            self.info = [{"module": f"layer{i}", "num_chs": 64 << i, "index": i} for i in range(5)]
-            self.out_indices = tuple(range(5))[-count:]
+    def timm_model(*_, out_indices=(1, 2, 3, 4), **__):
+        model = torch.nn.Module()
+        stages = [{"module": f"layer{i}", "num_chs": 64 << i, "index": i} for i in range(5)]
+        used = stages[-len(out_indices):]
+        model.feature_info = types.SimpleNamespace(
+            info=stages, out_indices=[stage["index"] for stage in used], get_dicts=lambda: used,
+            module_name=lambda: [stage["module"] for stage in used], channels=lambda: [stage["num_chs"] for stage in used])
+        model.num_features = 2048
+        model.head = torch.nn.Linear(1, 1)
+        return model
 
-        def module_name(self):
-            return [f"layer{i}" for i in self.out_indices]
-
-        def get_dicts(self):
-            return [self.info[i] for i in self.out_indices]
-
-        def channels(self):
-            return [self.info[i]["num_chs"] for i in self.out_indices]
-
-    class TimmModel(torch.nn.Module):
-        def __init__(self, *_, out_indices=(1, 2, 3, 4), **__):
-            super().__init__()
-            self.feature_info = FeatureInfo(len(out_indices))
-            self.num_features = 2048
-            self.head = torch.nn.Linear(1, 1)
-
-    for library in ("timm", "vision", "natten"):
-        import_utils.BACKENDS_MAPPING[library] = (lambda: True, "")
-    if import_utils.is_timm_available():
-        return
+    import_utils.BACKENDS_MAPPING.update(dict.fromkeys(("timm", "vision", "natten"), (lambda: True, "")))
     from transformers.models.gemma3n import configuration_gemma3n
     from transformers.models.timm_backbone import modeling_timm_backbone
     from transformers.models.timm_wrapper import configuration_timm_wrapper, modeling_timm_wrapper
 
-    for module in (modeling_timm_backbone, modeling_timm_wrapper):
-        module.timm = types.SimpleNamespace(create_model=TimmModel, __version__="0")
-    for module in (configuration_timm_wrapper, configuration_gemma3n):
-        module.infer_imagenet_subset = lambda config: None
+    modeling_timm_backbone.timm = modeling_timm_wrapper.timm = types.SimpleNamespace(create_model=timm_model)
+    configuration_timm_wrapper.infer_imagenet_subset = configuration_gemma3n.infer_imagenet_subset = lambda config: None
 
 
 def tag_auto_models():
@@ -282,18 +250,23 @@ def config_file(config):
 def merge(values, changes):
     for key, value in changes.items():
         old = values.get(key)
-        same_section = isinstance(value, dict) and isinstance(old, dict) and value.get("model_type") in (None, old.get("model_type"))
-        values[key] = merge(old, value) if same_section else copy.deepcopy(value)
+        sections = isinstance(value, dict) and isinstance(old, dict)
+        same_type = sections and value.get("model_type") in (None, old.get("model_type"))
+        values[key] = merge(old, value) if same_type else copy.deepcopy(value)
     return values
+
+
+def for_class(table, model_class, config_class):
+    return table.get(model_class.__name__) or table.get(config_class.__name__)
 
 
 def sample_config(model_class, config_class):
     """A config.json for which the class can be instantiated: its default, completed from SAMPLES."""
     try:
         values = config_file(config_class())
-    except (ValueError, OSError, TypeError):
+    except Exception:  # there is no default
         values = {"model_type": config_class.model_type}
-    return merge(values, SAMPLES.get(model_class.__name__) or SAMPLES.get(config_class.__name__, {}))
+    return merge(values, for_class(SAMPLES, model_class, config_class) or {})
 
 
 def build(model_class, config_class, values):
@@ -306,10 +279,10 @@ def config_path(parent, wanted, prefix=""):
     if wanted is parent:
         return prefix
     for key, value in vars(parent).items():
-        if isinstance(value, PreTrainedConfig):
-            path = config_path(value, wanted, f"{prefix}.{key}" if prefix else key)
-            if path is not None:
-                return path
+        inside = isinstance(value, PreTrainedConfig)
+        path = config_path(value, wanted, f"{prefix}.{key}" if prefix else key) if inside else None
+        if path is not None:
+            return path
     return None
 
 
@@ -326,12 +299,12 @@ class Node:
         self.auto, self.when, self.auto_fallback, self.where = module.__dict__.get("built_by"), None, None, ""
         if parent is not None:
             self.where = config_path(parent.config, self.config)
-            if self.where is None:  # a copy of the parent's config
-                if self.model_type != parent.model_type:
-                    raise LookupError(f"{parent.name}.{path}: the config is not part of the parent's")
-                self.where = ""
-            if self.where == "":  # the parent's class has settled what is picked
-                self.auto = None
+            if self.where is None and self.model_type != parent.model_type:  # made by a property, not in config.json
+                self.where = next(name for name, _ in inspect.getmembers(type(parent.config), inspect.isdatadescriptor)
+                                  if type(getattr(parent.config, name, None)) is type(self.config))
+            self.where = self.where or ""  # none: a copy of the parent's config
+            if not self.where:
+                self.auto = None  # the parent's class has settled what is picked
 
     def key(self):
         return self.path, self.where, self.name, self.auto, self.model_type if self.where else None
@@ -343,7 +316,8 @@ def composition(model):
     nodes = [root]
     for path, module in model.named_modules():
         if path and isinstance(module, PreTrainedModel):
-            parent = max((n for n in nodes if n is root or path.startswith(n.full_path + ".")), key=lambda n: len(n.full_path))
+            around = [node for node in nodes if node is root or path.startswith(node.full_path + ".")]
+            parent = max(around, key=lambda node: len(node.full_path))
             node = Node(module, parent, path.removeprefix(parent.full_path).removeprefix("."), path)
             parent.submodels.append(node)
             nodes.append(node)
@@ -357,14 +331,14 @@ def value_at(values, key):
 
 
 def add_variant(node, variant, key, value, other, default):
-    """Merge what another config value makes of a model: sub-models that exist with one of the values only get a condition."""
-    if isinstance(value, dict) and isinstance(other, dict):  # two model types, the sample's and the exceptional one
-        key, positive, negative = f"{key}.model_type", {"not": other["model_type"]}, {"is": other["model_type"]}
-        default = default.get("model_type") if isinstance(default, dict) else None
+    """Merge what another config value makes of a model: sub-models that only one of the values has get a condition."""
+    if isinstance(value, dict) and isinstance(other, dict):  # two kinds of section, the sample's and an exceptional one
+        rest = {"key": f"{key}.model_type", "default": (default or {}).get("model_type")}
+        positive, negative = {"not": other["model_type"]} | rest, {"is": other["model_type"]} | rest
+    elif isinstance(value, dict) or isinstance(other, dict):
+        positive, negative = ({"is": "absent" if v is None else "object", "key": key} for v in (value, other))
     else:
-        positive, negative = ({"is": "object" if isinstance(v, dict) else "absent" if v is None else v} for v in (value, other))
-    positive, negative = ({"key": key, **c, "default": default} if c.get("is") not in ("object", "absent") else {"key": key, **c}
-                          for c in (positive, negative))
+        positive, negative = ({"is": v, "key": key, "default": default} for v in (value, other))
     mine = {n.path: n for n in node.submodels}
     theirs = {n.path: n for n in variant.submodels}
     for path, submodel in mine.items():
@@ -383,12 +357,10 @@ def add_variant(node, variant, key, value, other, default):
 
 
 def holds(when, values):
-    """Whether the section has what a sub-model's condition asks for."""
-    if when is None:
-        return True
-    value = value_at(values, when["key"])
-    if when.get("is") in ("object", "absent"):
-        return isinstance(value, dict) == (when["is"] == "object")
+    """Whether a section has what a sub-model's condition asks for."""
+    value = value_at(values, when["key"]) if when else None
+    if when is None or when.get("is") in ("object", "absent"):
+        return when is None or isinstance(value, dict) == (when["is"] == "object")
     value = when["default"] if value is None else value
     return value == when["is"] if "is" in when else value != when["not"]
 
@@ -405,29 +377,23 @@ class Recorder:
             try:
                 root = self.record(model_class, config_class)
             except Exception as error:
-                self.failures[name] = f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0][:150]}"
+                self.failures[name] = f"{type(error).__name__}: " + str(error).strip()[:150].replace("\n", " ")
                 continue
             self.classes[name] = root
             pending = list(root.submodels)
             for node in pending:
                 pending += node.submodels
                 below.setdefault(node.name, node)
-                self.used |= {node.auto, node.auto_fallback} - {None}
-        for name, node in below.items():
-            self.classes.setdefault(name, node)
+                self.used |= {node.auto, node.auto_fallback}
+        self.classes = below | self.classes
 
     def record(self, model_class, config_class):
         values = sample_config(model_class, config_class)
         root = composition(build(model_class, config_class, values))
-        for key, other in VARIANTS.get(config_class.__name__, {}).items():
-            if model_class.__name__ in SAMPLES:
-                continue  # its config is a special case already
-            variant = composition(build(model_class, config_class, {**values, key: other}))
-            try:
-                default = value_at(config_file(config_class()), key)
-            except (ValueError, OSError):
-                default = None
-            add_variant(root, variant, key, values.get(key), other, default)
+        for changes in for_class(VARIANTS, model_class, config_class) or ():
+            variant = composition(build(model_class, config_class, values | changes))
+            key = next(iter(changes))
+            add_variant(root, variant, key, values.get(key), changes[key], config_file(config_class()).get(key))
         return root
 
     def as_recorded(self, node):
@@ -438,26 +404,20 @@ class Recorder:
         return actual == expected and all(self.as_recorded(s) for s in node.submodels)
 
     def describe(self, node):
-        described = {"model_type": node.model_type, "base_model_prefix": node.base_model_prefix}
-        if node.tied_weights:
-            described["tied_weights"] = node.tied_weights
-        if node.submodels:
-            described["submodels"] = self.describe_submodels(node)
-        return described
+        optional = {"tied_weights": node.tied_weights, "submodels": self.describe_submodels(node)}
+        return {"model_type": node.model_type, "base_model_prefix": node.base_model_prefix} | {
+            name: value for name, value in optional.items() if value}
 
     def describe_submodels(self, parent):
         children = []
         for node in parent.submodels:
-            child = {"path": node.path, "config": node.where, "class": node.name, "model_type": node.model_type}
-            if node.where:
-                rules = self.section_rules(parent.config, node)
-                if node.auto and rules.pop("dynamic"):
-                    child["auto"] = node.auto
-                    del child["class"]
-                child |= {name: value for name, value in rules.items() if name != "dynamic" and value}
-            for name in ("auto_fallback", "when"):
-                if getattr(node, name):
-                    child[name] = getattr(node, name)
+            rules = self.section_rules(parent.config, node) if node.where else {}
+            child = {"path": node.path, "config": node.where}
+            child |= {"auto": node.auto} if rules.get("picking") else {"class": node.name}
+            child["model_type"] = rules.get("default") or node.model_type
+            optional = {name: rules.get(name) for name in ("aliases", "model_type_fixed", "flat")}
+            optional |= {"auto_fallback": node.auto_fallback, "when": node.when}
+            child |= {name: value for name, value in optional.items() if value}
             if not self.as_recorded(node):
                 child["submodels"] = self.describe_submodels(node)
             children.append(child)
@@ -465,64 +425,54 @@ class Recorder:
 
     def section_rules(self, parent_config, node):
         """Find out, by trying, what the parent's config class makes of the model_type in a section."""
-        config_class = type(parent_config)
-        known = (config_class, node.where)
-        if known not in self.sections:
-            self.sections[known] = self.try_sections(config_class, config_file(parent_config), node)
-        return dict(self.sections[known])
+        config_class, known = type(parent_config), (type(parent_config), node.where, node.auto)
+        if known in self.sections:
+            return self.sections[known]
+        values = config_file(parent_config)
 
-    @staticmethod
-    def try_sections(config_class, values, node):
         def section(value):
             changed = copy.deepcopy(values)
-            *parents, last = node.where.split(".")
-            target = changed
-            for key in parents:
-                target = target[key]
-            target[last] = value
+            *parents, last = keys = node.where.split(".")
+            functools.reduce(dict.__getitem__, parents, changed)[last] = value
             try:
-                config = config_class(**changed)
-                for key in node.where.split("."):
-                    config = getattr(config, key)
-                return config if isinstance(config, PreTrainedConfig) else None
-            except Exception:
+                config = functools.reduce(getattr, keys, config_class(**changed))
+            except Exception:  # nothing that transformers would accept
                 return None
+            return config if isinstance(config, PreTrainedConfig) else None
 
         source = inspect.getsource(sys.modules[config_class.__module__])
-        written = {word for line in source.splitlines() if "model_type" in line for word in re.findall(r'"([\w.-]+)"', line)}
+        lines = [line for line in source.splitlines() if "model_type" in line]
+        written = {word for line in lines for word in re.findall(r'"([\w.-]+)"', line)}
         foreign = [t for t in ("llama", "bert", "clip_vision_model", "swin", "resnet") if t != node.model_type]
         results = {t: section({"model_type": t}) for t in sorted(written | {config_class.model_type, *foreign}) if t}
         results = {t: config for t, config in results.items() if config is not None}
-        dynamic = any(t in results and type(results[t]) is CONFIG_MAPPING[t] for t in foreign)
-        ignored = [t for t in foreign if t in results and results[t].model_type == node.model_type]
-        rules = {"dynamic": dynamic, "model_type_fixed": bool(ignored), "aliases": {}, "flat": False}
-        for model_type, config in results.items():
-            if rules["model_type_fixed"]:
-                break
-            picked = config.__class__.model_type
-            if config.model_type != model_type or dynamic and picked != model_type and node.auto:
-                rules["aliases"][model_type] = {"model_type": config.model_type} | ({"config": picked} if dynamic else {})
+        results |= {node.model_type: node.config}
+        fixed = any(t in results and type(results[t]) is not CONFIG_MAPPING[t] for t in foreign)
+        picking = bool(node.auto) and not fixed
+        ignored = any(t in results and results[t].model_type == node.model_type for t in foreign)
+        rules = {"picking": picking, "model_type_fixed": ignored, "aliases": {}}
+        for model_type, config in () if ignored else results.items():
+            kind = type(config).model_type
+            if config.model_type != model_type or picking and kind != model_type:
+                rules["aliases"][model_type] = {"model_type": config.model_type} | ({"config": kind} if picking else {})
+        saved = type(node.config).model_type
+        if picking and saved != node.model_type:  # building it exchanges the config for one that is saved so
+            rules["aliases"][saved] = {"model_type": node.model_type, "config": saved}
         missing = section(None)
         if missing is not None and missing.model_type != node.model_type:
-            if missing.model_type != values["model_type"]:
-                raise LookupError(f"{config_class.__name__}.{node.where}: a missing section becomes {missing.model_type}")
-            rules["flat"] = True
+            rules["flat"] = missing.model_type == values["model_type"]
+            rules["default"] = None if rules["flat"] else missing.model_type
+        self.sections[known] = rules
         return rules
 
 
 def write(path, registry):
-    def compact(value):
-        return json.dumps(value, ensure_ascii=False)
+    def table(values):
+        return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(values[key])}" for key in sorted(values)) + "\n }"
 
-    parts = []
-    for name, value in registry.items():
-        if isinstance(value, dict):
-            lines = ",\n".join(f"  {compact(key)}: {compact(value[key])}" for key in sorted(value))
-            parts.append(f" {compact(name)}: {{\n{lines}\n }}")
-        else:
-            parts.append(f" {compact(name)}: {compact(value)}")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("{\n" + ",\n".join(parts) + "\n}\n")
+    parts = [f" {json.dumps(name)}: {table(value) if isinstance(value, dict) else json.dumps(value)}"
+             for name, value in registry.items()]
+    Path(path).write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
 def main():

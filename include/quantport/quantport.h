@@ -132,6 +132,8 @@ Result<PlanReport> PlanRevert(const RevertOptions& options);
 std::string PlanText(const PlanReport& plan);
 std::string PlanJson(const PlanReport& plan);
 std::string ReportJson(const RevertReport& report);
+// {"errors": [{"kind", "file", "tensor", "message", "hint"}]}
+std::string ErrorsJson(const Errors& errors);
 
 // ---- verify ------------------------------------------------------------------------------------------------------
 

@@ -92,10 +92,14 @@ Errors CheckIndex(const TensorTable& table, const Index& index, const fs::path& 
   for (const StoredTensor& tensor : table.tensors) stored.emplace(tensor.info.name, table.shards[tensor.shard].name);
   Errors errors;
   const std::string hint = "pass --repair-index to rebuild the index from the headers";
+  std::unordered_set<std::string_view> shards;
+  for (const Shard& shard : table.shards) shards.insert(shard.name);
   std::unordered_set<std::string_view> listed;
   listed.reserve(index.weight_map.size() * 2);
   for (const auto& [name, shard] : index.weight_map) {
     listed.insert(name);
+    // A missing shard is reported once, not once for each of its tensors.
+    if (!shards.contains(shard)) continue;
     const auto it = stored.find(name);
     if (it == stored.end()) {
       errors.push_back(
@@ -176,11 +180,17 @@ Result<Checkpoint> OpenCheckpoint(const fs::path& directory, const OpenOptions& 
   for (const std::string& file : shards->left_out) {
     checkpoint.notes.push_back(fmt::format("{} is left out: its naming is not that of this checkpoint's shards", file));
   }
+  Errors errors = std::move(shards->errors);
   auto table = ReadHeaders(directory, shards->shards);
-  if (!table) return table.errors();
+  if (!table) {
+    errors.insert(errors.end(), table.errors().begin(), table.errors().end());
+    return errors;
+  }
   checkpoint.table = std::move(*table);
-  Errors errors = CheckDuplicates(checkpoint.table, directory);
-  if (checkpoint.index && errors.empty()) errors = CheckIndex(checkpoint.table, *checkpoint.index, directory);
+  for (Error& error : CheckDuplicates(checkpoint.table, directory)) errors.push_back(std::move(error));
+  if (checkpoint.index) {
+    for (Error& error : CheckIndex(checkpoint.table, *checkpoint.index, directory)) errors.push_back(std::move(error));
+  }
   if (!errors.empty()) return errors;
   checkpoint.sharded = checkpoint.index.has_value() || checkpoint.table.shards.size() > 1;
   if (checkpoint.sharded && !checkpoint.index) checkpoint.notes.push_back("the index is rebuilt from the headers");

@@ -37,20 +37,19 @@ std::string_view Stem(std::string_view file) {
   return file.substr(0, file.size() - std::min(file.size(), kExtension.size()));
 }
 
-Result<ShardList> FromIndex(const std::vector<std::string>& files, const Index& index,
+ShardList FromIndex(const std::vector<std::string>& files, const Index& index,
                             const std::filesystem::path& folder) {
   std::set<std::string> listed;
   for (const auto& [tensor, shard] : index.weight_map) listed.insert(shard);
   std::set<std::string_view> families;
   for (const std::string& shard : listed) families.insert(ShardFamily(shard));
   ShardList list;
-  Errors errors;
   for (const std::string& shard : listed) {
     if (std::find(files.begin(), files.end(), shard) != files.end()) {
       list.shards.push_back(shard);
       continue;
     }
-    errors.push_back({ErrorKind::kInvalidIndex,
+    list.errors.push_back({ErrorKind::kInvalidIndex,
                       "the index names this shard, but it is missing",
                       (folder / shard).string(),
                       {},
@@ -59,7 +58,7 @@ Result<ShardList> FromIndex(const std::vector<std::string>& files, const Index& 
   for (const std::string& file : files) {
     if (listed.contains(file)) continue;
     if (families.contains(ShardFamily(file))) {
-      errors.push_back({ErrorKind::kInvalidIndex,
+      list.errors.push_back({ErrorKind::kInvalidIndex,
                         "a shard that the index does not name",
                         (folder / file).string(),
                         {},
@@ -68,7 +67,6 @@ Result<ShardList> FromIndex(const std::vector<std::string>& files, const Index& 
       list.left_out.push_back(file);
     }
   }
-  if (!errors.empty()) return errors;
   return list;
 }
 
@@ -105,9 +103,7 @@ Result<ShardList> FromNames(const std::vector<std::string>& files, bool repair_i
   const std::string_view family = families.contains("model") ? std::string_view("model") : *families.begin();
   ShardList list;
   for (const std::string& file : files) (ShardFamily(file) == family ? list.shards : list.left_out).push_back(file);
-  if (!repair_index) {
-    if (Errors errors = CheckNumbering(list.shards, folder); !errors.empty()) return errors;
-  }
+  if (!repair_index) list.errors = CheckNumbering(list.shards, folder);
   return list;
 }
 

@@ -15,6 +15,7 @@ namespace quantport {
 struct ShardList {
   std::vector<std::string> shards;    // sorted
   std::vector<std::string> left_out;  // safetensors files of another naming, for example consolidated.safetensors
+  Errors errors;                      // kInvalidIndex: missing and unlisted shards; the rest can still be read
 };
 
 // "model-00001-of-00003.safetensors" -> "model": files of one family make up one checkpoint.
@@ -22,7 +23,7 @@ std::string_view ShardFamily(std::string_view file_name);
 
 // Chooses among the safetensors files of `folder` (their plain names in `files`). With an index, its shards; without
 // one, the family "model", or the only family there is.
-// Errors: kInvalidIndex listing missing and unlisted shards; kIo where there is no safetensors file at all.
+// Errors: kInvalidIndex where the files of several namings leave no choice; kIo where there is no safetensors file.
 Result<ShardList> ChooseShards(const std::vector<std::string>& files, const std::optional<Index>& index,
                                bool repair_index, const std::filesystem::path& folder);
 

@@ -29,10 +29,7 @@ MappingOptions MakeMapping(const std::string& file, const std::string& architect
 int RunVerify(VerifyArguments& arguments) {
   arguments.options.mapping = MakeMapping(arguments.mapping, arguments.architecture);
   auto report = Verify(arguments.options);
-  if (!report) {
-    PrintErrors(report.errors());
-    return kFailed;
-  }
+  if (!report) return Fail(report.errors(), arguments.json);
   if (arguments.json) {
     fmt::print("{}", VerifyJson(*report));
   } else {
@@ -55,10 +52,7 @@ struct InspectArguments {
 
 int RunInspect(const InspectArguments& arguments) {
   auto report = Inspect(arguments.path);
-  if (!report) {
-    PrintErrors(report.errors());
-    return kFailed;
-  }
+  if (!report) return Fail(report.errors(), arguments.json);
   fmt::print("{}", arguments.json ? InspectJson(*report) : InspectText(*report));
   if (!arguments.json) {
     PrintNotes(report->notes, "note");
@@ -76,10 +70,7 @@ struct RulesArguments {
 
 int RunRules(const RulesArguments& arguments) {
   auto report = Rules(arguments.path, MakeMapping(arguments.mapping, arguments.architecture));
-  if (!report) {
-    PrintErrors(report.errors());
-    return kFailed;
-  }
+  if (!report) return Fail(report.errors(), arguments.json);
   if (arguments.json) {
     fmt::print("{}", report->json);
     return kDone;

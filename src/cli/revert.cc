@@ -58,18 +58,17 @@ void PrintReport(const RevertReport& report) {
   PrintNotes(report.warnings, "warning");
 }
 
-int Finish(const Errors& errors) {
+int Finish(const Errors& errors, bool json) {
   if (errors.front().kind == ErrorKind::kCancelled) {
     fmt::print(stderr, "interrupted: nothing was left at the output\n");
     return kInterrupted;
   }
-  PrintErrors(errors);
-  return kFailed;
+  return Fail(errors, json);
 }
 
 int PrintPlan(const Arguments& arguments) {
   auto plan = PlanRevert(arguments.options);
-  if (!plan) return Finish(plan.errors());
+  if (!plan) return Finish(plan.errors(), arguments.json);
   fmt::print("{}", arguments.json ? PlanJson(*plan) : PlanText(*plan));
   if (!arguments.quiet && !arguments.json) PrintReport(plan->revert);
   return kDone;
@@ -96,7 +95,7 @@ int Run(Arguments& arguments) {
   options.progress = [&](uint64_t done, uint64_t total) { progress->Update(done, total); };
   auto report = Revert(options);
   progress.reset();
-  if (!report) return Finish(report.errors());
+  if (!report) return Finish(report.errors(), arguments.json);
   if (arguments.json) {
     fmt::print("{}", ReportJson(*report));
   } else if (!arguments.quiet) {

@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "cli/exit_status.h"
+#include "quantport/quantport.h"
+
 namespace quantport::cli {
 
 void PrintErrors(const Errors& errors, size_t most) {
@@ -13,6 +16,12 @@ void PrintErrors(const Errors& errors, size_t most) {
     fmt::print(stderr, "error: {}: {}\n", ErrorKindName(errors[i].kind), errors[i].ToString());
   }
   if (errors.size() > most) fmt::print(stderr, "error: and {} more\n", errors.size() - most);
+}
+
+int Fail(const Errors& errors, bool json) {
+  if (json) fmt::print("{}", ErrorsJson(errors));
+  PrintErrors(errors);
+  return kFailed;
 }
 
 void PrintNotes(const std::vector<std::string>& notes, std::string_view prefix) {

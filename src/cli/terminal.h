@@ -13,6 +13,8 @@ namespace quantport::cli {
 
 // Every error on a line of its own; the list is cut after `most` lines, with the number of those left out.
 void PrintErrors(const Errors& errors, size_t most = 200);
+// The same, and with `json` as an object on standard output too. Returns kFailed.
+int Fail(const Errors& errors, bool json);
 void PrintNotes(const std::vector<std::string>& notes, std::string_view prefix);
 
 // Bytes written so far: redrawn in place on a terminal, nothing elsewhere.

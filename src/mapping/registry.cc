@@ -98,6 +98,20 @@ Transform ParseTransform(const Json& json) {
   return transform;
 }
 
+ChildCondition ParseCondition(const Json& json) {
+  ChildCondition condition;
+  condition.key = json.at("key").get<std::string>();
+  condition.default_value = json.value("default", Json(nullptr)).dump();
+  const bool differs = json.contains("not");
+  const Json& value = json.at(differs ? "not" : "is");
+  condition.value = value.dump();
+  condition.test = differs             ? ChildCondition::Test::kDiffers
+                   : value == "object" ? ChildCondition::Test::kIsObject
+                   : value == "absent" ? ChildCondition::Test::kIsAbsent
+                                       : ChildCondition::Test::kEquals;
+  return condition;
+}
+
 std::vector<ChildModel> ParseChildren(const Json& json) {
   std::vector<ChildModel> children;
   for (const Json& item : json) {
@@ -106,7 +120,16 @@ std::vector<ChildModel> ParseChildren(const Json& json) {
     child.config = item.at("config").get<std::string>();
     child.class_name = item.value("class", std::string());
     child.auto_class = item.value("auto", std::string());
+    child.auto_fallback = item.value("auto_fallback", std::string());
     child.model_type = item.value("model_type", std::string());
+    child.model_type_fixed = item.value("model_type_fixed", false);
+    child.flat = item.value("flat", false);
+    if (const auto it = item.find("aliases"); it != item.end()) {
+      for (const auto& [found, alias] : it->items()) {
+        child.aliases[found] = {alias.value("model_type", found), alias.value("config", found)};
+      }
+    }
+    if (const auto it = item.find("when"); it != item.end()) child.when = ParseCondition(*it);
     if (child.class_name.empty() == child.auto_class.empty())
       throw Malformed("a sub-model needs one of class and auto");
     if (const auto it = item.find("submodels"); it != item.end()) {

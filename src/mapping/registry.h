@@ -1,7 +1,7 @@
 // What a transformers version knows of its model classes: composition of sub-models and conversion mappings, as data.
 #pragma once
 
-#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -12,13 +12,33 @@
 
 namespace quantport {
 
+// Whether a sub-model exists, by a value in the parent's config.
+struct ChildCondition {
+  enum class Test { kIsObject, kIsAbsent, kEquals, kDiffers };
+  Test test = Test::kEquals;
+  std::string key;            // dotted path in the parent's config
+  std::string value;          // of kEquals and kDiffers, as JSON text
+  std::string default_value;  // what a missing or null value stands for, as JSON text
+};
+
+// What transformers turns a model_type found in a sub-config into.
+struct ModelTypeAlias {
+  std::string model_type;  // that the sub-model's config ends up with
+  std::string config;      // the model_type that picks its class
+};
+
 // A sub-model directly below a class, with no other sub-model between.
 struct ChildModel {
-  std::string path;        // module path relative to the parent
-  std::string config;      // path of its sub-config in the parent's config, "" for the parent's own
-  std::string class_name;  // fixed in the code; empty where an auto class picks it
-  std::string auto_class;  // for example "AutoModel"
-  std::string model_type;  // with the default config
+  std::string path;               // module path relative to the parent
+  std::string config;             // path of its sub-config in the parent's config, "" for the parent's own
+  std::string class_name;         // fixed in the code; empty where an auto class picks it
+  std::string auto_class;         // for example "AutoModel"
+  std::string auto_fallback;      // asked where auto_class does not know the model_type
+  std::string model_type;         // where the sub-config or its model_type is missing
+  bool model_type_fixed = false;  // a model_type found in the sub-config is ignored
+  bool flat = false;              // the parent's own config stands in for a missing sub-config (old, flat configs)
+  std::unordered_map<std::string, ModelTypeAlias> aliases;
+  std::optional<ChildCondition> when;
   // Where this child differs from its class standing alone, its own composition.
   bool has_children = false;
   std::vector<ChildModel> children;

@@ -15,16 +15,39 @@ const Json& EmptyConfig() {
   return kEmpty;
 }
 
-// The sub-config at a dotted path, or an empty one: older configs lack sub-configs that newer classes have.
-const Json& SubConfig(const Json& config, std::string_view path) {
+// The value at a dotted path, or null.
+const Json* ValueAt(const Json& config, std::string_view path) {
   const Json* current = &config;
-  if (path.empty()) return *current;
   for (const std::string_view part : SplitDots(path)) {
     const auto it = current->find(std::string(part));
-    if (it == current->end() || !it->is_object()) return EmptyConfig();
+    if (it == current->end() || it->is_null()) return nullptr;
     current = &*it;
   }
-  return *current;
+  return current;
+}
+
+// Older configs lack sub-configs that newer classes have; some then keep their values in the parent's own.
+const Json& SubConfig(const Json& config, const ChildModel& child) {
+  if (child.config.empty()) return config;
+  const Json* found = ValueAt(config, child.config);
+  if (found != nullptr && found->is_object()) return *found;
+  return child.flat ? config : EmptyConfig();
+}
+
+bool Exists(const std::optional<ChildCondition>& when, const Json& config) {
+  if (!when) return true;
+  const Json* value = ValueAt(config, when->key);
+  switch (when->test) {
+    case ChildCondition::Test::kIsObject:
+      return value != nullptr && value->is_object();
+    case ChildCondition::Test::kIsAbsent:
+      return value == nullptr;
+    case ChildCondition::Test::kEquals:
+      return (value == nullptr ? when->default_value : value->dump()) == when->value;
+    case ChildCondition::Test::kDiffers:
+      return (value == nullptr ? when->default_value : value->dump()) != when->value;
+  }
+  return true;
 }
 
 std::string ModelType(const Json& config, const std::string& fallback) {
@@ -46,32 +69,49 @@ class Composer {
                                                                          : nullptr;
     // A mapping file of a stranger could nest a class in itself.
     if (children == nullptr || depth > 32) return;
-    for (const ChildModel& child : *children) VisitChild(path, model_type, child, config, depth);
+    for (const ChildModel& child : *children) {
+      if (Exists(child.when, config)) VisitChild(path, model_type, child, config, depth);
+    }
   }
 
   std::vector<SubModel> Take() { return std::move(submodels_); }
+  Errors TakeErrors() { return std::move(errors_); }
 
  private:
   void VisitChild(const std::string& parent_path, const std::string& parent_type, const ChildModel& child,
                   const Json& config, int depth) {
-    const Json& sub_config = SubConfig(config, child.config);
+    const Json& sub_config = SubConfig(config, child);
     const std::string path = parent_path.empty() ? child.path : parent_path + "." + child.path;
     const std::vector<ChildModel>* own_children = child.has_children ? &child.children : nullptr;
+    std::string model_type = child.model_type_fixed ? child.model_type : ModelType(sub_config, child.model_type);
+    if (child.config.empty()) model_type = parent_type;
+    std::string picked_by = model_type;
+    if (const auto alias = child.aliases.find(model_type); alias != child.aliases.end()) {
+      model_type = alias->second.model_type;
+      picked_by = alias->second.config;
+    }
     if (child.auto_class.empty()) {
-      // A class fixed in the code has a fixed config class too: whatever model_type the file states, the class
-      // attribute wins, unless the child shares the parent's config.
-      Visit(path, child.class_name, child.config.empty() ? parent_type : child.model_type, sub_config, own_children,
-            depth + 1);
+      Visit(path, child.class_name, model_type, sub_config, own_children, depth + 1);
       return;
     }
-    const std::string model_type = child.config.empty() ? parent_type : ModelType(sub_config, child.model_type);
-    const std::string* picked = registry_.FindAuto(child.auto_class, model_type);
-    if (picked == nullptr) return;
-    Visit(path, *picked, model_type, sub_config, model_type == child.model_type ? own_children : nullptr, depth + 1);
+    const std::string* picked = registry_.FindAuto(child.auto_class, picked_by);
+    if (picked == nullptr) picked = registry_.FindAuto(child.auto_fallback, picked_by);
+    if (picked == nullptr) {
+      errors_.push_back(
+          {ErrorKind::kUnknownArchitecture,
+           fmt::format("{} of config.json has the model_type \"{}\", which is not in the mapping of {}", child.config,
+                       picked_by, registry_.version()),
+           {},
+           {},
+           "supply a mapping of your transformers version or your own model with --mapping FILE (docs/mappings.md)"});
+      return;
+    }
+    Visit(path, *picked, model_type, sub_config, picked_by == child.model_type ? own_children : nullptr, depth + 1);
   }
 
   const Registry& registry_;
   std::vector<SubModel> submodels_;
+  Errors errors_;
 };
 
 // Paths that have claimed an identifier; an ancestor's claim covers what lies below it.
@@ -165,6 +205,10 @@ Result<ResolvedModel> ResolveModel(const Registry& registry, std::string_view co
   resolved.tied_weights = model->tied_weights;
   Composer composer(registry);
   composer.Visit("", *architecture, ModelType(*config, model->model_type), *config, nullptr, 0);
+  if (Errors errors = composer.TakeErrors(); !errors.empty()) {
+    for (Error& error : errors) error.file = file;
+    return errors;
+  }
   resolved.submodels = composer.Take();
   resolved.transforms = CollectTransforms(registry, resolved.submodels, model->base_model_prefix);
   return resolved;

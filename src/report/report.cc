@@ -22,7 +22,7 @@ std::string_view OutcomeName(RevertOutcome outcome) {
   return "";
 }
 
-Json ErrorsJson(const Errors& errors) {
+Json ErrorList(const Errors& errors) {
   Json list = Json::array();
   for (const Error& error : errors) {
     list.push_back({{"kind", ErrorKindName(error.kind)},
@@ -50,12 +50,14 @@ Json RevertReportJson(const RevertReport& report) {
           {"only_in_reference", report.only_in_reference},
           {"notes", report.notes},
           {"warnings", report.warnings},
-          {"unsupported", ErrorsJson(report.unsupported)}};
+          {"unsupported", ErrorList(report.unsupported)}};
 }
 
 }  // namespace
 
 std::string ReportJson(const RevertReport& report) { return DumpJson(RevertReportJson(report), 2, true); }
+
+std::string ErrorsJson(const Errors& errors) { return DumpJson({{"errors", ErrorList(errors)}}, 2, true); }
 
 std::string PlanText(const PlanReport& plan) {
   std::string out;
@@ -96,7 +98,7 @@ std::string VerifyJson(const VerifyReport& report) {
                    {"tensors", report.tensors},
                    {"compared", report.compared},
                    {"shapes", report.shapes},
-                   {"problems", ErrorsJson(report.problems)},
+                   {"problems", ErrorList(report.problems)},
                    {"notes", report.notes}},
                   2, true);
 }
@@ -111,7 +113,7 @@ std::string InspectJson(const InspectReport& report) {
                {"totals", Json::array()},
                {"modules", Json::array()},
                {"notes", report.notes},
-               {"problems", ErrorsJson(report.problems)}};
+               {"problems", ErrorList(report.problems)}};
   for (const InspectTotal& total : report.totals) {
     json["totals"].push_back(
         {{"layout", total.layout}, {"weights", total.weights}, {"elements", total.elements}, {"bytes", total.bytes}});
