@@ -11,9 +11,10 @@ namespace quantport {
 namespace {
 
 // Loading adds or strips one base-model prefix where only that gives a name the model has. transformers strips with
-// the regular expression "^prefix.", whose dot takes any character.
+// the regular expression "^prefix.", whose dot takes any character. It does so even where the model has the name as
+// it is, which swaps PixioBackbone's layernorm and pixio.layernorm at load; that defect is not inverted.
 std::string FitBasePrefix(std::string name, std::string_view base, const std::unordered_set<std::string>& in_memory) {
-  if (base.empty()) return name;
+  if (base.empty() || in_memory.contains(name)) return name;
   if (name.starts_with(base) && name.size() > base.size()) {
     std::string stripped = name.substr(base.size() + 1);
     if (in_memory.contains(stripped)) return stripped;

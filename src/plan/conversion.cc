@@ -124,7 +124,8 @@ class Converter {
     }
     const NameStyle style = units_[sources[0]].style;
     const UnitRole role = units_[sources[0]].role;
-    auto results = RunOperations(std::move(strands), *group.operations, group.targets, &conversion_.checks);
+    auto results =
+        RunOperations(std::move(strands), *group.operations, group.targets, HubShape(group), &conversion_.checks);
     if (!results) return results.errors();
     if (results->size() > group.targets)
       return Unsupported("the operations give more tensors than the hub has names for");
@@ -148,8 +149,17 @@ class Converter {
           return status;
       }
     }
-    if (stacked) conversion_.cut += sources.size();
+    const bool same = sources.size() == 1 && results->size() == 1 && (*results)[0].size() == 1 &&
+                      (*results)[0][0].weight.shape == units_[sources[0]].weight.shape;
+    if (stacked && !same) conversion_.cut += sources.size();
     return {};
+  }
+
+  // The reference's shape of a group's only result, or null.
+  const std::vector<uint64_t>* HubShape(const Group& group) const {
+    if (group.origin == nullptr || group.targets != 1 || group.origin->hub[0].size() != 1) return nullptr;
+    const auto shape = input_.reference->logical_shapes.find(group.origin->hub[0][0]);
+    return shape == input_.reference->logical_shapes.end() ? nullptr : &shape->second;
   }
 
   // The units a result was made of: one expert's own piece where they are stored expanded, else all of the group's.

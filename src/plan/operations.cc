@@ -13,8 +13,9 @@ Error Unsupported(std::string message, std::string hint = {}) {
 
 class OperationRunner {
  public:
-  OperationRunner(Strands strands, size_t targets, std::vector<EqualBytes>* checks)
-      : strands_(std::move(strands)), targets_(targets), checks_(checks) {}
+  OperationRunner(Strands strands, size_t targets, const std::vector<uint64_t>* hub_shape,
+                  std::vector<EqualBytes>* checks)
+      : strands_(std::move(strands)), targets_(targets), hub_shape_(hub_shape), checks_(checks) {}
 
   Status Run(const ChunkOp& op) {
     if (op.num_shards_attribute)
@@ -94,6 +95,23 @@ class OperationRunner {
     return {};
   }
 
+  // With check_dims, loading transposes only a tensor that does not fit its parameter. What the hub has can only be
+  // known from the hub: without a reference, or where its shape is the same, nothing was transposed.
+  Status Run(const TransposeOp& op) {
+    if (!op.check_dims) return Unsupported("Transpose is not carried out yet");
+    for (const std::vector<Entry>& strand : strands_) {
+      for (const Entry& entry : strand) {
+        std::vector<uint64_t> swapped = entry.weight.shape;
+        if (static_cast<size_t>(std::max(op.dim0, op.dim1)) >= swapped.size()) continue;
+        std::swap(swapped[static_cast<size_t>(op.dim0)], swapped[static_cast<size_t>(op.dim1)]);
+        if (hub_shape_ != nullptr && *hub_shape_ == swapped && swapped != entry.weight.shape) {
+          return Unsupported("the reference has this weight transposed; Transpose is not carried out yet");
+        }
+      }
+    }
+    return {};
+  }
+
   // Operations whose lift the layouts allow but that no code carries out yet.
   template <typename Op>
   Status Run(const Op& op) {
@@ -116,14 +134,15 @@ class OperationRunner {
 
   Strands strands_;
   size_t targets_;
+  const std::vector<uint64_t>* hub_shape_;
   std::vector<EqualBytes>* checks_;
 };
 
 }  // namespace
 
 Result<Strands> RunOperations(Strands strands, const std::vector<Operation>& operations, size_t targets,
-                              std::vector<EqualBytes>* checks) {
-  OperationRunner runner(std::move(strands), targets, checks);
+                              const std::vector<uint64_t>* hub_shape, std::vector<EqualBytes>* checks) {
+  OperationRunner runner(std::move(strands), targets, hub_shape, checks);
   for (const Operation& operation : operations) {
     auto status = std::visit([&](const auto& op) { return runner.Run(op); }, operation);
     if (status) continue;

@@ -21,10 +21,11 @@ struct Entry {
 // What a converter holds between two operations: for each of its patterns a weight, or a list of them.
 using Strands = std::vector<std::vector<Entry>>;
 
-// Applies `operations` in order. `targets` is the number of hub patterns; where an operation makes several strands of
+// Applies `operations` in order. `hub_shape`: the logical shape of the one hub tensor that comes out, where a reference
+// tells it. `targets` is the number of hub patterns; where an operation makes several strands of
 // one, it makes as many.
 // Errors: kQuantConversionUnsupported naming the operation.
 Result<Strands> RunOperations(Strands strands, const std::vector<Operation>& operations, size_t targets,
-                              std::vector<EqualBytes>* checks);
+                              const std::vector<uint64_t>* hub_shape, std::vector<EqualBytes>* checks);
 
 }  // namespace quantport
