@@ -121,8 +121,7 @@ SAMPLES = {name: values for names, values in (
     ("Wav2Vec2BertForCTC Wav2Vec2ConformerForCTC", {"vocab_size": 32}),
 ) for name in names.split()}
 
-# The same, and config values that add, drop or exchange sub-models compared with the sample. The first key is the
-# condition that is recorded.
+# Likewise, changes to the sample that add, drop or exchange sub-models. The first key becomes the recorded condition.
 VARIANTS = {name: values for names, *values in (
     ("Blip2Config InstructBlipConfig InstructBlipVideoConfig",
      {"text_config": {"model_type": "t5"}, "use_decoder_only_language_model": False}),
