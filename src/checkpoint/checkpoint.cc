@@ -192,7 +192,8 @@ Result<Checkpoint> OpenCheckpoint(const fs::path& directory, const OpenOptions& 
     for (Error& error : CheckIndex(checkpoint.table, *checkpoint.index, directory)) errors.push_back(std::move(error));
   }
   if (!errors.empty()) return errors;
-  checkpoint.sharded = checkpoint.index.has_value() || checkpoint.table.shards.size() > 1;
+  const std::vector<Shard>& read = checkpoint.table.shards;
+  checkpoint.sharded = checkpoint.index.has_value() || read.size() > 1 || IsNumberedShard(read[0].name);
   if (checkpoint.sharded && !checkpoint.index) checkpoint.notes.push_back("the index is rebuilt from the headers");
   return checkpoint;
 }

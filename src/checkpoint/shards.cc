@@ -37,8 +37,7 @@ std::string_view Stem(std::string_view file) {
   return file.substr(0, file.size() - std::min(file.size(), kExtension.size()));
 }
 
-ShardList FromIndex(const std::vector<std::string>& files, const Index& index,
-                            const std::filesystem::path& folder) {
+ShardList FromIndex(const std::vector<std::string>& files, const Index& index, const std::filesystem::path& folder) {
   std::set<std::string> listed;
   for (const auto& [tensor, shard] : index.weight_map) listed.insert(shard);
   std::set<std::string_view> families;
@@ -50,19 +49,19 @@ ShardList FromIndex(const std::vector<std::string>& files, const Index& index,
       continue;
     }
     list.errors.push_back({ErrorKind::kInvalidIndex,
-                      "the index names this shard, but it is missing",
-                      (folder / shard).string(),
-                      {},
-                      "download the missing shard"});
+                           "the index names this shard, but it is missing",
+                           (folder / shard).string(),
+                           {},
+                           "download the missing shard"});
   }
   for (const std::string& file : files) {
     if (listed.contains(file)) continue;
     if (families.contains(ShardFamily(file))) {
       list.errors.push_back({ErrorKind::kInvalidIndex,
-                        "a shard that the index does not name",
-                        (folder / file).string(),
-                        {},
-                        std::string(kRepairHint)});
+                             "a shard that the index does not name",
+                             (folder / file).string(),
+                             {},
+                             std::string(kRepairHint)});
     } else {
       list.left_out.push_back(file);
     }
@@ -114,6 +113,8 @@ std::string_view ShardFamily(std::string_view file_name) {
   const auto numbering = ParseNumbering(stem);
   return numbering ? numbering->family : stem;
 }
+
+bool IsNumberedShard(std::string_view file_name) { return ParseNumbering(Stem(file_name)).has_value(); }
 
 Result<ShardList> ChooseShards(const std::vector<std::string>& files, const std::optional<Index>& index,
                                bool repair_index, const std::filesystem::path& folder) {

@@ -21,6 +21,9 @@ struct ShardList {
 // "model-00001-of-00003.safetensors" -> "model": files of one family make up one checkpoint.
 std::string_view ShardFamily(std::string_view file_name);
 
+// True for a file that is one of several by its name, "-00001-of-00003".
+bool IsNumberedShard(std::string_view file_name);
+
 // Chooses among the safetensors files of `folder` (their plain names in `files`). With an index, its shards; without
 // one, the family "model", or the only family there is.
 // Errors: kInvalidIndex where the files of several namings leave no choice; kIo where there is no safetensors file.

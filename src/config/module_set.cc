@@ -50,35 +50,13 @@ std::vector<uint32_t> ModuleSet::Matches(std::string_view entry) const {
   return out;
 }
 
-std::vector<std::string> ModuleSet::Describe(const std::vector<uint32_t>& wanted, bool glob) const {
+std::vector<std::string> ModuleSet::ExactEntries(const std::vector<uint32_t>& wanted) const {
   std::vector<std::string> entries;
-  const auto is_wanted = [&](const std::vector<uint32_t>& hits) {
-    return std::includes(wanted.begin(), wanted.end(), hits.begin(), hits.end());
-  };
-  for (size_t w = 0; w < wanted.size();) {
-    // The shortest path above this module whose whole subtree is wanted.
-    const std::string& name = names_[wanted[w]];
-    std::string entry = name;
-    std::vector<uint32_t> covered = {wanted[w]};
-    for (size_t dot = name.find('.');; dot = name.find('.', dot + 1)) {
-      const std::string path = name.substr(0, dot);
-      const auto below = Matches(path);
-      if (below.size() > 1 && is_wanted(below)) {
-        entry = path;
-        covered = below;
-        if (glob) entry = is_wanted(Matches(path + "*")) ? path + "*" : path + ".*";
-        // "path.*" leaves out the module `path` itself.
-        if (entry.ends_with(".*") && names_[below[0]] == path) entries.push_back(path);
-        break;
-      }
-      if (dot == std::string::npos) {
-        // An exact name covers what lies below it; where that is not wanted, a regular expression keeps it exact.
-        if (!is_wanted(below)) entry = "re:^" + ReplaceAll(name, ".", "\\.") + "$";
-        break;
-      }
-    }
-    entries.push_back(std::move(entry));
-    while (w < wanted.size() && std::binary_search(covered.begin(), covered.end(), wanted[w])) ++w;
+  for (const uint32_t module : wanted) {
+    const std::vector<uint32_t> covered = Matches(names_[module]);
+    // A name covers what lies below it; where that is not wanted, a regular expression keeps it exact.
+    const bool exact = std::includes(wanted.begin(), wanted.end(), covered.begin(), covered.end());
+    entries.push_back(exact ? names_[module] : "re:^" + ReplaceAll(names_[module], ".", "\\.") + "$");
   }
   return entries;
 }

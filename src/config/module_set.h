@@ -18,9 +18,8 @@ class ModuleSet {
 
   const std::vector<std::string>& names() const { return names_; }  // sorted, without duplicates
 
-  // A short list of entries that matches exactly `wanted` (indices): whole subtrees by one entry where that is exact.
-  // `glob`: write a subtree as "path*" or "path.*", else as "path".
-  std::vector<std::string> Describe(const std::vector<uint32_t>& wanted, bool glob) const;
+  // Entries that match exactly `wanted` (indices), one for each.
+  std::vector<std::string> ExactEntries(const std::vector<uint32_t>& wanted) const;
 
  private:
   std::pair<size_t, size_t> PrefixRange(std::string_view prefix) const;

@@ -38,6 +38,12 @@ std::optional<std::string> DropComponents(std::string path, size_t count) {
   return path;
 }
 
+// "<container>.<i>.<linear>" -> "<container>"; anything else -> "".
+std::string ExpertContainer(std::string_view module) {
+  const auto [container, number] = SplitLeaf(SplitLeaf(module).module);
+  return IsDigits(number) ? std::string(container) : std::string();
+}
+
 std::vector<std::string> AllHubModules(const std::map<std::string, std::vector<std::string>>& modules) {
   std::vector<std::string> names;
   for (const auto& [module, hubs] : modules) names.insert(names.end(), hubs.begin(), hubs.end());
@@ -73,40 +79,58 @@ std::vector<uint32_t> ReferenceRewriter::HubOf(const std::vector<uint32_t>& in_m
   return hubs;
 }
 
-// The hub path of an in-memory path: the one above all hub modules that came from below it, or by rule.
-std::string ReferenceRewriter::RenamePath(const std::string& path) const {
-  std::optional<std::string> common;
+// The hub paths of an in-memory path: those as far above the hub modules as it is above the modules they came from. One
+// path may become several (MiniMax-M3's multi_modal_projector).
+std::vector<std::string> ReferenceRewriter::RenamePath(const std::string& path) const {
+  std::vector<std::string> paths;
   for (const uint32_t module : in_memory_.Matches(path)) {
     const size_t below = Depth(in_memory_.names()[module]) - Depth(path);
     for (const uint32_t hub : to_hub_[module]) {
-      const auto above = DropComponents(hub_.names()[hub], below);
-      if (!above || (common && *common != *above)) return rename_(path);
-      common = above;
+      // Stacked experts are one module in memory and many on the hub, two levels further down.
+      std::string level = ExpertContainer(hub_.names()[hub]);
+      if (level.empty() || !ExpertContainer(in_memory_.names()[module]).empty()) level = hub_.names()[hub];
+      auto above = DropComponents(std::move(level), below);
+      if (!above) return {};
+      if (std::find(paths.begin(), paths.end(), *above) == paths.end()) paths.push_back(std::move(*above));
     }
   }
-  return common ? *common : rename_(path);
+  return paths;
 }
 
-// A glob keeps its trailing wildcard; what stands before it is a path to rename.
-std::string ReferenceRewriter::RenamePattern(const std::string& entry) const {
-  if (IsRegex(entry)) return entry;
-  if (!IsGlob(entry)) return RenamePath(entry);
+std::vector<ReferenceRewriter::Entries> ReferenceRewriter::Candidates(const std::string& entry) const {
+  if (IsRegex(entry)) return {{entry}};
+  // A glob keeps its trailing wildcard; what stands before it is a path to rename.
   const std::string_view suffix = entry.ends_with(".*") ? ".*" : entry.ends_with("*") ? "*" : "";
   const std::string base = entry.substr(0, entry.size() - suffix.size());
-  if (suffix.empty() || base.empty() || IsGlob(base)) return entry;
-  return RenamePath(base) + std::string(suffix);
+  if (base.empty() || IsGlob(base)) return {{entry}};
+  std::vector<Entries> candidates = {RenamePath(base), {rename_(base)}};
+  for (Entries& candidate : candidates) {
+    for (std::string& path : candidate) path += suffix;
+  }
+  candidates.push_back({entry});
+  return candidates;
+}
+
+std::vector<uint32_t> ReferenceRewriter::HubMatches(const std::vector<std::string>& entries) const {
+  std::vector<uint32_t> all;
+  for (const std::string& entry : entries) {
+    const std::vector<uint32_t> hits = hub_.Matches(entry);
+    all.insert(all.end(), hits.begin(), hits.end());
+  }
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
 }
 
 std::vector<std::string> ReferenceRewriter::Rewrite(const std::string& entry) const {
   const std::vector<uint32_t> in_memory = in_memory_.Matches(entry);
   if (in_memory.empty() && IsClassName(entry)) return {entry};
   const std::vector<uint32_t> wanted = HubOf(in_memory);
-  const std::string renamed = RenamePattern(entry);
   // An entry for modules that this checkpoint does not hold is renamed by rule, as long as it hits no others.
-  for (const std::string& candidate : {renamed, entry}) {
-    if (hub_.Matches(candidate) == wanted) return {candidate};
+  for (Entries& candidate : Candidates(entry)) {
+    if (!candidate.empty() && HubMatches(candidate) == wanted) return std::move(candidate);
   }
-  return hub_.Describe(wanted, IsGlob(entry));
+  return hub_.ExactEntries(wanted);
 }
 
 namespace {

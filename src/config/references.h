@@ -24,8 +24,12 @@ class ReferenceRewriter {
 
  private:
   std::vector<uint32_t> HubOf(const std::vector<uint32_t>& in_memory) const;
-  std::string RenamePath(const std::string& path) const;
-  std::string RenamePattern(const std::string& entry) const;
+  using Entries = std::vector<std::string>;
+
+  // Entries that may mean the same on the hub, the likeliest first.
+  std::vector<Entries> Candidates(const std::string& entry) const;
+  Entries RenamePath(const std::string& path) const;
+  std::vector<uint32_t> HubMatches(const Entries& entries) const;
 
   ModuleSet in_memory_;
   ModuleSet hub_;

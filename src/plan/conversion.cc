@@ -178,18 +178,23 @@ class Converter {
     for (const auto& inputs : group.inputs) {
       if (inputs.empty()) return Unsupported("a part of the fused tensor is missing from the export");
       std::set<std::pair<uint64_t, uint64_t>> seen;
+      if (auto status = CheckOneForm(inputs); !status) return status;
       for (const GroupInput& input : inputs) {
-        if (input.piece.has_value() != inputs[0].piece.has_value()) {
-          return Unsupported(fmt::format("{} is stacked and {} expanded: one container holds its experts both ways",
-                                         units_[inputs[0].piece ? input.unit : inputs[0].unit].key,
-                                         units_[inputs[0].piece ? inputs[0].unit : input.unit].key));
-        }
-        if (input.piece && !seen.emplace(input.piece->index, input.piece->part).second)
-          return Collision(inputs[0].unit, input.unit);
-        if (!input.piece && inputs.size() > 1 && !merges_lists) return Collision(inputs[0].unit, inputs[1].unit);
+        const bool twice = input.piece ? !seen.emplace(input.piece->index, input.piece->part).second
+                                       : inputs.size() > 1 && !merges_lists;
+        if (twice) return Collision(inputs[0].unit, input.unit == inputs[0].unit ? inputs[1].unit : input.unit);
       }
     }
     return {};
+  }
+
+  Status CheckOneForm(const std::vector<GroupInput>& inputs) const {
+    const auto expanded =
+        std::find_if(inputs.begin(), inputs.end(), [](const GroupInput& i) { return i.piece.has_value(); });
+    const auto stacked = std::find_if(inputs.begin(), inputs.end(), [](const GroupInput& i) { return !i.piece; });
+    if (expanded == inputs.end() || stacked == inputs.end()) return {};
+    return Unsupported(fmt::format("{} is stacked and {} expanded: one container holds its experts both ways",
+                                   units_[stacked->unit].key, units_[expanded->unit].key));
   }
 
   Error Collision(size_t a, size_t b) const {
@@ -229,11 +234,10 @@ class Converter {
           "the hub stores this weight as the bare parameter {}, which has no convention for the names of its scales",
           key));
     }
-    const uint32_t shard = input_.table->tensors[units_[sources[0]].tensors[0]].shard;
     for (size_t p = 0; p < weight.parts.size(); ++p) {
       const StoredPart& part = weight.parts[p];
       conversion_.tensors.push_back(
-          {PartName(key, module_style, role, part, p == 0), part.array, weight.layout, shard});
+          {PartName(key, module_style, role, part, p == 0), part.array, weight.layout, FirstShard(part.array)});
     }
     produced_[g].push_back(key);
     for (const size_t source : sources) {
@@ -248,6 +252,9 @@ class Converter {
     conversion_.weights.push_back({std::move(key), units_[sources[0]].key, role, weight.layout, weight.shape});
     return {};
   }
+
+  // Every stored tensor stays in its shard, scales that a shard's border parted from their weight included.
+  uint32_t FirstShard(const Array& array) const { return input_.table->tensors[array.blocks.at(0).tensor].shard; }
 
   static std::string PartName(const std::string& key, bool module_style, UnitRole role, const StoredPart& part,
                               bool value) {
@@ -359,6 +366,10 @@ Result<Conversion> RevertNames(const ConversionInput& input) {
   if (HasHubNames(*input.units, keys, *all_rules, input.reference)) {
     Conversion kept = KeepNames(*input.table, *input.units);
     kept.already_hub = true;
+    if (input.reference == nullptr) return kept;
+    if (Errors errors = CheckAgainstReference(*input.reference, input.model->tied_weights, &kept); !errors.empty()) {
+      return errors;
+    }
     return kept;
   }
 
@@ -401,7 +412,8 @@ Conversion KeepNames(const TensorTable& table, const std::vector<WeightUnit>& un
   std::vector<Layout> layouts(table.tensors.size(), Layout::kPlain);
   for (const WeightUnit& unit : units) {
     for (const uint32_t tensor : unit.tensors) layouts[tensor] = unit.weight.layout;
-    kept.weights.push_back({unit.key, unit.key, unit.role, unit.weight.layout, unit.weight.shape});
+    if (unit.role != UnitRole::kCacheScale)
+      kept.weights.push_back({unit.key, unit.key, unit.role, unit.weight.layout, unit.weight.shape});
     if (unit.role == UnitRole::kValue && unit.style == NameStyle::kModule) kept.modules[unit.module] = {unit.module};
   }
   for (uint32_t i = 0; i < table.tensors.size(); ++i) {

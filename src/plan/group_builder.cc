@@ -78,20 +78,24 @@ class GroupBuilder {
   // (the mapping's pattern ends in ".weight"), it goes with the weight: left behind it would fit no linear.
   void PlaceBias(size_t unit) {
     const auto owner = grouping_.unit_of_key.find(units_[unit].owner);
-    const bool converted = owner != grouping_.unit_of_key.end() &&
-                           grouping_.groups[grouping_.group_of[owner->second]].operations != nullptr;
-    if (converted && (keys_[unit].piece || !HasConverter(keys_[unit].key))) {
+    const Group* group =
+        owner == grouping_.unit_of_key.end() ? nullptr : &grouping_.groups[grouping_.group_of[owner->second]];
+    if (group != nullptr && group->operations != nullptr && GoesAlong(unit, owner->second, *group)) {
       grouping_.attached_bias.emplace(owner->second, unit);
       return;
     }
     Place(unit);
   }
 
-  bool HasConverter(const std::string& key) const {
+  // True where a bias has no converter of its own. The unanchored pattern of stacked experts matches "<parameter>_bias"
+  // by accident: it would unstack the bias and name it "w1.weight_bias".
+  bool GoesAlong(size_t bias, size_t weight, const Group& group) const {
+    if (keys_[bias].piece) return true;
     if (inverse_ != nullptr) {
-      if (const auto hit = inverse_->Find(key)) return hit->origin->converter != nullptr;
+      if (const auto hit = inverse_->Find(keys_[bias].key)) return hit->origin->converter == nullptr;
     }
-    return rules_.Find(key).converter >= 0;
+    const int own = rules_.Find(keys_[bias].key).converter;
+    return own < 0 || (SplitsExperts(*group.operations) && own == rules_.Find(keys_[weight].key).converter);
   }
 
   void Append(size_t unit, Group group) {

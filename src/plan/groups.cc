@@ -20,14 +20,14 @@ struct FusedParameter {
 };
 constexpr FusedParameter kGateUp = {"gate_up_proj", {"gate_proj", "up_proj"}};
 
+}  // namespace
+
 bool SplitsExperts(const std::vector<Operation>& operations) {
   return std::any_of(operations.begin(), operations.end(), [](const Operation& operation) {
     return std::holds_alternative<SplitModulelistOp>(operation) ||
            std::holds_alternative<ErnieSplitAndDecoupleOp>(operation);
   });
 }
-
-}  // namespace
 
 Result<std::string> Group::Name(size_t target, std::optional<uint64_t> index) const {
   if (origin != nullptr) {

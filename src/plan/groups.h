@@ -45,6 +45,9 @@ struct Group {
   Result<std::string> Name(size_t target, std::optional<uint64_t> index) const;
 };
 
+// True for operations that take stacked experts apart.
+bool SplitsExperts(const std::vector<Operation>& operations);
+
 // How the units' keys are looked up: the names of transformers' own parameters.
 struct EngineKey {
   std::string key;
