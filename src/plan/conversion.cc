@@ -53,6 +53,7 @@ class Converter {
   Converter(const ConversionInput& input, const Grouping& grouping, const NameLookup& lookup)
       : input_(input), units_(*input.units), grouping_(grouping), lookup_(lookup) {
     produced_.resize(grouping.groups.size());
+    renamed_.resize(units_.size());
   }
 
   Result<Conversion> Run() {
@@ -63,6 +64,9 @@ class Converter {
     }
     for (const WeightUnit& unit : units_) {
       if (unit.role == UnitRole::kCacheScale) FollowWeight(unit);
+    }
+    for (size_t unit = 0; unit < units_.size(); ++unit) {
+      if (renamed_[unit]) conversion_.renamed += units_[unit].tensors.size();
     }
     CheckCollisions();
     if (!errors_.empty()) return std::move(errors_);
@@ -242,7 +246,7 @@ class Converter {
     produced_[g].push_back(key);
     for (const size_t source : sources) {
       const WeightUnit& unit = units_[source];
-      if (unit.key != key) conversion_.renamed += unit.tensors.size();
+      if (unit.key != key) renamed_[source] = true;
       if (role == UnitRole::kValue && OwnsWeight(unit)) AddModule(unit.module, std::string(SplitLeaf(key).module));
     }
     if (const StoredPart* bias = weight.Find("bias"); bias != nullptr && role == UnitRole::kValue) {
@@ -283,7 +287,7 @@ class Converter {
     }
     const std::string& leaf = unit.weight.parts[0].leaf;
     std::string name = JoinName(SplitLeaf(key).module, leaf);
-    if (name != input_.table->tensors[unit.tensors[0]].info.name) ++conversion_.renamed;
+    renamed_[static_cast<size_t>(&unit - units_.data())] = name != input_.table->tensors[unit.tensors[0]].info.name;
     conversion_.tensors.push_back(
         {std::move(name), unit.weight.parts[0].array, Layout::kPlain, input_.table->tensors[unit.tensors[0]].shard});
   }
@@ -320,6 +324,7 @@ class Converter {
   const Grouping& grouping_;
   const NameLookup& lookup_;
   std::vector<std::vector<std::string>> produced_;  // for each group, the hub keys it gave
+  std::vector<bool> renamed_;                       // for each unit: some tensor of its went under another name
   Conversion conversion_;
   Errors errors_;
 };
