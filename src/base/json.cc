@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
-#include <cctype>
 
 #include "base/text.h"
 
@@ -14,6 +14,7 @@ constexpr int kMaxDepth = 256;
 constexpr std::array<std::string_view, 3> kPythonNumbers = {"-Infinity", "Infinity", "NaN"};
 // A private-use character: no config has a string that starts with it.
 constexpr std::string_view kMark = "\uF8F0quantport-number:";
+constexpr std::string_view kEscapedMark = "\\uf8f0quantport-number:";
 
 // `text` with Python's non-finite numbers outside strings written as marked strings.
 std::string MarkPythonNumbers(std::string_view text) {
@@ -46,10 +47,11 @@ std::string MarkPythonNumbers(std::string_view text) {
   return out;
 }
 
-std::string UnmarkPythonNumbers(const std::string& text) {
+std::string UnmarkPythonNumbers(const std::string& text, bool ascii) {
+  const std::string_view mark = ascii ? kEscapedMark : kMark;
   std::string out = text;
   for (const std::string_view number : kPythonNumbers)
-    out = ReplaceAll(out, fmt::format("\"{}{}\"", kMark, number), number);
+    out = ReplaceAll(out, fmt::format("\"{}{}\"", mark, number), number);
   return out;
 }
 
@@ -70,20 +72,25 @@ Result<Json> ParseJson(std::string_view text, std::string_view file, ErrorKind k
   }
 }
 
-std::string DumpJson(const Json& json, int indent, bool final_newline) {
-  // Python escapes everything outside ASCII unless told otherwise; transformers and ModelOpt don't tell it otherwise.
-  std::string text = json.dump(indent, ' ', false, Json::error_handler_t::replace);
-  text = UnmarkPythonNumbers(text);
-  if (final_newline) text += '\n';
-  return text;
+JsonStyle StyleOf(std::string_view text) {
+  JsonStyle style;
+  style.final_newline = text.ends_with('\n');
+  style.ascii = std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+  const size_t line = text.substr(0, text.find_last_not_of(" \t\r\n") + 1).find('\n');
+  if (line == std::string_view::npos) {
+    style.indent = -1;
+    return style;
+  }
+  const size_t first = text.find_first_not_of(' ', line + 1);
+  if (first != std::string_view::npos && first > line + 1) style.indent = static_cast<int>(first - line - 1);
+  return style;
 }
 
-int JsonIndent(std::string_view text) {
-  const size_t line = text.find('\n');
-  if (line == std::string_view::npos) return 2;
-  const size_t first = text.find_first_not_of(' ', line + 1);
-  if (first == std::string_view::npos || first == line + 1) return 2;
-  return static_cast<int>(first - line - 1);
+std::string DumpJson(const Json& json, const JsonStyle& style) {
+  std::string text = json.dump(style.indent, ' ', style.ascii, Json::error_handler_t::replace);
+  text = UnmarkPythonNumbers(text, style.ascii);
+  if (style.final_newline) text += '\n';
+  return text;
 }
 
 }  // namespace quantport

@@ -16,10 +16,16 @@ using Json = nlohmann::ordered_json;
 // marked strings, which DumpJson writes back as they were.
 Result<Json> ParseJson(std::string_view text, std::string_view file, ErrorKind kind);
 
-// As Python's json.dump(..., indent=indent), and a final newline where `final_newline` says so.
-std::string DumpJson(const Json& json, int indent, bool final_newline);
+// How a JSON text is laid out, so that a changed one can be written alike.
+struct JsonStyle {
+  int indent = 2;  // -1: on one line
+  bool final_newline = true;
+  bool ascii = false;  // characters beyond ASCII are escaped, as Python does unless told otherwise
+};
 
-// The indentation that a JSON text uses (its second line's), 2 where it can't be told.
-int JsonIndent(std::string_view text);
+JsonStyle StyleOf(std::string_view text);
+
+// As Python's json.dump with the same settings.
+std::string DumpJson(const Json& json, const JsonStyle& style = {});
 
 }  // namespace quantport

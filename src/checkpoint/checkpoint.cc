@@ -20,31 +20,38 @@ namespace {
 // An index of a few million tensors; a larger file is not one.
 constexpr uint64_t kMaxIndexBytes = 1ull << 30;
 
-// Every regular file below the folder, relative; hidden folders of version control and download caches are not part
-// of a checkpoint.
+Error CantList(const fs::path& directory, const std::error_code& code) {
+  return Error{ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, {}};
+}
+
+// Every file below the folder, relative. Hidden folders, of version control and download caches, are not part of a
+// checkpoint; links to folders are followed, but for those that lead back to where they are.
+Status ListBelow(const fs::path& directory, const fs::path& relative, std::vector<fs::path>* above,
+                 std::vector<std::string>* files) {
+  std::error_code code;
+  const fs::path here = fs::canonical(directory / relative, code);
+  if (code) return CantList(directory / relative, code);
+  if (std::find(above->begin(), above->end(), here) != above->end()) return {};
+  above->push_back(here);
+  fs::directory_iterator it(here, code);
+  for (; !code && it != fs::directory_iterator(); it.increment(code)) {
+    const fs::path name = it->path().filename();
+    std::error_code ignored;
+    if (!fs::is_directory(it->path(), ignored)) {
+      files->push_back((relative / name).string());
+    } else if (!name.string().starts_with(".")) {
+      if (auto status = ListBelow(directory, relative / name, above, files); !status) return status;
+    }
+  }
+  above->pop_back();
+  if (code) return CantList(directory / relative, code);
+  return {};
+}
+
 Result<std::vector<std::string>> ListFiles(const fs::path& directory) {
   std::vector<std::string> files;
-  std::error_code code;
-  fs::recursive_directory_iterator it(directory, code);
-  if (code)
-    return Error{ErrorKind::kIo,
-                 fmt::format("can't list the folder: {}", code.message()),
-                 directory.string(),
-                 {},
-                 "give the folder that holds config.json and the safetensors files"};
-  for (; it != fs::recursive_directory_iterator(); it.increment(code)) {
-    if (code)
-      return Error{
-          ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, {}};
-    const std::string name = it->path().filename().string();
-    if (it->is_directory(code)) {
-      if (name.starts_with(".")) it.disable_recursion_pending();
-      continue;
-    }
-    files.push_back(it->path().lexically_relative(directory).string());
-  }
-  if (code)
-    return Error{ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, {}};
+  std::vector<fs::path> above;
+  if (auto status = ListBelow(directory, {}, &above, &files); !status) return status.errors();
   std::sort(files.begin(), files.end());
   return files;
 }

@@ -15,8 +15,12 @@ namespace quantport::cli {
 namespace {
 
 std::atomic<bool> g_interrupted = false;
+std::atomic<int> g_signal = 0;
 
-void OnSignal(int /*signal*/) { g_interrupted.store(true, std::memory_order_relaxed); }
+void OnSignal(int signal) {
+  g_signal.store(signal, std::memory_order_relaxed);
+  g_interrupted.store(true, std::memory_order_relaxed);
+}
 
 struct Arguments {
   RevertOptions options;
@@ -61,7 +65,7 @@ void PrintReport(const RevertReport& report) {
 int Finish(const Errors& errors, bool json) {
   if (errors.front().kind == ErrorKind::kCancelled) {
     fmt::print(stderr, "interrupted: nothing was left at the output\n");
-    return kInterrupted;
+    return kInterrupted + g_signal.load(std::memory_order_relaxed);
   }
   return Fail(errors, json);
 }

@@ -208,7 +208,7 @@ Result<std::string> RewriteReferences(const std::string& text, std::string_view 
   Json before = *json;
   for (Json* quantization : FindQuantizations(&*json)) RewriteQuantization(quantization, rewriter);
   if (*json == before) return text;
-  return DumpJson(*json, JsonIndent(text), text.ends_with('\n'));
+  return DumpJson(*json, StyleOf(text));
 }
 
 Result<QuantScheme> ReadScheme(const std::string& text, std::string_view file) {

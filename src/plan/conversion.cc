@@ -6,6 +6,7 @@
 #include <memory>
 #include <set>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/text.h"
 #include "plan/ambiguity.h"
@@ -273,8 +274,7 @@ class Converter {
   }
 
   void AddModule(const std::string& in_memory, std::string hub) {
-    std::vector<std::string>& hubs = conversion_.modules[in_memory];
-    if (std::find(hubs.begin(), hubs.end(), hub) == hubs.end()) hubs.push_back(std::move(hub));
+    if (modules_seen_.insert(in_memory + '\n' + hub).second) conversion_.modules[in_memory].push_back(std::move(hub));
   }
 
   // k_scale and v_scale are the attention's: they go where their projection goes, whole, to one place.
@@ -324,6 +324,7 @@ class Converter {
   const Grouping& grouping_;
   const NameLookup& lookup_;
   std::vector<std::vector<std::string>> produced_;  // for each group, the hub keys it gave
+  std::unordered_set<std::string> modules_seen_;    // pairs in conversion_.modules
   std::vector<bool> renamed_;                       // for each unit: some tensor of its went under another name
   Conversion conversion_;
   Errors errors_;

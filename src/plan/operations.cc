@@ -72,6 +72,7 @@ class OperationRunner {
         if (dim >= entry.weight.shape.size())
           return Unsupported(
               fmt::format("SplitModulelist along dimension {} of a weight with {}", dim, entry.weight.shape.size()));
+        if (entry.weight.shape[dim] == 0) return Unsupported("a stack of 0 experts would leave nothing");
         for (uint64_t i = 0; i < entry.weight.shape[dim]; ++i) {
           auto expert = Unstack(entry.weight, dim, i);
           if (!expert) return expert.errors();

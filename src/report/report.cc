@@ -55,9 +55,9 @@ Json RevertReportJson(const RevertReport& report) {
 
 }  // namespace
 
-std::string ReportJson(const RevertReport& report) { return DumpJson(RevertReportJson(report), 2, true); }
+std::string ReportJson(const RevertReport& report) { return DumpJson(RevertReportJson(report)); }
 
-std::string ErrorsJson(const Errors& errors) { return DumpJson({{"errors", ErrorList(errors)}}, 2, true); }
+std::string ErrorsJson(const Errors& errors) { return DumpJson({{"errors", ErrorList(errors)}}); }
 
 std::string PlanText(const PlanReport& plan) {
   std::string out;
@@ -90,7 +90,7 @@ std::string PlanJson(const PlanReport& plan) {
                                {"sources", std::move(sources)}});
   }
   for (const auto& [name, text] : plan.configs) json["configs"][name] = text;
-  return DumpJson(json, 2, true);
+  return DumpJson(json);
 }
 
 std::string VerifyJson(const VerifyReport& report) {
@@ -99,8 +99,7 @@ std::string VerifyJson(const VerifyReport& report) {
                    {"compared", report.compared},
                    {"shapes", report.shapes},
                    {"problems", ErrorList(report.problems)},
-                   {"notes", report.notes}},
-                  2, true);
+                   {"notes", report.notes}});
 }
 
 std::string InspectJson(const InspectReport& report) {
@@ -125,7 +124,7 @@ std::string InspectJson(const InspectReport& report) {
                                {"bytes", module.bytes},
                                {"tensors", module.tensors}});
   }
-  return DumpJson(json, 2, true);
+  return DumpJson(json);
 }
 
 std::string InspectText(const InspectReport& report) {

@@ -26,7 +26,7 @@ Result<RulesReport> Rules(const std::filesystem::path& checkpoint, const Mapping
     report.transforms.push_back(DescribeTransform(transform));
     json["transforms"].push_back(TransformJson(transform));
   }
-  report.json = DumpJson(json, 2, true);
+  report.json = DumpJson(json);
   return report;
 }
 

@@ -192,6 +192,24 @@ class ConfigTest(ConfigCase):
         self.assert_done(run("revert", self.path("in"), "-o", self.path("out")))
         self.assertIsNone(read_json(self.path("out/config.json"))["quantization_config"])
 
+    def test_hf_quant_config_alone_is_rewritten_as_well(self):
+        config = minimax_config()
+        del config["quantization_config"]
+        write_checkpoint(self.path("in"), config, TENSORS,
+                         extra={"hf_quant_config.json": hf_quant_config([f"{TEXT}.0.mlp.gate"])})
+        self.assert_done(run("revert", self.path("in"), "-o", self.path("out")))
+        self.assertEqual(read_json(self.path("out/hf_quant_config.json"))["quantization"]["exclude_modules"],
+                         [f"{HUB}.0.block_sparse_moe.gate"])
+        self.assertEqual(read_json(self.path("out/config.json")), config)
+
+    def test_quantization_below_the_text_config_is_rewritten(self):
+        config = minimax_config()
+        config["text_config"]["quantization_config"] = {"ignore": [f"{TEXT}.0.mlp.gate"]}
+        write_checkpoint(self.path("in"), config, TENSORS)
+        self.assert_done(run("revert", self.path("in"), "-o", self.path("out")))
+        self.assertEqual(read_json(self.path("out/config.json"))["text_config"]["quantization_config"]["ignore"],
+                         [f"{HUB}.0.block_sparse_moe.gate"])
+
     def test_list_entries_that_are_not_names_are_kept(self):
         config, _ = self.rewritten({"ignore": [None, 3, "lm_head"]}, {})
         self.assertEqual(config["ignore"], [None, 3, "language_model.lm_head"])

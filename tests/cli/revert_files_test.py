@@ -84,6 +84,15 @@ class ShardsTest(RevertTest):
         self.assertIn("radio_model.model.blocks.0.attn.qkv.weight", second)
         self.assert_index_fits(self.path("out"))
 
+    def test_shards_whose_tensors_all_went_elsewhere_are_not_named(self):
+        layer = "encoder.layer.0.attention.attention"
+        tensors = [bf16(f"{layer}.{part}.weight", 4, 8) for part in ("query", "key", "value")]
+        self.revert(radio_config(), tensors, shards=3)
+        self.assert_index_fits(self.path("out"))
+        files = set(read_json(self.path(f"out/{INDEX}"))["weight_map"].values())
+        self.assertEqual(files, {"model-00001-of-00003.safetensors"})
+        self.assertEqual({f for f in os.listdir(self.path("out")) if f.endswith(".safetensors")}, files)
+
     def test_shards_without_an_index_get_one(self):
         write_checkpoint(self.path("in"), mixtral_config(), [bf16(f"model.layers.{i}.mlp.gate.weight", 4, 8)
                                                              for i in range(4)], shards=2)
@@ -222,6 +231,19 @@ class ConfigTextTest(RevertTest):
         text = json.dumps(mixtral_config(exclude=["model.layers.0.mlp.gate"]))
         want = json.loads(text.replace("mlp.gate", "block_sparse_moe.gate"))
         self.assertEqual(json.dumps(json.loads(self.revert_text(text))), json.dumps(want))
+
+
+class ReportTest(RevertTest):
+    def test_json_report_counts_what_was_done(self):
+        tensors = nvfp4(f"{DENSE}.gate_up_proj", 32, 64) + [bf16("lm_head.weight", 4, 4)]
+        write_checkpoint(self.path("in"), minimax_config(), tensors)
+        result = run("revert", self.path("in"), "-o", self.path("out"), "--json")
+        self.assert_done(result)
+        report = json.loads(result.stdout)
+        want = {"outcome": "reverted", "architecture": "MiniMaxM3SparseForConditionalGeneration", "input_tensors": 5,
+                "output_tensors": 9, "files": 1, "bytes": os.path.getsize(self.path("out/model.safetensors")),
+                "only_in_reference": [], "warnings": [], "unsupported": []}
+        self.assertEqual({key: report[key] for key in want}, want)
 
 
 class NothingIsDroppedTest(RevertTest):
