@@ -127,7 +127,7 @@ Errors CheckIndex(const TensorTable& table, const Index& index, const fs::path& 
 
 Result<std::optional<Index>> ReadIndex(const fs::path& path) {
   std::error_code code;
-  if (!fs::exists(path, code)) return std::optional<Index>();
+  if (fs::symlink_status(path, code).type() == fs::file_type::not_found) return std::optional<Index>();
   auto text = ReadTextFile(path, kMaxIndexBytes);
   if (!text) return text.errors();
   auto index = ParseIndex(*text, path.string());

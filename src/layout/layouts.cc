@@ -134,8 +134,12 @@ bool TryFp8(LogicalWeight* weight, uint64_t block_size) {
   weight->shape = value.array.shape;
   value.axes = SameDims(std::vector<uint64_t>(weight->shape.size(), 1));
   const Shape& scales = scale->array.shape;
+  // A weight within one tile has a single scale as well; only its name or rank tells that it is of tiles.
+  const bool by_tile = scale->leaf == "weight_scale_inv" || scales.size() == 4;
   std::optional<Axes> axes;
-  if ((axes = ScalarAxes(scales, weight->shape))) {
+  if (by_tile && (axes = TileAxes(scales, weight->shape, block_size))) {
+    weight->layout = Layout::kFp8Block;
+  } else if ((axes = ScalarAxes(scales, weight->shape))) {
     weight->layout = Layout::kFp8PerTensor;
   } else if ((axes = RowAxes(scales, weight->shape))) {
     weight->layout = Layout::kFp8PerChannel;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <unordered_set>
 
@@ -140,20 +141,30 @@ class HeaderParser {
         offsets_.clear();
         if (!ReadNumbers(field_value, "data_offsets", tensor->name, &offsets_)) return false;
         if (offsets_.size() != 2) {
+          misplaced_.insert(tensor->name);
           Add("data_offsets is not a pair", tensor->name);
         } else {
           tensor->begin = offsets_[0];
           tensor->end = offsets_[1];
         }
+      } else if (!IsJson(field_value)) {
+        return BadJson(simdjson::TAPE_ERROR, tensor->name);
       }
     }
     const std::pair<std::string_view, int> fields[] = {
         {"dtype", seen_dtype}, {"shape", seen_shape}, {"data_offsets", seen_offsets}};
     for (const auto& [name, count] : fields) {
+      if (count != 1) (name == "data_offsets" ? misplaced_ : unsized_).insert(tensor->name);
       if (count == 0) Add(fmt::format("the field {} is missing", name), tensor->name);
       if (count > 1) Add(fmt::format("the field {} stands twice", name), tensor->name);
     }
     return true;
+  }
+
+  // simdjson skips a value that nobody reads without looking at it. Other fields are ignored, but must be JSON.
+  static bool IsJson(json::value value) {
+    std::string_view text;
+    return simdjson::to_json_string(value).get(text) == simdjson::SUCCESS && nlohmann::json::accept(text);
   }
 
   bool ReadDType(json::value value, TensorInfo* tensor) {
@@ -162,6 +173,7 @@ class HeaderParser {
     if (auto dtype = ParseDType(text)) {
       tensor->dtype = *dtype;
     } else {
+      unsized_.insert(tensor->name);
       Add(fmt::format("unknown dtype \"{}\"", text), tensor->name);
     }
     return true;
@@ -194,38 +206,50 @@ class HeaderParser {
 
   // The data must be covered once, without holes: a hole could hide a payload, an overlap would let two tensors
   // change together.
+  // A tensor whose place is unknown may well lie in what looks like a hole.
   void CheckLayout(const Header& header) {
+    for (const TensorInfo& tensor : header.tensors) CheckSize(tensor, header.data_bytes);
     uint64_t end = 0;
     for (const TensorInfo& tensor : header.tensors) {
-      const auto bytes = TensorBytes(tensor.dtype, tensor.shape);
-      if (tensor.end < tensor.begin) {
-        Add(fmt::format("data_offsets [{}, {}] run backwards", tensor.begin, tensor.end), tensor.name);
-        return;
-      }
-      if (tensor.end > header.data_bytes) {
-        Add(fmt::format("data_offsets [{}, {}] point past the end of the file's {} data bytes", tensor.begin,
-                        tensor.end, header.data_bytes),
-            tensor.name);
-      } else if (!bytes) {
-        Add(fmt::format("the size of shape [{}] in {} overflows or does not fill whole bytes",
-                        fmt::join(tensor.shape, ", "), DTypeName(tensor.dtype)),
-            tensor.name);
-      } else if (*bytes != tensor.end - tensor.begin) {
-        Add(fmt::format("shape [{}] in {} takes {} bytes, but data_offsets hold {}", fmt::join(tensor.shape, ", "),
-                        DTypeName(tensor.dtype), *bytes, tensor.end - tensor.begin),
-            tensor.name);
-      }
-      if (tensor.begin > end)
+      if (misplaced_.contains(tensor.name)) continue;
+      if (tensor.begin > end && misplaced_.empty())
         Add(fmt::format("a hole of {} bytes before this tensor's data", tensor.begin - end), tensor.name);
       if (tensor.begin < end)
         Add(fmt::format("this tensor's data overlaps the one before by {} bytes", end - tensor.begin), tensor.name);
       end = std::max(end, tensor.end);
     }
-    if (end < header.data_bytes) Add(fmt::format("{} trailing bytes after the last tensor", header.data_bytes - end));
+    if (end < header.data_bytes && misplaced_.empty())
+      Add(fmt::format("{} trailing bytes after the last tensor", header.data_bytes - end));
+  }
+
+  void CheckSize(const TensorInfo& tensor, uint64_t data_bytes) {
+    if (misplaced_.contains(tensor.name)) return;
+    const auto bytes = TensorBytes(tensor.dtype, tensor.shape);
+    if (tensor.end < tensor.begin) {
+      misplaced_.insert(tensor.name);
+      Add(fmt::format("data_offsets [{}, {}] run backwards", tensor.begin, tensor.end), tensor.name);
+    } else if (tensor.end > data_bytes) {
+      misplaced_.insert(tensor.name);
+      Add(fmt::format("data_offsets [{}, {}] point past the end of the file's {} data bytes", tensor.begin, tensor.end,
+                      data_bytes),
+          tensor.name);
+    } else if (unsized_.contains(tensor.name)) {
+      return;
+    } else if (!bytes) {
+      Add(fmt::format("the size of shape [{}] in {} overflows or does not fill whole bytes",
+                      fmt::join(tensor.shape, ", "), DTypeName(tensor.dtype)),
+          tensor.name);
+    } else if (*bytes != tensor.end - tensor.begin) {
+      Add(fmt::format("shape [{}] in {} takes {} bytes, but data_offsets hold {}", fmt::join(tensor.shape, ", "),
+                      DTypeName(tensor.dtype), *bytes, tensor.end - tensor.begin),
+          tensor.name);
+    }
   }
 
   std::string_view file_;
   std::vector<uint64_t> offsets_;
+  std::unordered_set<std::string> misplaced_;  // tensors whose data_offsets say nothing
+  std::unordered_set<std::string> unsized_;    // tensors whose dtype or shape says nothing
   Errors errors_;
   bool has_metadata_ = false;
 };

@@ -26,7 +26,7 @@ LAYERS = {
 THIRD_PARTY = {
     "pcre2.h": {"mapping/pattern.cc"},
     "simdjson.h": {"safetensors/header.cc", "safetensors/index.cc"},
-    "nlohmann/json.hpp": {"base/json.h", "safetensors/index.cc"},
+    "nlohmann/json.hpp": {"base/json.h", "safetensors/header.cc", "safetensors/index.cc"},
     "CLI/CLI.hpp": {"cli/commands.h", "cli/main.cc"},
 }
 # Public headers without a third-party type; folders that may include the whole interface and not only values of it.

@@ -58,7 +58,8 @@ std::string SafetensorsBytes(const std::vector<TestTensor>& tensors) {
   std::string data;
   for (const TestTensor& tensor : tensors) {
     const std::string bytes = tensor.bytes.empty() ? FillBytes(tensor.name, ByteCount(tensor)) : tensor.bytes;
-    header[tensor.name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {data.size(), data.size() + bytes.size()}}};
+    header[tensor.name] = {
+        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {data.size(), data.size() + bytes.size()}}};
     data += bytes;
   }
   return RawSafetensors(header.dump(), data);
@@ -76,7 +77,8 @@ std::string ReadFile(const fs::path& path) {
   return text.str();
 }
 
-void WriteCheckpoint(const fs::path& directory, const std::string& config, const std::vector<TestTensor>& tensors, size_t shards) {
+void WriteCheckpoint(const fs::path& directory, const std::string& config, const std::vector<TestTensor>& tensors,
+                     size_t shards) {
   fs::create_directories(directory);
   if (!config.empty()) WriteFile(directory / "config.json", config);
   if (shards == 1) {
@@ -96,7 +98,8 @@ void WriteCheckpoint(const fs::path& directory, const std::string& config, const
     }
     WriteFile(directory / name, SafetensorsBytes(part));
   }
-  WriteFile(directory / "model.safetensors.index.json", Json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2));
+  WriteFile(directory / "model.safetensors.index.json",
+            Json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2));
 }
 
 std::map<std::string, TestTensor> ReadCheckpoint(const fs::path& directory) {
@@ -112,7 +115,10 @@ std::map<std::string, TestTensor> ReadCheckpoint(const fs::path& directory) {
       if (name == "__metadata__") continue;
       const size_t begin = info["data_offsets"][0].get<size_t>();
       const size_t end = info["data_offsets"][1].get<size_t>();
-      const bool fresh = out.emplace(name, TestTensor{name, info["dtype"].get<std::string>(), info["shape"].get<std::vector<uint64_t>>(), data.substr(begin, end - begin)}).second;
+      const bool fresh =
+          out.emplace(name, TestTensor{name, info["dtype"].get<std::string>(),
+                                       info["shape"].get<std::vector<uint64_t>>(), data.substr(begin, end - begin)})
+              .second;
       if (!fresh) throw std::runtime_error(name + " stands twice");
     }
   }

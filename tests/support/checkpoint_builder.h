@@ -45,7 +45,8 @@ void WriteFile(const std::filesystem::path& path, const std::string& bytes);
 std::string ReadFile(const std::filesystem::path& path);
 
 // Writes config.json and model.safetensors, or with `shards` > 1 model-0000x-of-0000y.safetensors and an index.
-void WriteCheckpoint(const std::filesystem::path& directory, const std::string& config, const std::vector<TestTensor>& tensors, size_t shards = 1);
+void WriteCheckpoint(const std::filesystem::path& directory, const std::string& config,
+                     const std::vector<TestTensor>& tensors, size_t shards = 1);
 
 // Every tensor of a folder's safetensors files, read by this file's own parser.
 std::map<std::string, TestTensor> ReadCheckpoint(const std::filesystem::path& directory);
