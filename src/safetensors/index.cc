@@ -97,8 +97,9 @@ class IndexParser {
       if (field.unescaped_key().get(text) != simdjson::SUCCESS) return Stop("invalid JSON in metadata");
       std::string key(text);
       if (field.value().get(member) != simdjson::SUCCESS) return Stop("invalid JSON in metadata");
-      // simdjson skips over values without reading them; this one is written out again.
-      if (simdjson::to_json_string(member).get(text) != simdjson::SUCCESS || !nlohmann::json::accept(text))
+      // simdjson skips over values without reading them, and nlohmann stops at a NUL; this one is written out again.
+      if (simdjson::to_json_string(member).get(text) != simdjson::SUCCESS ||
+          text.find('\0') != std::string_view::npos || !nlohmann::json::accept(text))
         return Stop("invalid JSON in metadata");
       if (key != "total_size") {
         index_.other_metadata.emplace_back(std::move(key), std::string(text));

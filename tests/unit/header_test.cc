@@ -136,7 +136,7 @@ TEST(HeaderTest, RefusesCharactersAfterTheObject) {
 
 TEST(HeaderTest, RefusesMalformedJsonInAFieldThatIsIgnored) {
   const std::string start = R"("dtype":"U8","shape":[1],"data_offsets":[0,1],"extra":)";
-  for (const std::string value : {"nonsense", "[1,]", "[1 2]", "{1:2}", "01", "\"\\q\"", "[}", "1e"}) {
+  for (const std::string value : {"nonsense", "[1,]", "[1 2]", "{1:2}", "01", "\"\\q\"", "[}", "1e", R"("x":[1])"}) {
     EXPECT_FALSE(Parse(OneTensor(start + value), 1).ok()) << value;
   }
 }

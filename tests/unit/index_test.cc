@@ -100,7 +100,9 @@ TEST(IndexTest, RefusesMetadataThatIsNoObject) {
 }
 
 TEST(IndexTest, RefusesMalformedMetadataBecauseItIsWrittenOutAgain) {
-  for (const std::string value : {"nonsense", "[1,]", "[1 2]", "{\"a\": 01}", "\"\\q\"", "{]", "1e"}) {
+  const std::vector<std::string> values = {"nonsense", "[1,]", "[1 2]", "{\"a\": 01}",
+                                           "\"\\q\"",  "{]",   "1e",    std::string("3\0", 2)};
+  for (const std::string& value : values) {
     EXPECT_FALSE(ParseIndex(R"({"metadata": {"k": )" + value + R"(}, "weight_map": {}})", kFile).ok()) << value;
   }
 }
