@@ -193,7 +193,10 @@ std::optional<CompiledTransform::Match> CompiledTransform::Rename(std::string_vi
     return std::nullopt;
   }
   size_t source = 0;
-  while (!regex_->Group(regex_->group_numbers[source], text)) ++source;
+  const size_t branches = regex_->group_numbers.size();
+  while (source < branches && !regex_->Group(regex_->group_numbers[source], text)) ++source;
+  // A stranger's pattern with an unbalanced parenthesis, "a)|(b", can match outside every branch.
+  if (source == branches) return std::nullopt;
   const bool is_group = transform_.kind == TransformKind::kGroupWeightRename;
   if (is_group) {
     if (source == 0) *group_active = true;
