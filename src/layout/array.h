@@ -1,6 +1,7 @@
 // A tensor as a view of bytes that already exist: slicing, concatenating and stacking move no data.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -27,6 +28,7 @@ struct Array {
   DType dtype = DType::kU8;
   std::vector<uint64_t> shape;
   std::vector<Block> blocks;
+  std::vector<std::byte> literal = {};  // the bytes themselves, where no stored tensor has them; no blocks then
 };
 
 // The whole of a stored tensor.

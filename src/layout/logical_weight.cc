@@ -33,8 +33,8 @@ Result<std::pair<uint64_t, uint64_t>> StoredRange(const StoredPart& part, const 
                                    begin % axis.granularity != 0 ? begin : begin + length, axis.granularity,
                                    PartName(part)));
   }
-  const uint64_t first = begin / axis.granularity;
-  return std::pair(first, CeilDiv(begin + length, axis.granularity) - first);
+  const uint64_t first = begin / axis.granularity * axis.multiple;
+  return std::pair(first, CeilDiv(begin + length, axis.granularity) * axis.multiple - first);
 }
 
 void DropLogicalDim(StoredPart* part, size_t dim) {

@@ -5,8 +5,11 @@
 // every stored tensor, so a new layout is a row here and a new operation one function, not a table of cases.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,10 +32,13 @@ enum class Layout : uint8_t {
 // For people and JSON: "NVFP4", "FP8", "plain", ...
 std::string_view LayoutName(Layout layout);
 
-// Where a logical dimension lives in a stored tensor: `granularity` logical elements per stored one.
+// Where a logical dimension lives in a stored tensor: every `granularity` logical elements are `multiple` stored ones.
+// Mostly one of them is 1: two FP4 values a byte are {dim, 2}, 16 values a block scale {dim, 16}; a row of a tensor
+// that is stored flattened is {0, 1, stored elements of a row}; 32 values of 3 bits in three words are {dim, 32, 3}.
 struct Axis {
   size_t dim = 0;
   uint64_t granularity = 1;
+  uint64_t multiple = 1;
 };
 
 // One stored tensor of a logical weight.
@@ -40,6 +46,10 @@ struct StoredPart {
   std::string leaf;  // "weight", "weight_scale", "bias", ...; "" for the value of a bare parameter
   Array array;
   std::vector<std::optional<Axis>> axes;  // per logical dimension; nothing: the tensor is the same all along it
+  // How it is joined to a parameter that is not called weight, where that is not "_" + leaf.
+  std::string suffix = {};
+  // Of a tensor that states the logical shape in its bytes (weight_shape): its bytes for another shape.
+  std::function<std::vector<std::byte>(std::span<const uint64_t> shape)> restate = {};
 };
 
 struct LogicalWeight {
