@@ -43,9 +43,11 @@ struct Prepared {
   RevertReport report;
 };
 
-class Reverter {
+class Preparer {
  public:
-  explicit Reverter(const RevertOptions& options) : options_(options) {}
+  enum class Direction { kRevert, kApply };
+
+  Preparer(const RevertOptions& options, Direction direction) : options_(options), direction_(direction) {}
 
   Result<Prepared> Prepare() {
     if (auto s = ReadExport(); !s) return s.errors();
@@ -93,14 +95,18 @@ class Reverter {
                                                              .fp8_block_size = configs_.scheme.fp8_block_size});
     if (!units) return Fallback(std::move(units.errors()));
     units_ = std::move(*units);
-    if (model_.resolved.remote_code || model_.resolved.transforms.empty()) {
+    const bool stacks = options_.experts == ExpertForm::kStacked;
+    if (model_.resolved.remote_code || (model_.resolved.transforms.empty() && !stacks)) {
       conversion_ = KeepNames(prepared_.checkpoint.table, units_);
       conversion_.already_hub = true;
       return {};
     }
     ConversionInput input{&prepared_.checkpoint.table, &units_, &model_.resolved, model_.legacy,
                           reference_ ? &*reference_ : nullptr};
-    auto conversion = RevertNames(input);
+    input.loading = direction_ == Direction::kApply;
+    input.stack_experts = stacks;
+    input.merge_max = options_.merge_scales == MergeScales::kMax;
+    auto conversion = input.loading ? ApplyNames(input) : RevertNames(input);
     if (!conversion) return Fallback(std::move(conversion.errors()));
     conversion_ = std::move(*conversion);
     return {};
@@ -163,9 +169,10 @@ class Reverter {
 
   void Summarize() {
     RevertReport& report = prepared_.report;
-    report.outcome = kept_                     ? RevertOutcome::kKeptNames
-                     : conversion_.already_hub ? RevertOutcome::kCopied
-                                               : RevertOutcome::kReverted;
+    report.outcome = kept_                             ? RevertOutcome::kKeptNames
+                     : conversion_.already_hub         ? RevertOutcome::kCopied
+                     : direction_ == Direction::kApply ? RevertOutcome::kApplied
+                                                       : RevertOutcome::kReverted;
     report.input_tensors = prepared_.checkpoint.table.tensors.size();
     report.output_tensors = conversion_.tensors.size();
     report.renamed = conversion_.renamed;
@@ -190,6 +197,7 @@ class Reverter {
   }
 
   const RevertOptions& options_;
+  const Direction direction_;
   Prepared prepared_;
   ConfigFiles configs_;
   std::optional<ReferenceView> reference_;
@@ -220,22 +228,65 @@ Status WriteSidecars(const Prepared& prepared, const fs::path& directory) {
 
 }  // namespace
 
-Result<RevertReport> Revert(const RevertOptions& options) {
+namespace {
+
+Result<RevertReport> Convert(const RevertOptions& options, Preparer::Direction direction) {
   if (auto free = CheckTargetFree(options.output); !free) return free.errors();
-  auto prepared = Reverter(options).Prepare();
+  auto prepared = Preparer(options, direction).Prepare();
   if (!prepared) return prepared.errors();
   auto staging = StagingDirectory::Create(options.output);
   if (!staging) return staging.errors();
-  if (auto s = WriteFiles(prepared->plan, staging->path(), {options.threads, options.progress, options.cancel}); !s)
-    return s.errors();
+  auto written = WriteFiles(prepared->plan, staging->path(), {options.threads, options.progress, options.cancel});
+  if (!written) return written.errors();
   if (auto s = WriteSidecars(*prepared, staging->path()); !s) return s.errors();
   if (auto s = VerifyWritten(prepared->plan, staging->path()); !s) return s.errors();
   if (auto s = staging->Commit(); !s) return s.errors();
+  for (RescaleError& error : written->rescaled) {
+    prepared->report.rescaled.push_back({std::move(error.tensor), std::move(error.scalar), error.elements,
+                                         error.changed, error.rms_relative, error.largest_relative});
+  }
   return std::move(prepared->report);
 }
 
+// How a tensor's bytes differ from those of its sources.
+std::string_view Computed(const PlannedTensor& tensor) {
+  const auto stepped = [](const auto& part) { return part.step != 0; };
+  if (tensor.gathered && !tensor.gathered->literal.empty()) return "stated";
+  if (std::any_of(tensor.runs.begin(), tensor.runs.end(), stepped)) return "rescaled";
+  if (!tensor.gathered) return "";
+  const auto& blocks = tensor.gathered->blocks;
+  return std::any_of(blocks.begin(), blocks.end(), stepped) ? "reordered, rescaled" : "reordered";
+}
+
+// A block's elements need not lie together; it begins at `offset` and has so many bytes.
+SourceRange BlockRange(const Plan& plan, const PlannedTensor& tensor, const Block& block) {
+  const SourceTensor& source = plan.tensors[block.tensor];
+  uint64_t elements = 1;
+  for (const BlockDim& dim : block.dims) elements *= dim.extent;
+  return {plan.sources[source.source].filename().string(), source.name, source.offset + block.offset / 8,
+          elements * static_cast<uint64_t>(DTypeBits(tensor.info.dtype)) / 8};
+}
+
+}  // namespace
+
+Result<RevertReport> Revert(const RevertOptions& options) { return Convert(options, Preparer::Direction::kRevert); }
+
+Result<RevertReport> Apply(const ApplyOptions& options) {
+  RevertOptions common;
+  common.input = options.input;
+  common.output = options.output;
+  common.mapping = options.mapping;
+  common.merge_scales = options.merge_scales;
+  common.repair_index = options.repair_index;
+  common.max_shard_bytes = options.max_shard_bytes;
+  common.threads = options.threads;
+  common.progress = options.progress;
+  common.cancel = options.cancel;
+  return Convert(common, Preparer::Direction::kApply);
+}
+
 Result<PlanReport> PlanRevert(const RevertOptions& options) {
-  auto prepared = Reverter(options).Prepare();
+  auto prepared = Preparer(options, Preparer::Direction::kRevert).Prepare();
   if (!prepared) return prepared.errors();
   const Plan& plan = prepared->plan;
   PlanReport report{std::move(prepared->report), {}, std::move(prepared->configs)};
@@ -248,11 +299,15 @@ Result<PlanReport> PlanRevert(const RevertOptions& options) {
                               file.header.size() + tensor.info.begin,
                               tensor.info.end - tensor.info.begin,
                               std::string(LayoutName(tensor.layout)),
-                              {}};
+                              {},
+                              std::string(Computed(tensor))};
       for (const Run& run : tensor.runs) {
         const SourceTensor& source = plan.tensors[run.tensor];
         row.sources.push_back(
             {plan.sources[source.source].filename().string(), source.name, source.offset + run.source, run.bytes});
+      }
+      if (tensor.gathered) {
+        for (const Block& block : tensor.gathered->blocks) row.sources.push_back(BlockRange(plan, tensor, block));
       }
       report.tensors.push_back(std::move(row));
     }

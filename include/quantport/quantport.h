@@ -55,12 +55,26 @@ enum class OnUnsupported {
   kKeepNames,  // write the export with its in-memory names, in tensors and configs alike, and warn
 };
 
+// How the experts of a container that the hub keeps in one tensor are written, where the export has them one by one.
+enum class ExpertForm {
+  kExpanded,  // 2-D linears "<container>.<i>.<linear>" below the hub's container: what inference engines load
+  kStacked,   // the hub's own tensors, with their scales as [E, ...]
+};
+
+// What to do when weights that become one have different per-tensor scales.
+enum class MergeScales {
+  kRefuse,
+  kMax,  // the largest for all; what was stored under another is rounded again, and the error reported
+};
+
 struct RevertOptions {
   std::filesystem::path input;                     // the quantized export
   std::filesystem::path output;                    // must not exist, or be an empty folder
   std::optional<std::filesystem::path> reference;  // the hub checkpoint, or its model.safetensors.index.json
   MappingOptions mapping;
   OnUnsupported on_unsupported = OnUnsupported::kFail;
+  ExpertForm experts = ExpertForm::kExpanded;
+  MergeScales merge_scales = MergeScales::kRefuse;
   bool strict = false;                      // names that only the reference has are errors
   bool repair_index = false;                // rebuild an index that contradicts the headers
   std::optional<uint64_t> max_shard_bytes;  // new shards of at most so many bytes; default: the export's shards
@@ -71,8 +85,19 @@ struct RevertOptions {
 
 enum class RevertOutcome {
   kReverted,   // hub names
+  kApplied,    // in-memory names, by Apply
   kCopied,     // the export had hub names, or its model has no mapping: a plain copy
   kKeptNames,  // unsupported: in-memory names kept, as asked for
+};
+
+// What re-expressing a tensor under the common scale cost, over the elements that were rounded again.
+struct RescaledTensor {
+  std::string name;             // of the result
+  std::string scalar;           // leaf of the merged scalar, for example "weight_scale_2"
+  uint64_t elements = 0;        // values, or block scales
+  uint64_t changed = 0;         // of them, those that the common scale does not represent exactly
+  double rms_relative = 0;      // root of sum of squared errors over sum of squares
+  double largest_relative = 0;  // of one element
 };
 
 struct RevertReport {
@@ -94,11 +119,28 @@ struct RevertReport {
   uint64_t rules_differ = 0;
   std::vector<std::string> rules_differ_examples;
   std::vector<std::string> only_in_reference;  // hub names that nothing of the export became
+  std::vector<RescaledTensor> rescaled;        // with MergeScales::kMax; filled when data is written
 };
 
 // Memory: headers, names and a buffer of 8 MiB a thread; never the size of a tensor or file.
 // Errors: any kind. Nothing is left at `output` but a complete result.
 Result<RevertReport> Revert(const RevertOptions& options);
+
+struct ApplyOptions {
+  std::filesystem::path input;   // a hub checkpoint, quantized or not
+  std::filesystem::path output;  // must not exist, or be an empty folder
+  MappingOptions mapping;
+  MergeScales merge_scales = MergeScales::kRefuse;
+  bool repair_index = false;
+  std::optional<uint64_t> max_shard_bytes;
+  int threads = 0;
+  std::function<void(uint64_t done, uint64_t total)> progress;
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+// The load direction: a hub checkpoint under the names and in the shapes that transformers has in memory. Revert with
+// the input as reference undoes it. Memory, errors and fields as Revert's.
+Result<RevertReport> Apply(const ApplyOptions& options);
 
 // A range of bytes in a file of the export.
 struct SourceRange {
@@ -117,6 +159,8 @@ struct PlannedTensorReport {
   uint64_t bytes = 0;
   std::string layout;
   std::vector<SourceRange> sources;  // in the order of the output's bytes
+  // "" for bytes copied as they are; else how they differ from the sources': "reordered", "rescaled", "stated".
+  std::string computed;
 };
 
 struct PlanReport {

@@ -10,6 +10,7 @@ namespace quantport::cli {
 using Action = std::function<int()>;
 
 void AddRevert(CLI::App* app, Action* action);
+void AddApply(CLI::App* app, Action* action);
 void AddVerify(CLI::App* app, Action* action);
 void AddInspect(CLI::App* app, Action* action);
 void AddRules(CLI::App* app, Action* action);

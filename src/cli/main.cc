@@ -24,6 +24,7 @@ int Main(int argc, char** argv) {
   app.footer("Exit status: 0 done, 1 failed, 2 usage, 3 names kept (--on-unsupported keep-names), 130 interrupted.");
   Action action;
   AddRevert(&app, &action);
+  AddApply(&app, &action);
   AddVerify(&app, &action);
   AddInspect(&app, &action);
   AddRules(&app, &action);

@@ -1,12 +1,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
-#include <csignal>
 #include <memory>
 
 #include "cli/commands.h"
 #include "cli/exit_status.h"
+#include "cli/interrupt.h"
 #include "cli/size.h"
 #include "cli/terminal.h"
 #include "quantport/quantport.h"
@@ -14,16 +13,12 @@
 namespace quantport::cli {
 namespace {
 
-std::atomic<bool> g_interrupted = false;
-std::atomic<int> g_signal = 0;
-
-void OnSignal(int signal) {
-  g_signal.store(signal, std::memory_order_relaxed);
-  g_interrupted.store(true, std::memory_order_relaxed);
-}
-
+// Of revert and apply; apply leaves out what only a reversal has.
 struct Arguments {
   RevertOptions options;
+  bool apply = false;
+  std::string experts = "expanded";
+  std::string merge_scales = "refuse";
   std::string reference;
   std::string mapping;
   std::string architecture;
@@ -34,6 +29,20 @@ struct Arguments {
   bool json = false;
   bool quiet = false;
 };
+
+void PrintRescaled(const std::vector<RescaledTensor>& rescaled) {
+  constexpr size_t kShown = 50;
+  for (size_t i = 0; i < std::min(rescaled.size(), kShown); ++i) {
+    const RescaledTensor& tensor = rescaled[i];
+    fmt::print(stderr,
+               "note: {} is under a common {}: {} of {} elements rounded again, relative error {:.2e} rms, {:.2e} at "
+               "most\n",
+               tensor.name, tensor.scalar, tensor.changed, tensor.elements, tensor.rms_relative,
+               tensor.largest_relative);
+  }
+  if (rescaled.size() > kShown)
+    fmt::print(stderr, "note:   and {} more (--json lists all)\n", rescaled.size() - kShown);
+}
 
 void PrintReport(const RevertReport& report) {
   PrintNotes(report.notes, "note");
@@ -58,6 +67,7 @@ void PrintReport(const RevertReport& report) {
     if (shown < report.only_in_reference.size())
       fmt::print(stderr, "note:   and {} more (--json lists all)\n", report.only_in_reference.size() - shown);
   }
+  PrintRescaled(report.rescaled);
   PrintErrors(report.unsupported);
   PrintNotes(report.warnings, "warning");
 }
@@ -65,9 +75,37 @@ void PrintReport(const RevertReport& report) {
 int Finish(const Errors& errors, bool json) {
   if (errors.front().kind == ErrorKind::kCancelled) {
     fmt::print(stderr, "interrupted: nothing was left at the output\n");
-    return kInterrupted + g_signal.load(std::memory_order_relaxed);
+    return kInterrupted + CaughtSignal();
   }
   return Fail(errors, json);
+}
+
+Result<RevertReport> RunApply(const RevertOptions& options) {
+  ApplyOptions apply;
+  apply.input = options.input;
+  apply.output = options.output;
+  apply.mapping = options.mapping;
+  apply.merge_scales = options.merge_scales;
+  apply.repair_index = options.repair_index;
+  apply.max_shard_bytes = options.max_shard_bytes;
+  apply.threads = options.threads;
+  apply.progress = options.progress;
+  apply.cancel = options.cancel;
+  return Apply(apply);
+}
+
+std::string_view Verb(RevertOutcome outcome) {
+  switch (outcome) {
+    case RevertOutcome::kReverted:
+      return "reverted";
+    case RevertOutcome::kApplied:
+      return "applied the mapping of";
+    case RevertOutcome::kCopied:
+      return "copied";
+    case RevertOutcome::kKeptNames:
+      return "kept names of";
+  }
+  return "";
 }
 
 int PrintPlan(const Arguments& arguments) {
@@ -89,29 +127,53 @@ int Run(Arguments& arguments) {
   if (!arguments.mapping.empty()) options.mapping.mapping_file = arguments.mapping;
   if (!arguments.architecture.empty()) options.mapping.architecture = arguments.architecture;
   options.on_unsupported = arguments.on_unsupported == "keep-names" ? OnUnsupported::kKeepNames : OnUnsupported::kFail;
+  options.experts = arguments.experts == "stacked" ? ExpertForm::kStacked : ExpertForm::kExpanded;
+  options.merge_scales = arguments.merge_scales == "max" ? MergeScales::kMax : MergeScales::kRefuse;
   if (!arguments.max_shard_size.empty()) options.max_shard_bytes = ParseSize(arguments.max_shard_size);
   if (arguments.plan) return PrintPlan(arguments);
 
-  std::signal(SIGINT, OnSignal);
-  std::signal(SIGTERM, OnSignal);
-  options.cancel = &g_interrupted;
+  options.cancel = CatchInterrupts();
   auto progress = std::make_unique<ProgressLine>(arguments.quiet || arguments.json);
   options.progress = [&](uint64_t done, uint64_t total) { progress->Update(done, total); };
-  auto report = Revert(options);
+  auto report = arguments.apply ? RunApply(options) : Revert(options);
   progress.reset();
   if (!report) return Finish(report.errors(), arguments.json);
   if (arguments.json) {
     fmt::print("{}", ReportJson(*report));
   } else if (!arguments.quiet) {
     PrintReport(*report);
-    const std::string_view verb = report->outcome == RevertOutcome::kReverted ? "reverted"
-                                  : report->outcome == RevertOutcome::kCopied ? "copied"
-                                                                              : "kept names of";
-    fmt::print("{} {}: {} tensors became {}, {} renamed, {} cut or fused; {} in {} files, headers verified\n", verb,
-               report->architecture, report->input_tensors, report->output_tensors, report->renamed, report->cut,
-               HumanSize(report->bytes), report->files);
+    fmt::print("{} {}: {} tensors became {}, {} renamed, {} cut or fused; {} in {} files, headers verified\n",
+               Verb(report->outcome), report->architecture, report->input_tensors, report->output_tensors,
+               report->renamed, report->cut, HumanSize(report->bytes), report->files);
   }
   return report->outcome == RevertOutcome::kKeptNames ? kNamesKept : kDone;
+}
+
+// What revert and apply have in common.
+void AddWriteOptions(CLI::App* command, Arguments* arguments) {
+  command
+      ->add_option("--merge-scales", arguments->merge_scales,
+                   "When weights that become one have different per-tensor scales: refuse, or max (put all under the "
+                   "largest; values are rounded again and the error is reported)")
+      ->check(CLI::IsMember({"refuse", "max"}))
+      ->option_text("refuse|max");
+  command
+      ->add_option("--max-shard-size", arguments->max_shard_size,
+                   "Write new shards of at most this size, for example 5GB; default: the export's shards")
+      ->option_text("SIZE")
+      ->check([](const std::string& text) { return ParseSize(text) ? std::string() : "not a size: " + text; });
+  command->add_flag("--repair-index", arguments->options.repair_index,
+                    "Rebuild an index that contradicts the headers, instead of failing");
+  command
+      ->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")
+      ->option_text("FILE");
+  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")
+      ->option_text("CLASS");
+  command->add_option("--threads", arguments->options.threads, "Threads that copy; default: chosen from the machine")
+      ->option_text("N")
+      ->check(CLI::Range(1, 256));
+  command->add_flag("--json", arguments->json, "Print the report as JSON");
+  command->add_flag("-q,--quiet", arguments->quiet, "Print errors only");
 }
 
 }  // namespace
@@ -128,6 +190,13 @@ void AddRevert(CLI::App* app, Action* action) {
       ->add_option("--reference", arguments->reference,
                    "The hub checkpoint's folder, or just its model.safetensors.index.json: its names decide")
       ->option_text("HUB");
+  command
+      ->add_option(
+          "--experts", arguments->experts,
+          "Experts that the hub keeps in one tensor and the export one by one: expanded (2-D linears below the "
+          "hub's container, which engines load) or stacked (the hub's tensors, scales as [E, ...])")
+      ->check(CLI::IsMember({"expanded", "stacked"}))
+      ->option_text("expanded|stacked");
   command->add_flag("--strict", arguments->options.strict, "Names that only the reference has are an error");
   command
       ->add_option("--on-unsupported", arguments->on_unsupported,
@@ -135,25 +204,24 @@ void AddRevert(CLI::App* app, Action* action) {
                    "names, exit status 3)")
       ->check(CLI::IsMember({"fail", "keep-names"}))
       ->option_text("fail|keep-names");
-  command
-      ->add_option("--max-shard-size", arguments->max_shard_size,
-                   "Write new shards of at most this size, for example 5GB; default: the export's shards")
-      ->option_text("SIZE")
-      ->check([](const std::string& text) { return ParseSize(text) ? std::string() : "not a size: " + text; });
-  command->add_flag("--repair-index", arguments->options.repair_index,
-                    "Rebuild an index that contradicts the headers, instead of failing");
-  command
-      ->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")
-      ->option_text("FILE");
-  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")
-      ->option_text("CLASS");
   command->add_flag("--plan", arguments->plan,
                     "Dry run: print every output tensor and where its bytes come from, write nothing");
-  command->add_option("--threads", arguments->options.threads, "Threads that copy; default: chosen from the machine")
-      ->option_text("N")
-      ->check(CLI::Range(1, 256));
-  command->add_flag("--json", arguments->json, "Print the report as JSON");
-  command->add_flag("-q,--quiet", arguments->quiet, "Print errors only");
+  AddWriteOptions(command, arguments.get());
+  command->callback([arguments, action] { *action = [arguments] { return Run(*arguments); }; });
+}
+
+void AddApply(CLI::App* app, Action* action) {
+  auto arguments = std::make_shared<Arguments>();
+  arguments->apply = true;
+  CLI::App* command = app->add_subcommand(
+      "apply", "Give a hub checkpoint the names and shapes that transformers has in memory: what revert undoes");
+  command
+      ->add_option("HUB", arguments->options.input, "Folder of the hub checkpoint: config.json and safetensors files")
+      ->required();
+  command->add_option("-o,--output", arguments->output, "Folder to write; must not exist, or be empty")
+      ->option_text("OUT")
+      ->required();
+  AddWriteOptions(command, arguments.get());
   command->callback([arguments, action] { *action = [arguments] { return Run(*arguments); }; });
 }
 

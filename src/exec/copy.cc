@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
+#include "exec/gather.h"
+#include "exec/merged_scales.h"
 #include "io/file.h"
 
 namespace quantport {
@@ -24,13 +27,35 @@ struct Window {
   uint64_t end = 0;
 };
 
+// The plan's source files, every problem of opening them.
+Result<std::vector<File>> OpenSources(const Plan& plan) {
+  std::vector<File> sources;
+  Errors errors;
+  for (const auto& path : plan.sources) {
+    auto file = File::OpenForReading(path);
+    if (!file) {
+      errors.insert(errors.end(), file.errors().begin(), file.errors().end());
+      continue;
+    }
+    file->AdviseSequential();
+    sources.push_back(std::move(*file));
+  }
+  if (!errors.empty()) return errors;
+  return sources;
+}
+
 class Copier {
  public:
   Copier(const Plan& plan, const ExecOptions& options) : plan_(plan), options_(options), total_(plan.TotalBytes()) {}
 
-  Status Run(const std::filesystem::path& directory) {
-    if (auto status = OpenSources(); !status) return status;
-    if (auto status = CreateTargets(directory); !status) return status;
+  Result<ExecReport> Run(const std::filesystem::path& directory) {
+    auto sources = OpenSources(plan_);
+    if (!sources) return sources.errors();
+    sources_ = std::move(*sources);
+    auto scales = MergedScales::Read(plan_, sources_);
+    if (!scales) return scales.errors();
+    scales_.emplace(std::move(*scales));
+    if (auto status = CreateTargets(directory); !status) return status.errors();
     std::vector<std::thread> workers;
     const int count = ThreadCount();
     for (int i = 1; i < count; ++i) workers.emplace_back([this] { Work(); });
@@ -39,9 +64,9 @@ class Copier {
     if (!errors_.empty()) return std::move(errors_);
     for (File& target : targets_) {
       if (Cancelled()) return CancelledError();
-      if (auto status = target.Sync(); !status) return status;
+      if (auto status = target.Sync(); !status) return status.errors();
     }
-    return {};
+    return ExecReport{scales_->Errors()};
   }
 
  private:
@@ -54,21 +79,6 @@ class Copier {
 
   static Error CancelledError() { return Error{ErrorKind::kCancelled, "stopped on request", {}, {}, {}}; }
 
-  Status OpenSources() {
-    Errors errors;
-    for (const auto& path : plan_.sources) {
-      auto file = File::OpenForReading(path);
-      if (!file) {
-        errors.insert(errors.end(), file.errors().begin(), file.errors().end());
-        continue;
-      }
-      file->AdviseSequential();
-      sources_.push_back(std::move(*file));
-    }
-    if (!errors.empty()) return errors;
-    return {};
-  }
-
   Status CreateTargets(const std::filesystem::path& directory) {
     for (size_t f = 0; f < plan_.files.size(); ++f) {
       const PlannedFile& planned = plan_.files[f];
@@ -77,6 +87,10 @@ class Copier {
       if (auto status = file->Allocate(planned.bytes); !status) return status;
       targets_.push_back(std::move(*file));
       ranges_.push_back(FileRanges(plan_, planned));
+      gathered_.emplace_back();
+      for (const PlannedTensor& tensor : planned.tensors) {
+        if (tensor.gathered) gathered_.back().push_back(&tensor);
+      }
       for (uint64_t begin = 0; begin < planned.bytes; begin += kWindowBytes) {
         windows_.push_back({f, begin, std::min(begin + kWindowBytes, planned.bytes)});
       }
@@ -117,16 +131,34 @@ class Copier {
       const uint64_t end = std::min(range->to + range->bytes, window.end);
       const auto part = out.subspan(begin - window.begin, end - begin);
       if (auto status = sources_[range->source].ReadAt(part, range->from + (begin - range->to)); !status) return status;
+      if (range->step != 0) scales_->Apply(range->step, part);
     }
+    if (auto status = GatherTensors(window, out); !status) return status;
     return targets_[window.file].WriteAt(out, window.begin);
+  }
+
+  Status GatherTensors(const Window& window, std::span<std::byte> out) {
+    const PlannedFile& file = plan_.files[window.file];
+    for (const PlannedTensor* tensor : gathered_[window.file]) {
+      const uint64_t first = file.header.size() + tensor->info.begin;
+      const uint64_t begin = std::max(first, window.begin);
+      const uint64_t end = std::min(file.header.size() + tensor->info.end, window.end);
+      if (begin >= end) continue;
+      const auto part = out.subspan(begin - window.begin, end - begin);
+      auto status = Gather(*tensor->gathered, plan_.tensors, sources_, &*scales_, begin - first, part);
+      if (!status) return status;
+    }
+    return {};
   }
 
   const Plan& plan_;
   const ExecOptions& options_;
   const uint64_t total_;
+  std::optional<MergedScales> scales_;
   std::vector<File> sources_;
   std::vector<File> targets_;
-  std::vector<std::vector<CopyRange>> ranges_;
+  std::vector<std::vector<CopyRange>> ranges_;               // of each file
+  std::vector<std::vector<const PlannedTensor*>> gathered_;  // of each file
   std::vector<Window> windows_;
   std::atomic<size_t> next_window_ = 0;
   std::mutex mutex_;  // guards done_ and errors_
@@ -135,14 +167,13 @@ class Copier {
 };
 
 // Reads ranges that must be equal: scalars and scale vectors, never whole weights.
-Result<std::vector<std::byte>> ReadRanges(const Plan& plan, const std::vector<CopyRange>& ranges) {
+Result<std::vector<std::byte>> ReadRanges(const std::vector<File>& sources, const std::vector<CopyRange>& ranges) {
   std::vector<std::byte> bytes;
   for (const CopyRange& range : ranges) {
-    auto file = File::OpenForReading(plan.sources[range.source]);
-    if (!file) return file.errors();
     const size_t begin = bytes.size();
     bytes.resize(begin + range.bytes);
-    if (auto status = file->ReadAt(std::span(bytes).subspan(begin), range.from); !status) return status.errors();
+    if (auto status = sources[range.source].ReadAt(std::span(bytes).subspan(begin), range.from); !status)
+      return status.errors();
   }
   return bytes;
 }
@@ -150,25 +181,29 @@ Result<std::vector<std::byte>> ReadRanges(const Plan& plan, const std::vector<Co
 }  // namespace
 
 Status RunChecks(const Plan& plan) {
+  if (plan.checks.empty()) return {};
+  auto sources = OpenSources(plan);
+  if (!sources) return sources.errors();
   Errors errors;
   for (const PlannedCheck& check : plan.checks) {
-    auto a = ReadRanges(plan, check.a);
+    auto a = ReadRanges(*sources, check.a);
     if (!a) return a.errors();
-    auto b = ReadRanges(plan, check.b);
+    auto b = ReadRanges(*sources, check.b);
     if (!b) return b.errors();
     if (*a == *b) continue;
-    errors.push_back({ErrorKind::kQuantConversionUnsupported,
-                      fmt::format("its {} differs from that of {}, and the hub stores both weights as one", check.leaf,
-                                  check.tensor_a),
-                      {},
-                      check.tensor_b,
-                      "unify the scales when quantizing"});
+    errors.push_back(
+        {ErrorKind::kQuantConversionUnsupported,
+         fmt::format("its {} differs from that of {}, and both weights become one", check.leaf, check.tensor_a),
+         {},
+         check.tensor_b,
+         "unify the scales when quantizing, or pass --merge-scales max to re-express both under the "
+         "larger one"});
   }
   if (!errors.empty()) return errors;
   return {};
 }
 
-Status WriteFiles(const Plan& plan, const std::filesystem::path& directory, const ExecOptions& options) {
+Result<ExecReport> WriteFiles(const Plan& plan, const std::filesystem::path& directory, const ExecOptions& options) {
   return Copier(plan, options).Run(directory);
 }
 

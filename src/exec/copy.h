@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <vector>
 
+#include "exec/merged_scales.h"
 #include "plan/plan.h"
 #include "quantport/error.h"
 
@@ -20,8 +22,13 @@ struct ExecOptions {
 // Compares what the plan says must be equal. Errors: kQuantConversionUnsupported naming both tensors, kIo.
 Status RunChecks(const Plan& plan);
 
-// Writes every file of the plan into `directory` and fsyncs it. Memory: one 8 MiB buffer a thread.
-// Errors: kIo, kCancelled; what was written is left for the caller to remove.
-Status WriteFiles(const Plan& plan, const std::filesystem::path& directory, const ExecOptions& options);
+struct ExecReport {
+  std::vector<RescaleError> rescaled;
+};
+
+// Writes every file of the plan into `directory` and fsyncs it. Memory: one 8 MiB buffer a thread, two where elements
+// are reordered. Errors: kIo, kCancelled, kQuantConversionUnsupported for scalars that can't be merged; what was
+// written is left for the caller to remove.
+Result<ExecReport> WriteFiles(const Plan& plan, const std::filesystem::path& directory, const ExecOptions& options);
 
 }  // namespace quantport

@@ -7,6 +7,8 @@
 namespace quantport {
 namespace {
 
+uint64_t ElementBits(const Array& array) { return static_cast<uint64_t>(DTypeBits(array.dtype)); }
+
 std::vector<uint64_t> RowMajorStrides(std::span<const uint64_t> shape, uint64_t element_bits) {
   std::vector<uint64_t> strides(shape.size());
   uint64_t stride = element_bits;
@@ -27,73 +29,138 @@ void InsertAt(std::vector<T>* values, size_t position, T value) {
   values->insert(values->begin() + static_cast<std::ptrdiff_t>(position), value);
 }
 
-// Emits the runs of one block: the inner dimensions that are dense in both source and target make up one run.
+bool IsEmpty(const Block& block) {
+  return std::any_of(block.dims.begin(), block.dims.end(), [](const BlockDim& dim) { return dim.extent == 0; });
+}
+
+// The innermost dimensions that are dense in both source and target make up one run.
+struct DenseTail {
+  uint64_t bits = 0;  // of a run
+  size_t outer = 0;   // dimensions before it
+};
+
+DenseTail FindDenseTail(const Block& block, std::span<const uint64_t> target_strides, uint64_t element_bits) {
+  DenseTail tail{element_bits, block.dims.size()};
+  while (tail.outer > 0) {
+    const BlockDim& dim = block.dims[tail.outer - 1];
+    const bool dense = dim.extent == 1 || (dim.stride == tail.bits && target_strides[tail.outer - 1] == tail.bits);
+    if (!dense) break;
+    tail.bits *= dim.extent;
+    --tail.outer;
+  }
+  return tail;
+}
+
 class BlockRuns {
  public:
-  BlockRuns(const Array& array, const Block& block, std::vector<Run>* runs)
+  BlockRuns(const Block& block, std::span<const uint64_t> target_strides, uint64_t element_bits, std::vector<Run>* runs)
       : block_(block),
-        target_strides_(RowMajorStrides(array.shape, static_cast<uint64_t>(DTypeBits(array.dtype)))),
-        runs_(runs) {
-    run_bits_ = static_cast<uint64_t>(DTypeBits(array.dtype));
-    outer_ = block.extents.size();
-    while (outer_ > 0) {
-      const size_t dim = outer_ - 1;
-      const bool dense =
-          block.extents[dim] == 1 || (block.strides[dim] == run_bits_ && target_strides_[dim] == run_bits_);
-      if (!dense) break;
-      run_bits_ *= block.extents[dim];
-      --outer_;
-    }
-  }
+        target_strides_(target_strides),
+        tail_(FindDenseTail(block, target_strides, element_bits)),
+        runs_(runs) {}
 
   // False where a run does not begin or end at a byte.
   bool Emit() {
-    if (std::find(block_.extents.begin(), block_.extents.end(), 0) != block_.extents.end()) return true;
+    if (IsEmpty(block_)) return true;
     uint64_t target = 0;
-    for (size_t dim = 0; dim < block_.extents.size(); ++dim) target += block_.origin[dim] * target_strides_[dim];
+    for (size_t dim = 0; dim < block_.dims.size(); ++dim) target += block_.dims[dim].origin * target_strides_[dim];
     return Walk(0, block_.offset, target);
   }
 
  private:
   bool Walk(size_t dim, uint64_t source, uint64_t target) {
-    if (dim == outer_) {
-      if ((source | target | run_bits_) % 8 != 0) return false;
-      runs_->push_back({block_.tensor, source / 8, target / 8, run_bits_ / 8});
+    if (dim == tail_.outer) {
+      if ((source | target | tail_.bits) % 8 != 0) return false;
+      runs_->push_back({block_.tensor, source / 8, target / 8, tail_.bits / 8, block_.step});
       return true;
     }
-    for (uint64_t i = 0; i < block_.extents[dim]; ++i) {
-      if (!Walk(dim + 1, source + i * block_.strides[dim], target + i * target_strides_[dim])) return false;
+    for (uint64_t i = 0; i < block_.dims[dim].extent; ++i) {
+      if (!Walk(dim + 1, source + i * block_.dims[dim].stride, target + i * target_strides_[dim])) return false;
     }
     return true;
   }
 
   const Block& block_;
-  std::vector<uint64_t> target_strides_;
+  std::span<const uint64_t> target_strides_;
+  DenseTail tail_;
   std::vector<Run>* runs_;
-  uint64_t run_bits_ = 0;
-  size_t outer_ = 0;
 };
+
+// The part of `block` within [begin, begin + length) of `dim`; false where there is none.
+bool CutBlock(Block* block, size_t dim, uint64_t begin, uint64_t length) {
+  BlockDim& cut = block->dims[dim];
+  const uint64_t from = std::max(begin, cut.origin);
+  const uint64_t to = std::min(begin + length, cut.origin + cut.extent);
+  if (from >= to) return false;
+  block->offset += (from - cut.origin) * cut.stride;
+  cut = {to - from, cut.stride, from - begin};
+  return true;
+}
+
+void SplitBlock(const Block& block, size_t dim, uint64_t inner, std::vector<Block>* out) {
+  const BlockDim whole = block.dims[dim];
+  const auto emit = [&](uint64_t begin, uint64_t rows, uint64_t count) {
+    Block part = block;
+    part.offset += (begin - whole.origin) * whole.stride;
+    part.dims[dim] = {rows, whole.stride * inner, begin / inner};
+    InsertAt<BlockDim>(&part.dims, dim + 1, {count, whole.stride, begin % inner});
+    out->push_back(std::move(part));
+  };
+  const uint64_t end = whole.origin + whole.extent;
+  uint64_t begin = whole.origin;
+  if (begin == end) return emit(begin, 0, 0);
+  if (begin % inner != 0) {
+    const uint64_t count = std::min(end - begin, inner - begin % inner);
+    emit(begin, 1, count);
+    begin += count;
+  }
+  if (const uint64_t rows = (end - begin) / inner; rows > 0) {
+    emit(begin, rows, inner);
+    begin += rows * inner;
+  }
+  if (begin < end) emit(begin, 1, end - begin);
+}
+
+void MergeBlock(const Block& block, size_t dim, uint64_t inner_size, std::vector<Block>* out) {
+  const BlockDim outer = block.dims[dim];
+  const BlockDim inner = block.dims[dim + 1];
+  const auto emit = [&](uint64_t skip, BlockDim merged) {
+    Block part = block;
+    part.offset += skip * outer.stride;
+    EraseAt(&part.dims, dim + 1);
+    part.dims[dim] = merged;
+    out->push_back(std::move(part));
+  };
+  if (outer.extent == 0 || inner.extent == 0) return emit(0, {0, inner.stride, 0});
+  if (inner_size == 1) return emit(0, {outer.extent, outer.stride, outer.origin});
+  if (inner.extent == inner_size && outer.stride == inner.stride * inner_size)
+    return emit(0, {outer.extent * inner_size, inner.stride, outer.origin * inner_size});
+  for (uint64_t row = 0; row < outer.extent; ++row)
+    emit(row, {inner.extent, inner.stride, (outer.origin + row) * inner_size + inner.origin});
+}
 
 }  // namespace
 
 Array WholeTensor(uint32_t tensor, DType dtype, std::span<const uint64_t> shape) {
-  Array array{dtype, {shape.begin(), shape.end()}, {}};
-  array.blocks.push_back({tensor, 0, array.shape, RowMajorStrides(shape, static_cast<uint64_t>(DTypeBits(dtype))),
-                          std::vector<uint64_t>(shape.size(), 0)});
+  Array array{dtype, {shape.begin(), shape.end()}, {}, {}};
+  const auto strides = RowMajorStrides(shape, ElementBits(array));
+  Block block{tensor, 0, 0, {}};
+  block.dims.reserve(shape.size());
+  for (size_t dim = 0; dim < shape.size(); ++dim) block.dims.push_back({shape[dim], strides[dim], 0});
+  array.blocks.push_back(std::move(block));
   return array;
 }
 
 Array Slice(const Array& array, size_t dim, uint64_t begin, uint64_t length) {
-  Array out{array.dtype, array.shape, {}};
+  Array out{array.dtype, array.shape, {}, {}};
   out.shape[dim] = length;
   for (const Block& block : array.blocks) {
-    const uint64_t from = std::max(begin, block.origin[dim]);
-    const uint64_t to = std::min(begin + length, block.origin[dim] + block.extents[dim]);
-    if (from >= to && length != 0) continue;
     Block part = block;
-    part.offset += (from - block.origin[dim]) * block.strides[dim];
-    part.extents[dim] = to > from ? to - from : 0;
-    part.origin[dim] = from - begin;
+    if (length == 0) {
+      part.dims[dim] = {0, part.dims[dim].stride, 0};
+    } else if (!CutBlock(&part, dim, begin, length)) {
+      continue;
+    }
     out.blocks.push_back(std::move(part));
   }
   return out;
@@ -102,20 +169,16 @@ Array Slice(const Array& array, size_t dim, uint64_t begin, uint64_t length) {
 Array Select(const Array& array, size_t dim, uint64_t index) {
   Array out = Slice(array, dim, index, 1);
   EraseAt(&out.shape, dim);
-  for (Block& block : out.blocks) {
-    EraseAt(&block.extents, dim);
-    EraseAt(&block.strides, dim);
-    EraseAt(&block.origin, dim);
-  }
+  for (Block& block : out.blocks) EraseAt(&block.dims, dim);
   return out;
 }
 
 Array Concatenate(std::span<const Array> arrays, size_t dim) {
-  Array out{arrays[0].dtype, arrays[0].shape, {}};
+  Array out{arrays[0].dtype, arrays[0].shape, {}, {}};
   out.shape[dim] = 0;
   for (const Array& array : arrays) {
     for (Block block : array.blocks) {
-      block.origin[dim] += out.shape[dim];
+      block.dims[dim].origin += out.shape[dim];
       out.blocks.push_back(std::move(block));
     }
     out.shape[dim] += array.shape[dim];
@@ -124,23 +187,63 @@ Array Concatenate(std::span<const Array> arrays, size_t dim) {
 }
 
 Array Stack(std::span<const Array> arrays, size_t dim) {
-  Array out{arrays[0].dtype, arrays[0].shape, {}};
+  Array out{arrays[0].dtype, arrays[0].shape, {}, {}};
   InsertAt<uint64_t>(&out.shape, dim, arrays.size());
   for (size_t i = 0; i < arrays.size(); ++i) {
     for (Block block : arrays[i].blocks) {
-      InsertAt<uint64_t>(&block.extents, dim, 1);
-      InsertAt<uint64_t>(&block.strides, dim, 0);
-      InsertAt<uint64_t>(&block.origin, dim, i);
+      InsertAt<BlockDim>(&block.dims, dim, {1, 0, i});
       out.blocks.push_back(std::move(block));
     }
   }
   return out;
 }
 
+Array SplitDim(const Array& array, size_t dim, uint64_t inner) {
+  Array out{array.dtype, array.shape, {}, {}};
+  out.shape[dim] /= inner;
+  InsertAt<uint64_t>(&out.shape, dim + 1, inner);
+  for (const Block& block : array.blocks) SplitBlock(block, dim, inner, &out.blocks);
+  return out;
+}
+
+Array MergeDims(const Array& array, size_t dim) {
+  Array out{array.dtype, array.shape, {}, {}};
+  out.shape[dim] *= out.shape[dim + 1];
+  EraseAt(&out.shape, dim + 1);
+  for (const Block& block : array.blocks) MergeBlock(block, dim, array.shape[dim + 1], &out.blocks);
+  return out;
+}
+
+Array SwapDims(const Array& array, size_t a, size_t b) {
+  Array out = array;
+  std::swap(out.shape[a], out.shape[b]);
+  for (Block& block : out.blocks) std::swap(block.dims[a], block.dims[b]);
+  return out;
+}
+
+Array WithStep(Array array, uint32_t step) {
+  for (Block& block : array.blocks) block.step = step;
+  return array;
+}
+
+uint64_t RunCount(const Array& array) {
+  const auto strides = RowMajorStrides(array.shape, ElementBits(array));
+  uint64_t count = 0;
+  for (const Block& block : array.blocks) {
+    if (IsEmpty(block)) continue;
+    const DenseTail tail = FindDenseTail(block, strides, ElementBits(array));
+    uint64_t runs = 1;
+    for (size_t dim = 0; dim < tail.outer; ++dim) runs *= block.dims[dim].extent;
+    count += runs;
+  }
+  return count;
+}
+
 Result<std::vector<Run>> Runs(const Array& array) {
+  const auto strides = RowMajorStrides(array.shape, ElementBits(array));
   std::vector<Run> runs;
   for (const Block& block : array.blocks) {
-    if (!BlockRuns(array, block, &runs).Emit()) {
+    if (!BlockRuns(block, strides, ElementBits(array), &runs).Emit()) {
       return Error{ErrorKind::kQuantConversionUnsupported,
                    fmt::format("a cut of {} elements does not fall between bytes", DTypeName(array.dtype)),
                    {},
@@ -152,7 +255,8 @@ Result<std::vector<Run>> Runs(const Array& array) {
   size_t last = 0;
   for (size_t i = 1; i < runs.size(); ++i) {
     Run& previous = runs[last];
-    const bool joins = runs[i].tensor == previous.tensor && runs[i].source == previous.source + previous.bytes &&
+    const bool joins = runs[i].tensor == previous.tensor && runs[i].step == previous.step &&
+                       runs[i].source == previous.source + previous.bytes &&
                        runs[i].target == previous.target + previous.bytes;
     if (joins) {
       previous.bytes += runs[i].bytes;

@@ -1,4 +1,4 @@
-// A tensor as a view of bytes that already exist: slicing, concatenating and stacking move no data.
+// A tensor as a view of bytes that already exist: slicing, concatenating, stacking and permuting move no data.
 #pragma once
 
 #include <cstddef>
@@ -11,16 +11,20 @@
 
 namespace quantport {
 
-// A box of an array whose elements stand at regular distances in one stored tensor.
-//
-// Element (i0, i1, ...) of the box is at bit `offset + i0*strides[0] + i1*strides[1] + ...` of the stored tensor's
-// data, and at (origin[0] + i0, origin[1] + i1, ...) of the array. Bits, because F4 and F6 elements are no whole bytes.
+// One dimension of a block: `extent` elements, `stride` bits apart in the stored tensor, from index `origin` of the
+// array on. Bits, because F4 and F6 elements are no whole bytes.
+struct BlockDim {
+  uint64_t extent = 0;
+  uint64_t stride = 0;
+  uint64_t origin = 0;
+};
+
+// A box of an array whose elements stand at regular distances in one stored tensor, the first at bit `offset`.
 struct Block {
   uint32_t tensor = 0;  // index into the TensorTable
+  uint32_t step = 0;    // what is computed on its elements: 0 nothing, else 1 + index into SharedScales::steps
   uint64_t offset = 0;
-  std::vector<uint64_t> extents;
-  std::vector<uint64_t> strides;
-  std::vector<uint64_t> origin;
+  std::vector<BlockDim> dims;
 };
 
 // A dense row-major array put together from disjoint blocks that cover it.
@@ -46,15 +50,32 @@ Array Concatenate(std::span<const Array> arrays, size_t dim);
 // The arrays side by side along a new dimension `dim`. Requires equal dtypes and shapes.
 Array Stack(std::span<const Array> arrays, size_t dim);
 
+// Dimension `dim` of n elements as two of n / inner and inner. Requires that inner divides n.
+Array SplitDim(const Array& array, size_t dim, uint64_t inner);
+
+// Dimensions `dim` and `dim` + 1 as one: the inverse of SplitDim. Where they are not regular together, a block becomes
+// as many as it has rows.
+Array MergeDims(const Array& array, size_t dim);
+
+Array SwapDims(const Array& array, size_t a, size_t b);
+
+// The same elements with `step` to be computed on each. Requires that no other step is.
+Array WithStep(Array array, uint32_t step);
+
 // One straight copy: `bytes` bytes from `source` of the tensor's data to `target` of the array's.
 struct Run {
   uint32_t tensor = 0;
   uint64_t source = 0;
   uint64_t target = 0;
   uint64_t bytes = 0;
+  uint32_t step = 0;  // as in Block
 };
 
-// The copies that produce the array's bytes, in the order of the target, neighbours joined.
+// How many runs it takes, neighbours not yet joined: to be asked before Runs(), since a transposed weight has as many
+// as elements.
+uint64_t RunCount(const Array& array);
+
+// The copies that produce the array's bytes, in the order of the target, neighbours joined. Not for literals.
 // Errors: kQuantConversionUnsupported where sub-byte elements would have to be shifted within bytes.
 Result<std::vector<Run>> Runs(const Array& array);
 

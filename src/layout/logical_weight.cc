@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "layout/shared_scales.h"
 
 namespace quantport {
 namespace {
@@ -99,6 +100,21 @@ const StoredPart* LogicalWeight::Find(std::string_view leaf) const {
   return nullptr;
 }
 
+Result<LogicalWeight> SliceWeight(const LogicalWeight& weight, size_t dim, uint64_t begin, uint64_t length) {
+  LogicalWeight out{weight.layout, weight.shape, {}};
+  out.shape[dim] = length;
+  for (const StoredPart& part : weight.parts) {
+    StoredPart piece = part;
+    if (const auto& axis = part.axes[dim]) {
+      auto range = StoredRange(part, *axis, begin, length, weight.shape[dim]);
+      if (!range) return range.errors();
+      piece.array = Slice(part.array, axis->dim, range->first, range->second);
+    }
+    out.parts.push_back(std::move(piece));
+  }
+  return out;
+}
+
 Result<LogicalWeight> Chunk(const LogicalWeight& weight, size_t dim, uint64_t count, uint64_t index) {
   if (auto status = CheckKnown(weight, "Chunk"); !status) return status.errors();
   if (dim >= weight.shape.size())
@@ -112,60 +128,55 @@ Result<LogicalWeight> Chunk(const LogicalWeight& weight, size_t dim, uint64_t co
     return Unsupported(fmt::format("a dimension of {} can't be split into {} equal parts", size, count));
   }
   const uint64_t begin = index * step;
-  const uint64_t length = std::min(step, size - begin);
-  LogicalWeight out{weight.layout, weight.shape, {}};
-  out.shape[dim] = length;
-  for (const StoredPart& part : weight.parts) {
-    StoredPart piece{part.leaf, {}, part.axes};
-    if (const auto& axis = part.axes[dim]) {
-      auto range = StoredRange(part, *axis, begin, length, size);
-      if (!range) return range.errors();
-      piece.array = Slice(part.array, axis->dim, range->first, range->second);
-    } else {
-      piece.array = part.array;
-    }
-    out.parts.push_back(std::move(piece));
-  }
-  return out;
+  return SliceWeight(weight, dim, begin, std::min(step, size - begin));
 }
 
-Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weights, size_t dim,
-                                         std::vector<EqualBytes>* checks) {
-  if (auto status = CheckAlike(weights, "Concatenate"); !status) return status.errors();
+namespace {
+
+Status CheckConcatenable(const std::vector<LogicalWeight>& weights, size_t dim) {
+  if (auto status = CheckAlike(weights, "Concatenate"); !status) return status;
   const LogicalWeight& first = weights[0];
   if (dim >= first.shape.size())
     return Unsupported(fmt::format("Concatenate along dimension {} of a weight with {}", dim, first.shape.size()));
-  LogicalWeight out{first.layout, first.shape, {}};
-  out.shape[dim] = 0;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    for (size_t d = 0; d < first.shape.size(); ++d) {
-      if (weights[i].shape.size() == first.shape.size() && (d == dim || weights[i].shape[d] == first.shape[d]))
-        continue;
+  for (const LogicalWeight& weight : weights) {
+    std::vector<uint64_t> shape = weight.shape;
+    if (shape.size() == first.shape.size()) shape[dim] = first.shape[dim];
+    if (shape != first.shape)
       return Unsupported(fmt::format("Concatenate of weights of shapes [{}] and [{}]", fmt::join(first.shape, ", "),
-                                     fmt::join(weights[i].shape, ", ")));
-    }
-    out.shape[dim] += weights[i].shape[dim];
+                                     fmt::join(weight.shape, ", ")));
   }
-  for (size_t p = 0; p < first.parts.size(); ++p) {
-    const StoredPart& part = first.parts[p];
-    StoredPart joined{part.leaf, part.array, part.axes};
-    std::vector<Array> arrays;
-    for (size_t i = 0; i < weights.size(); ++i) {
-      const StoredPart& other = weights[i].parts[p];
-      if (const auto& axis = part.axes[dim];
-          axis && i + 1 < weights.size() && weights[i].shape[dim] % axis->granularity != 0) {
-        return Unsupported(fmt::format("a part of {} rows ends inside a block of {} of {}", weights[i].shape[dim],
-                                       axis->granularity, PartName(part)));
-      }
-      if (!part.axes[dim] && i > 0) {
-        if (other.array.shape != part.array.shape)
-          return Unsupported(fmt::format("Concatenate of weights whose {} differ in shape", PartName(part)));
-        checks->push_back({part.leaf, part.array, other.array});
-      }
-      arrays.push_back(other.array);
+  return {};
+}
+
+// Part `p` of all weights one after the other; a partial block may only be the last one.
+Result<Array> ConcatenatePart(const std::vector<LogicalWeight>& weights, size_t p, size_t dim) {
+  const Axis axis = *weights[0].parts[p].axes[dim];
+  std::vector<Array> arrays;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (i + 1 < weights.size() && weights[i].shape[dim] % axis.granularity != 0) {
+      return Unsupported(fmt::format("a part of {} rows ends inside a block of {} of {}", weights[i].shape[dim],
+                                     axis.granularity, PartName(weights[i].parts[p])));
     }
-    if (part.axes[dim]) joined.array = Concatenate(arrays, part.axes[dim]->dim);
-    out.parts.push_back(std::move(joined));
+    arrays.push_back(weights[i].parts[p].array);
+  }
+  return Concatenate(arrays, axis.dim);
+}
+
+}  // namespace
+
+Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weights, size_t dim, SharedScales* shared) {
+  if (auto status = CheckConcatenable(weights, dim); !status) return status.errors();
+  LogicalWeight out = weights[0];
+  for (size_t i = 1; i < weights.size(); ++i) out.shape[dim] += weights[i].shape[dim];
+  for (size_t p = 0; p < out.parts.size(); ++p) {
+    if (!out.parts[p].axes[dim]) continue;
+    auto joined = ConcatenatePart(weights, p, dim);
+    if (!joined) return joined.errors();
+    out.parts[p].array = std::move(*joined);
+  }
+  for (size_t p = 0; p < out.parts.size(); ++p) {
+    if (out.parts[p].axes[dim] || out.parts[p].restate) continue;
+    if (auto status = ShareScale(weights, p, dim, shared, &out); !status) return status.errors();
   }
   return out;
 }
@@ -193,7 +204,7 @@ Result<LogicalWeight> StackWeights(const std::vector<LogicalWeight>& weights, si
   LogicalWeight out{first.layout, first.shape, {}};
   out.shape.insert(out.shape.begin() + static_cast<std::ptrdiff_t>(dim), weights.size());
   for (size_t p = 0; p < first.parts.size(); ++p) {
-    StoredPart stacked{first.parts[p].leaf, {}, first.parts[p].axes};
+    StoredPart stacked = first.parts[p];
     std::vector<Array> arrays;
     for (const LogicalWeight& weight : weights) {
       if (weight.parts[p].array.shape != first.parts[p].array.shape)

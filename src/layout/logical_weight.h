@@ -60,20 +60,16 @@ struct LogicalWeight {
   const StoredPart* Find(std::string_view leaf) const;
 };
 
-// A byte range that must equal another before the result is right, for example the scalars of two linears that
-// become one. The plan holds them; they are compared before anything is written.
-struct EqualBytes {
-  std::string leaf;
-  Array a;
-  Array b;
-};
+struct SharedScales;
+
+// Elements [begin, begin + length) along logical dimension `dim`.
+Result<LogicalWeight> SliceWeight(const LogicalWeight& weight, size_t dim, uint64_t begin, uint64_t length);
 
 // Part `index` of `count` equal parts along logical dimension `dim`.
 Result<LogicalWeight> Chunk(const LogicalWeight& weight, size_t dim, uint64_t count, uint64_t index);
 
-// One after the other along `dim`; what is broadcast along it must be equal, which is appended to `checks`.
-Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weights, size_t dim,
-                                         std::vector<EqualBytes>* checks);
+// One after the other along `dim`; what is broadcast along it must be equal, which is left to `shared`.
+Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weights, size_t dim, SharedScales* shared);
 
 // Entry `index` along logical dimension `dim`, which goes away.
 Result<LogicalWeight> Unstack(const LogicalWeight& weight, size_t dim, uint64_t index);

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "mapping/config_values.h"
 
 namespace quantport {
 namespace {
@@ -211,6 +212,7 @@ Result<ResolvedModel> ResolveModel(const Registry& registry, std::string_view co
   }
   resolved.submodels = composer.Take();
   resolved.transforms = CollectTransforms(registry, resolved.submodels, model->base_model_prefix);
+  FillConfigValues(*config, &resolved.transforms);
   return resolved;
 }
 

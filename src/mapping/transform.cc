@@ -36,21 +36,21 @@ std::string_view OperationName(const Operation& operation) {
 Operation ReverseOperation(const Operation& operation) {
   return std::visit(Overloaded{
                         [](const ChunkOp& op) -> Operation {
-                          return ConcatenateOp{op.dim, op.num_shards_attribute};
+                          return ConcatenateOp{op.dim, op.num_shards_attribute, op.num_shards};
                         },
                         [](const ConcatenateOp& op) -> Operation {
-                          return ChunkOp{op.dim, op.num_shards_attribute};
+                          return ChunkOp{op.dim, op.num_shards_attribute, op.num_shards};
                         },
                         [](const MergeModulelistOp& op) -> Operation { return SplitModulelistOp{op.dim}; },
                         [](const SplitModulelistOp& op) -> Operation { return MergeModulelistOp{op.dim}; },
                         [](const TransposeOp& op) -> Operation {
-                          return TransposeOp{op.dim1, op.dim0, op.check_dims};
+                          return TransposeOp{op.dim1, op.dim0, op.check_dims, op.hidden_size};
                         },
                         [](const InterleaveOp& op) -> Operation {
                           return InterleaveOp{op.dim, !op.inverse};
                         },
                         [](const PermuteForRopeOp& op) -> Operation {
-                          return PermuteForRopeOp{op.subconfig_key, op.permute_layer_names, !op.inverse};
+                          return PermuteForRopeOp{op.subconfig_key, op.permute_layer_names, !op.inverse, op.num_heads};
                         },
                         [](const Conv3dToLinearOp& op) -> Operation {
                           return LinearToConv3dOp{op.in_channels, op.kernel_size};

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,10 +18,12 @@ namespace quantport {
 struct ChunkOp {
   int dim = 0;
   std::optional<std::string> num_shards_attribute;  // config field that holds the number of parts
+  std::optional<uint64_t> num_shards = {};          // what the config says there
 };
 struct ConcatenateOp {
   int dim = 0;
   std::optional<std::string> num_shards_attribute;
+  std::optional<uint64_t> num_shards = {};
 };
 struct MergeModulelistOp {
   int dim = 0;
@@ -31,7 +34,8 @@ struct SplitModulelistOp {
 struct TransposeOp {
   int dim0 = 0;
   int dim1 = 1;
-  bool check_dims = false;
+  bool check_dims = false;                   // only where the tensor does not fit its parameter
+  std::optional<uint64_t> hidden_size = {};  // of the config, by which loading tells with check_dims
 };
 struct InterleaveOp {
   int dim = 0;
@@ -39,8 +43,9 @@ struct InterleaveOp {
 };
 struct PermuteForRopeOp {
   std::optional<std::string> subconfig_key;
-  std::vector<std::string> permute_layer_names;
+  std::vector<std::string> permute_layer_names;  // parts of names; patterns without any of them are left alone
   bool inverse = false;
+  std::optional<uint64_t> num_heads = {};  // num_attention_heads of the sub-config
 };
 struct Conv3dToLinearOp {
   int in_channels = 0;

@@ -1,4 +1,4 @@
-// The reversal as a value: which tensors come out, under which names, made of which stored bytes.
+// A conversion as a value: which tensors come out, under which names, made of which stored bytes.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 
 #include "layout/logical_weight.h"
 #include "layout/recognize.h"
+#include "layout/shared_scales.h"
 #include "mapping/resolve.h"
 #include "quantport/error.h"
 #include "safetensors/table.h"
@@ -42,7 +43,7 @@ using ModuleMap = std::map<std::string, std::vector<std::string>>;
 struct Conversion {
   std::vector<ConvertedTensor> tensors;
   std::vector<ConvertedWeight> weights;
-  std::vector<EqualBytes> checks;  // to be compared before anything is written
+  SharedScales shared;  // to be compared or computed once data can be read
   ModuleMap modules;
   size_t renamed = 0;  // tensors whose name changed
   size_t cut = 0;      // tensors that are parts of, or put together from, stored ones
@@ -53,8 +54,9 @@ struct Conversion {
   size_t rules_differ = 0;
   std::vector<std::string> rules_differ_examples;
   std::vector<std::string> only_in_reference;  // hub keys that nothing of the export became
-  bool already_hub = false;                    // the export has hub names as it is
-  // The hub path of a module, by the mapping and the reference, whether the export holds it or not.
+  bool already_hub = false;                    // the tensors keep their names and bytes
+  std::vector<std::string> warnings;
+  // The new path of a module, by the mapping and the reference, whether the export holds it or not.
   std::function<std::string(const std::string&)> rename_module;
 };
 
@@ -70,11 +72,18 @@ struct ConversionInput {
   const ResolvedModel* model = nullptr;
   std::span<const Transform> legacy;         // applied at load only
   const ReferenceView* reference = nullptr;  // null: reverse by rule
+  bool loading = false;                      // ApplyNames
+  bool stack_experts = false;                // of containers that the hub keeps in one tensor; else they stay expanded
+  bool merge_max = false;                    // differing scalars of weights that become one are merged
 };
 
 // Reverses in-memory names to hub names. Errors, all of them: kQuantConversionUnsupported, kNameCollision,
 // kReferenceMismatch, kInvalidMapping.
 Result<Conversion> RevertNames(const ConversionInput& input);
+
+// The load direction: hub names to in-memory names. Whether a base model's prefix is to be added or stripped follows
+// from the composition of the class, since a model's own names are not at hand. Errors: as RevertNames.
+Result<Conversion> ApplyNames(const ConversionInput& input);
 
 // Every tensor under the name it has: for exports that are in hub names already, and for the fallback.
 Conversion KeepNames(const TensorTable& table, const std::vector<WeightUnit>& units);

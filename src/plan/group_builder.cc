@@ -34,10 +34,7 @@ class GroupBuilder {
     }
     const RenamedKey& renamed = rules_.Find(key.key);
     if (renamed.converter < 0) {
-      Group group;
-      group.rule_name = renamed.name;
-      group.inputs = {{GroupInput{unit, key.piece}}};
-      Append(unit, std::move(group));
+      PlaceRename(unit, renamed.name);
       return;
     }
     const CompiledTransform& converter = rules_.renamer().converter(renamed.converter);
@@ -45,7 +42,7 @@ class GroupBuilder {
     const auto [it, fresh] = by_rule_.emplace(id, grouping_.groups.size());
     if (fresh) {
       Group group;
-      group.operations = &converter.transform().operations;
+      group.converter = &converter.transform();
       group.targets = converter.targets().size();
       group.inputs.resize(converter.sources().size());
       group.rule_name = renamed.name;
@@ -54,6 +51,19 @@ class GroupBuilder {
       grouping_.groups.push_back(std::move(group));
     }
     Join(unit, it->second, renamed.source);
+  }
+
+  // The pieces of a stacked parameter go together, any other name alone.
+  void PlaceRename(size_t unit, const std::string& name) {
+    const EngineKey& key = keys_[unit];
+    if (key.piece) {
+      const auto [it, fresh] = by_rule_.emplace("\n" + name, grouping_.groups.size());
+      if (!fresh) return Join(unit, it->second, 0);
+    }
+    Group group;
+    group.rule_name = name;
+    group.inputs = {{GroupInput{unit, key.piece}}};
+    Append(unit, std::move(group));
   }
 
   void PlaceByOrigin(size_t unit, const Inverse::Hit& hit) {
@@ -67,7 +77,7 @@ class GroupBuilder {
       group.inputs.resize(origin.in_memory.size());
       if (origin.converter != nullptr) {
         grouping_.reversed.push_back(std::make_unique<Transform>(ReverseTransform(*origin.converter)));
-        group.operations = &grouping_.reversed.back()->operations;
+        group.converter = grouping_.reversed.back().get();
       }
       grouping_.groups.push_back(std::move(group));
     }
@@ -80,7 +90,8 @@ class GroupBuilder {
     const auto owner = grouping_.unit_of_key.find(units_[unit].owner);
     const Group* group =
         owner == grouping_.unit_of_key.end() ? nullptr : &grouping_.groups[grouping_.group_of[owner->second]];
-    if (group != nullptr && group->operations != nullptr && GoesAlong(unit, owner->second, *group)) {
+    const bool moves = group != nullptr && (group->converter != nullptr || keys_[owner->second].piece);
+    if (moves && GoesAlong(unit, owner->second, *group)) {
       grouping_.attached_bias.emplace(owner->second, unit);
       return;
     }
@@ -95,7 +106,7 @@ class GroupBuilder {
       if (const auto hit = inverse_->Find(keys_[bias].key)) return hit->origin->converter == nullptr;
     }
     const int own = rules_.Find(keys_[bias].key).converter;
-    return own < 0 || (SplitsExperts(*group.operations) && own == rules_.Find(keys_[weight].key).converter);
+    return own < 0 || (SplitsExperts(group.converter->operations) && own == rules_.Find(keys_[weight].key).converter);
   }
 
   void Append(size_t unit, Group group) {

@@ -29,6 +29,14 @@ bool SplitsExperts(const std::vector<Operation>& operations) {
   });
 }
 
+bool TakesLists(const std::vector<Operation>& operations) {
+  if (operations.empty()) return false;
+  const Operation& first = operations.front();
+  const auto* concatenate = std::get_if<ConcatenateOp>(&first);
+  return std::holds_alternative<MergeModulelistOp>(first) || std::holds_alternative<ErnieFuseAndSplitOp>(first) ||
+         (concatenate != nullptr && concatenate->num_shards_attribute.has_value());
+}
+
 Result<std::string> Group::Name(size_t target, std::optional<uint64_t> index) const {
   if (origin != nullptr) {
     const std::vector<std::string>& names = origin->hub[target];
@@ -42,7 +50,7 @@ Result<std::string> Group::Name(size_t target, std::optional<uint64_t> index) co
     }
     return names[entry];
   }
-  if (operations == nullptr) return rule_name;
+  if (converter == nullptr) return rule_name;
   if (!rule_template) {
     return Error{ErrorKind::kQuantConversionUnsupported,
                  "a renaming changes the names that this converter gives its results, so they can't be told apart",
@@ -77,15 +85,18 @@ bool ExpertLocator::IsStackedParameter(const std::string& key) {
   const auto [it, fresh] = known_.emplace(key, false);
   if (fresh) {
     const RenamedKey renamed = reverse_.Probe(key);
-    it->second = renamed.converter >= 0 && SplitsExperts(reverse_.converter(renamed.converter).transform().operations);
+    it->second =
+        (renamed.converter >= 0 && SplitsExperts(reverse_.converter(renamed.converter).transform().operations)) ||
+        (is_fused_ && is_fused_(key));
   }
   return it->second;
 }
 
-Result<RuleNames> RuleNames::Create(std::vector<Transform> transforms, const std::vector<EngineKey>& keys) {
+Result<RuleNames> RuleNames::Create(std::vector<Transform> transforms, Renamer::Direction direction,
+                                    const std::vector<EngineKey>& keys) {
   RuleNames rules;
   rules.transforms_ = std::make_unique<std::vector<Transform>>(std::move(transforms));
-  auto renamer = Renamer::Create(*rules.transforms_, Renamer::Direction::kSave);
+  auto renamer = Renamer::Create(*rules.transforms_, direction);
   if (!renamer) return renamer.errors();
   rules.renamer_ = std::make_unique<Renamer>(std::move(*renamer));
   std::vector<std::string_view> sorted;
@@ -104,6 +115,14 @@ Result<RuleNames> RuleNames::Create(std::vector<Transform> transforms, const std
                  "simplify the nested repetitions of the mapping's patterns"};
   }
   return rules;
+}
+
+bool RuleNames::AnyName(const std::function<bool(const std::string&)>& test) const {
+  return std::any_of(names_.begin(), names_.end(), [&](const auto& entry) { return test(entry.second.name); });
+}
+
+void RuleNames::ForEachName(const std::function<void(std::string*)>& change) {
+  for (auto& [key, renamed] : names_) change(&renamed.name);
 }
 
 }  // namespace quantport

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,9 +32,9 @@ struct GroupInput {
 
 // Units that become hub tensors together: one for a rename, all parts of one converter application otherwise.
 struct Group {
-  const std::vector<Operation>* operations = nullptr;  // reversed, in order; null for a rename
-  size_t targets = 1;                                  // hub tensors (or lists of them) that come out
-  std::vector<std::vector<GroupInput>> inputs;         // for each source pattern of the reversed converter
+  const Transform* converter = nullptr;         // in the direction of the conversion; null for a rename
+  size_t targets = 1;                           // tensors (or lists of them) that come out
+  std::vector<std::vector<GroupInput>> inputs;  // for each source pattern of the converter
 
   // Names of the results: by rule a template, by reference the hub's own.
   std::optional<TargetTemplate> rule_template;
@@ -48,6 +49,9 @@ struct Group {
 // True for operations that take stacked experts apart.
 bool SplitsExperts(const std::vector<Operation>& operations);
 
+// True for operations that begin with a list of tensors for each pattern.
+bool TakesLists(const std::vector<Operation>& operations);
+
 // How the units' keys are looked up: the names of transformers' own parameters.
 struct EngineKey {
   std::string key;
@@ -57,21 +61,28 @@ struct EngineKey {
 // Finds for "<container>.<i>.gate_proj.weight" the stacked parameter it is a piece of, where the mapping has one.
 class ExpertLocator {
  public:
-  explicit ExpertLocator(const Renamer& reverse) : reverse_(reverse) {}
+  // `is_fused` tells of a parameter's name whether the hub keeps such experts in one tensor; what it says yes to is
+  // located as well. Empty: experts are left as they are stored.
+  explicit ExpertLocator(const Renamer& reverse, std::function<bool(const std::string&)> is_fused = {})
+      : reverse_(reverse), is_fused_(std::move(is_fused)) {}
   EngineKey Locate(const WeightUnit& unit);
 
  private:
   bool IsStackedParameter(const std::string& key);
 
   const Renamer& reverse_;
+  std::function<bool(const std::string&)> is_fused_;
   std::unordered_map<std::string, bool> known_;
 };
 
-// Names by reversed rule for a set of engine keys; every key is renamed once, in dot-natural order.
+// Names by rule for a set of engine keys; every key is renamed once, in dot-natural order.
 class RuleNames {
  public:
-  static Result<RuleNames> Create(std::vector<Transform> transforms, const std::vector<EngineKey>& keys);
+  static Result<RuleNames> Create(std::vector<Transform> transforms, Renamer::Direction direction,
+                                  const std::vector<EngineKey>& keys);
   const RenamedKey& Find(const std::string& key) const { return names_.at(key); }
+  bool AnyName(const std::function<bool(const std::string& name)>& test) const;
+  void ForEachName(const std::function<void(std::string* name)>& change);
   const Renamer& renamer() const { return *renamer_; }
   const std::vector<Transform>& transforms() const { return *transforms_; }
 

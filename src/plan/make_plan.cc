@@ -46,20 +46,20 @@ class Planner {
     if (!errors.empty()) return errors;
     const bool sharded = options_.max_shard_bytes ? plan.files.size() > 1 : options_.sharded;
     if (sharded) plan.index = MakeIndex(plan);
-    for (const EqualBytes& check : conversion_.checks) {
-      auto planned = MakeCheck(plan, check);
-      if (!planned) return planned.errors();
-      plan.checks.push_back(std::move(*planned));
-    }
+    if (auto status = PlanSharedScales(&plan); !status) return status.errors();
     return plan;
   }
 
  private:
   // Where in the source a tensor's first byte stands: reading a shard front to back is what disks do best.
   uint64_t SourceOffset(size_t tensor) const {
+    const auto before = [](const Block& a, const Block& b) {
+      return std::lexicographical_compare(a.dims.begin(), a.dims.end(), b.dims.begin(), b.dims.end(),
+                                          [](const BlockDim& x, const BlockDim& y) { return x.origin < y.origin; });
+    };
     const Block* first = nullptr;
     for (const Block& block : conversion_.tensors[tensor].array.blocks) {
-      if (first == nullptr || block.origin < first->origin) first = &block;
+      if (first == nullptr || before(block, *first)) first = &block;
     }
     return first == nullptr ? 0 : table_.tensors[first->tensor].info.begin + first->offset / 8;
   }
@@ -130,6 +130,16 @@ class Planner {
     });
   }
 
+  // A copy costs a system call and a place in the plan; elements apart are cheaper read in stretches and picked.
+  static bool IsGathered(const Array& array, uint64_t bytes) {
+    constexpr uint64_t kManyRuns = 4096;
+    constexpr uint64_t kShortRun = 512;
+    if (!array.literal.empty()) return true;
+    if (DTypeBits(array.dtype) % 8 != 0) return false;
+    const uint64_t runs = RunCount(array);
+    return runs > kManyRuns && bytes / runs < kShortRun;
+  }
+
   Result<PlannedFile> LayOut(FileDraft draft) const {
     Align(&draft.members);
     PlannedFile file;
@@ -140,14 +150,19 @@ class Planner {
     for (const size_t i : draft.members) {
       const ConvertedTensor& tensor = conversion_.tensors[i];
       const uint64_t bytes = TensorSize(i);
-      auto runs = Runs(tensor.array);
-      if (!runs) {
+      PlannedTensor planned{
+          {tensor.name, tensor.array.dtype, tensor.array.shape, offset, offset + bytes}, tensor.layout, {}, {}};
+      if (IsGathered(tensor.array, bytes)) {
+        planned.gathered = tensor.array;
+      } else if (auto runs = Runs(tensor.array)) {
+        planned.runs = std::move(*runs);
+      } else {
         runs.errors()[0].tensor = tensor.name;
         errors.push_back(runs.errors()[0]);
         continue;
       }
-      infos.push_back({tensor.name, tensor.array.dtype, tensor.array.shape, offset, offset + bytes});
-      file.tensors.push_back({infos.back(), tensor.layout, std::move(*runs)});
+      infos.push_back(planned.info);
+      file.tensors.push_back(std::move(planned));
       offset += bytes;
     }
     if (!errors.empty()) return errors;
@@ -176,9 +191,30 @@ class Planner {
     std::vector<CopyRange> ranges;
     for (const Run& run : runs) {
       const SourceTensor& tensor = plan.tensors[run.tensor];
-      ranges.push_back({tensor.source, tensor.offset + run.source, run.target, run.bytes});
+      ranges.push_back({tensor.source, tensor.offset + run.source, run.target, run.bytes, 0});
     }
     return ranges;
+  }
+
+  Status PlanSharedScales(Plan* plan) const {
+    const SharedScales& shared = conversion_.shared;
+    for (const EqualBytes& check : shared.checks) {
+      auto planned = MakeCheck(*plan, check);
+      if (!planned) return planned.errors();
+      plan->checks.push_back(std::move(*planned));
+    }
+    for (const ScaleMerge& merge : shared.merges) {
+      PlannedMerge planned{merge.leaf, merge.reciprocal, merge.scalars[0].dtype, {}, {}};
+      for (const Array& scalar : merge.scalars) {
+        auto runs = Runs(scalar);
+        if (!runs) return runs.errors();
+        planned.scalars.push_back(SourceRanges(*plan, *runs).at(0));
+        planned.names.push_back(plan->tensors[runs->at(0).tensor].name);
+      }
+      plan->merges.push_back(std::move(planned));
+    }
+    plan->steps = shared.steps;
+    return {};
   }
 
   static Result<PlannedCheck> MakeCheck(const Plan& plan, const EqualBytes& check) {
@@ -210,10 +246,10 @@ std::vector<CopyRange> FileRanges(const Plan& plan, const PlannedFile& file) {
     for (const Run& run : tensor.runs) {
       const SourceTensor& source = plan.tensors[run.tensor];
       const CopyRange range = {source.source, source.offset + run.source,
-                               file.header.size() + tensor.info.begin + run.target, run.bytes};
+                               file.header.size() + tensor.info.begin + run.target, run.bytes, run.step};
       CopyRange* last = ranges.empty() ? nullptr : &ranges.back();
-      if (last != nullptr && last->source == range.source && last->from + last->bytes == range.from &&
-          last->to + last->bytes == range.to) {
+      if (last != nullptr && last->source == range.source && last->step == range.step &&
+          last->from + last->bytes == range.from && last->to + last->bytes == range.to) {
         last->bytes += range.bytes;
       } else {
         ranges.push_back(range);

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 
+#include "base/checked.h"
+#include "layout/reorder.h"
+
 namespace quantport {
 namespace {
 
@@ -11,48 +14,47 @@ Error Unsupported(std::string message, std::string hint = {}) {
   return Error{ErrorKind::kQuantConversionUnsupported, std::move(message), {}, {}, std::move(hint)};
 }
 
+// transformers does each of these on plain tensors; source: core_model_loading.py, the classes of the same names.
 class OperationRunner {
  public:
-  OperationRunner(Strands strands, size_t targets, const std::vector<uint64_t>* hub_shape,
-                  std::vector<EqualBytes>* checks)
-      : strands_(std::move(strands)), targets_(targets), hub_shape_(hub_shape), checks_(checks) {}
+  OperationRunner(Strands strands, const OperationContext& context)
+      : strands_(std::move(strands)), patterns_(*context.sources), context_(context) {}
 
   Status Run(const ChunkOp& op) {
-    if (op.num_shards_attribute)
-      return Unsupported(fmt::format("Chunk into config.{} parts is not carried out yet", *op.num_shards_attribute));
-    if (strands_.size() != 1) return Unsupported("Chunk of several tensors at once");
-    Strands parts(targets_);
+    if (strands_.size() != 1) return Unsupported("several tensors at once");
+    if (op.num_shards_attribute) return ChunkIntoList(op);
+    const size_t targets = context_.targets->size();
+    Strands parts(targets);
     for (const Entry& entry : strands_[0]) {
-      for (size_t k = 0; k < targets_; ++k) {
+      for (size_t k = 0; k < targets; ++k) {
         if (entry.piece && entry.piece->parts > 1) {
           if (auto status = TakePiece(op, entry, k, &parts[k]); !status) return status;
           continue;
         }
         // A piece has no expert dimension any more, so the cut's dimension moves down by one.
         const int dim = entry.piece ? op.dim - 1 : op.dim;
-        if (dim < 0)
-          return Unsupported(fmt::format("Chunk along dimension {} of an expert that is stored alone", op.dim));
-        auto part = Chunk(entry.weight, static_cast<size_t>(dim), targets_, k);
+        if (dim < 0) return Unsupported(fmt::format("dimension {} of an expert that is stored alone", op.dim));
+        auto part = CutForTarget(entry.weight, static_cast<size_t>(dim), k);
         if (!part) return part.errors();
-        parts[k].push_back({std::move(*part), entry.piece, entry.index});
+        parts[k].push_back({std::move(*part), entry.piece, entry.index, entry.unit});
       }
     }
-    strands_ = std::move(parts);
+    SetStrands(std::move(parts), *context_.targets);
     return {};
   }
 
   Status Run(const ConcatenateOp& op) {
-    if (op.num_shards_attribute)
-      return Unsupported(
-          fmt::format("Concatenate of config.{} parts is not carried out yet", *op.num_shards_attribute));
     std::vector<LogicalWeight> weights;
     for (std::vector<Entry>& strand : strands_) {
-      if (strand.size() != 1) return Unsupported("Concatenate of lists of tensors is not carried out yet");
-      weights.push_back(std::move(strand[0].weight));
+      SortByIndex(&strand);
+      for (Entry& entry : strand) weights.push_back(std::move(entry.weight));
     }
-    auto joined = ConcatenateWeights(weights, static_cast<size_t>(op.dim), checks_);
+    if (op.num_shards && *op.num_shards != weights.size())
+      return Unsupported(fmt::format("config.json says {} is {}, and there are {} parts", *op.num_shards_attribute,
+                                     *op.num_shards, weights.size()));
+    auto joined = ConcatenateWeights(weights, static_cast<size_t>(op.dim), context_.shared);
     if (!joined) return joined.errors();
-    strands_ = {{Entry{std::move(*joined), std::nullopt, std::nullopt}}};
+    SetStrands({{Whole(std::move(*joined))}}, {context_.targets->front()});
     return {};
   }
 
@@ -60,24 +62,9 @@ class OperationRunner {
     for (std::vector<Entry>& strand : strands_) {
       std::vector<Entry> experts;
       for (Entry& entry : strand) {
-        if (entry.piece) {
-          if (op.dim != 0)
-            return Unsupported(
-                fmt::format("SplitModulelist along dimension {} of experts that are stored expanded", op.dim));
-          if (entry.piece->parts > 1) return Unsupported("an expert is stored in parts that the hub keeps fused");
-          experts.push_back({std::move(entry.weight), std::nullopt, entry.piece->index});
-          continue;
-        }
-        const auto dim = static_cast<size_t>(op.dim);
-        if (dim >= entry.weight.shape.size())
-          return Unsupported(
-              fmt::format("SplitModulelist along dimension {} of a weight with {}", dim, entry.weight.shape.size()));
-        if (entry.weight.shape[dim] == 0) return Unsupported("a stack of 0 experts would leave nothing");
-        for (uint64_t i = 0; i < entry.weight.shape[dim]; ++i) {
-          auto expert = Unstack(entry.weight, dim, i);
-          if (!expert) return expert.errors();
-          experts.push_back({std::move(*expert), std::nullopt, i});
-        }
+        auto status = entry.piece ? TakeExpert(op, std::move(entry), &experts)
+                                  : UnstackAll(entry.weight, static_cast<size_t>(op.dim), &experts);
+        if (!status) return status;
       }
       strand = std::move(experts);
     }
@@ -86,64 +73,251 @@ class OperationRunner {
 
   Status Run(const MergeModulelistOp& op) {
     for (std::vector<Entry>& strand : strands_) {
-      std::stable_sort(strand.begin(), strand.end(), [](const Entry& a, const Entry& b) { return a.index < b.index; });
-      std::vector<LogicalWeight> weights;
-      for (Entry& entry : strand) weights.push_back(std::move(entry.weight));
-      auto stacked = StackWeights(weights, static_cast<size_t>(op.dim));
+      SortByIndex(&strand);
+      auto stacked = StackRange(strand, 0, strand.size(), op.dim);
       if (!stacked) return stacked.errors();
-      strand = {Entry{std::move(*stacked), std::nullopt, std::nullopt}};
+      strand = {Whole(std::move(*stacked))};
     }
     return {};
   }
 
-  // With check_dims, loading transposes only a tensor that does not fit its parameter. What the hub has can only be
-  // known from the hub: without a reference, or where its shape is the same, nothing was transposed.
+  // With check_dims, loading transposes only a tensor that does not fit its parameter. What the other side has can
+  // only be known from there: where its shape is unknown or the same, nothing is transposed.
   Status Run(const TransposeOp& op) {
-    if (!op.check_dims) return Unsupported("Transpose is not carried out yet");
+    const auto a = static_cast<size_t>(op.dim0);
+    const auto b = static_cast<size_t>(op.dim1);
+    return ForEach([&](const LogicalWeight& weight, size_t strand) -> Result<LogicalWeight> {
+      const bool swap = context_.loading ? !FitsParameter(op, weight.shape, strand)
+                                         : IsSwapped(weight.shape, a, b, KnownShape(strand));
+      if (op.check_dims && !swap) return weight;
+      return TransposeWeight(weight, a, b);
+    });
+  }
+
+  Status Run(const InterleaveOp& op) {
+    const auto dim = static_cast<size_t>(op.dim);
+    return ForEach([&](const LogicalWeight& weight, size_t) -> Result<LogicalWeight> {
+      if (dim >= weight.shape.size() || weight.shape[dim] % 2 != 0)
+        return Unsupported(fmt::format("a weight of shape [{}] has no two halves along dimension {}",
+                                       fmt::join(weight.shape, ", "), dim));
+      const uint64_t half = weight.shape[dim] / 2;
+      return op.inverse ? TransposeStretches(weight, dim, 2, half) : TransposeStretches(weight, dim, half, 2);
+    });
+  }
+
+  Status Run(const PermuteForRopeOp& op) {
+    return ForEach([&](const LogicalWeight& weight, size_t strand) -> Result<LogicalWeight> {
+      const bool named =
+          std::any_of(op.permute_layer_names.begin(), op.permute_layer_names.end(),
+                      [&](const std::string& name) { return patterns_[strand].find(name) != std::string::npos; });
+      if (!named || weight.shape.empty() || weight.shape.size() > 2) return weight;
+      if (!op.num_heads)
+        return Unsupported("config.json does not say how many attention heads there are",
+                           fmt::format("add num_attention_heads to {}", op.subconfig_key.value_or("config.json")));
+      const uint64_t half = *op.num_heads == 0 ? 0 : weight.shape[0] / *op.num_heads / 2;
+      if (half == 0 || half * 2 * *op.num_heads != weight.shape[0])
+        return Unsupported(fmt::format("{} rows are not {} heads of two halves", weight.shape[0], *op.num_heads));
+      return op.inverse ? TransposeStretches(weight, 0, 2, half) : TransposeStretches(weight, 0, half, 2);
+    });
+  }
+
+  Status Run(const Conv3dToLinearOp&) {
+    return ForEach([](const LogicalWeight& weight, size_t) -> Result<LogicalWeight> {
+      if (weight.shape.size() == 2) return weight;
+      if (weight.shape.size() != 5)
+        return Unsupported(fmt::format("a weight of shape [{}] is no 3-D convolution", fmt::join(weight.shape, ", ")));
+      return FlattenWeight(weight);
+    });
+  }
+
+  Status Run(const LinearToConv3dOp& op) {
+    std::vector<uint64_t> sizes = {static_cast<uint64_t>(op.in_channels)};
+    for (const int size : op.kernel_size) sizes.push_back(static_cast<uint64_t>(size));
+    return ForEach([&](const LogicalWeight& weight, size_t) { return UnflattenWeight(weight, sizes); });
+  }
+
+  // Each list is cut into as many runs of experts as there are targets, text before vision; a target gets its run of
+  // every list, stacked and side by side.
+  Status Run(const ErnieFuseAndSplitOp& op) {
+    const size_t targets = context_.targets->size();
+    Strands fused(targets);
+    for (size_t t = 0; t < targets; ++t) {
+      std::vector<LogicalWeight> sides;
+      for (std::vector<Entry>& strand : strands_) {
+        SortByIndex(&strand);
+        const uint64_t step = CeilDiv(strand.size(), targets);
+        const uint64_t begin = std::min<uint64_t>(t * step, strand.size());
+        auto stacked = StackRange(strand, begin, std::min<uint64_t>(begin + step, strand.size()), op.stack_dim);
+        if (!stacked) return stacked.errors();
+        sides.push_back(std::move(*stacked));
+      }
+      auto joined = ConcatenateWeights(sides, static_cast<size_t>(op.concat_dim), context_.shared);
+      if (!joined) return joined.errors();
+      fused[t].push_back(Whole(std::move(*joined)));
+    }
+    SetStrands(std::move(fused), *context_.targets);
+    return {};
+  }
+
+  Status Run(const ErnieSplitAndDecoupleOp& op) {
+    const size_t targets = context_.targets->size();
+    Strands lists(targets);
     for (const std::vector<Entry>& strand : strands_) {
+      std::vector<size_t> begin;
+      for (const auto& list : lists) begin.push_back(list.size());
       for (const Entry& entry : strand) {
-        std::vector<uint64_t> swapped = entry.weight.shape;
-        if (static_cast<size_t>(std::max(op.dim0, op.dim1)) >= swapped.size()) continue;
-        std::swap(swapped[static_cast<size_t>(op.dim0)], swapped[static_cast<size_t>(op.dim1)]);
-        if (hub_shape_ != nullptr && *hub_shape_ == swapped && swapped != entry.weight.shape) {
-          return Unsupported("the reference has this weight transposed; Transpose is not carried out yet");
+        for (size_t t = 0; t < targets; ++t) {
+          if (auto status = Decouple(op, entry, t, &lists[t]); !status) return status;
         }
       }
+      // Experts count on from one target of the other side to the next.
+      for (size_t t = 0; t < targets; ++t) {
+        for (size_t i = begin[t]; i < lists[t].size(); ++i) *lists[t][i].index += begin[t];
+      }
     }
+    SetStrands(std::move(lists), *context_.targets);
     return {};
-  }
-
-  // Operations whose lift the layouts allow but that no code carries out yet.
-  template <typename Op>
-  Status Run(const Op& op) {
-    return Unsupported(fmt::format("{} is not carried out yet", OperationName(Operation(op))));
   }
 
   Strands Take() { return std::move(strands_); }
 
  private:
-  // The cut that Chunk would make was made by whoever expanded the experts.
-  Status TakePiece(const ChunkOp& op, const Entry& entry, size_t target, std::vector<Entry>* part) {
-    if (op.dim != 1 || entry.piece->parts != targets_) {
-      return Unsupported(fmt::format("the experts are stored in {} parts, the hub has {} along dimension {}",
-                                     entry.piece->parts, targets_, op.dim));
+  static Entry Whole(LogicalWeight weight) { return {std::move(weight), std::nullopt, std::nullopt, std::nullopt}; }
+
+  static void SortByIndex(std::vector<Entry>* strand) {
+    std::stable_sort(strand->begin(), strand->end(), [](const Entry& a, const Entry& b) { return a.index < b.index; });
+  }
+
+  static bool IsSwapped(std::vector<uint64_t> shape, size_t a, size_t b, const std::vector<uint64_t>* other) {
+    if (other == nullptr || std::max(a, b) >= shape.size() || *other == shape) return false;
+    std::swap(shape[a], shape[b]);
+    return *other == shape;
+  }
+
+  // When loading, the parameter's shape follows from the config: experts map from hidden_size, but for down_proj, which
+  // maps to it.
+  bool FitsParameter(const TransposeOp& op, const std::vector<uint64_t>& shape, size_t strand) const {
+    if (!op.hidden_size || shape.size() != 3) return true;
+    const bool down = patterns_[strand].find("down_proj") != std::string::npos;
+    return shape[down ? 1 : 2] == *op.hidden_size || shape[down ? 2 : 1] != *op.hidden_size;
+  }
+
+  void SetStrands(Strands strands, std::vector<std::string> patterns) {
+    strands_ = std::move(strands);
+    patterns_ = std::move(patterns);
+  }
+
+  const std::vector<uint64_t>* KnownShape(size_t target) const {
+    return target < context_.target_shapes.size() ? context_.target_shapes[target] : nullptr;
+  }
+
+  template <typename F>
+  Status ForEach(F function) {
+    for (size_t s = 0; s < strands_.size(); ++s) {
+      for (Entry& entry : strands_[s]) {
+        if (entry.piece) return Unsupported("experts that are stored one by one, which the hub keeps in one tensor");
+        auto changed = function(entry.weight, s);
+        if (!changed) return changed.errors();
+        entry.weight = std::move(*changed);
+      }
     }
-    if (entry.piece->part == target)
-      part->push_back({entry.weight, ExpertPiece{entry.piece->index, 0, 1}, entry.index});
     return {};
   }
 
+  // Part `k` of the cut into targets: at the reference's own sizes where they are known, else in equal parts.
+  Result<LogicalWeight> CutForTarget(const LogicalWeight& weight, size_t dim, size_t k) const {
+    const size_t targets = context_.targets->size();
+    uint64_t begin = 0;
+    uint64_t total = 0;
+    for (size_t t = 0; t < targets; ++t) {
+      const auto* shape = KnownShape(t);
+      if (shape == nullptr || shape->size() != weight.shape.size()) return Chunk(weight, dim, targets, k);
+      if (t < k) begin += (*shape)[dim];
+      total += (*shape)[dim];
+    }
+    if (dim >= weight.shape.size() || total != weight.shape[dim] || weight.layout == Layout::kOther)
+      return Chunk(weight, dim, targets, k);
+    return SliceWeight(weight, dim, begin, (*KnownShape(k))[dim]);
+  }
+
+  Status ChunkIntoList(const ChunkOp& op) {
+    if (!op.num_shards || *op.num_shards == 0)
+      return Unsupported(fmt::format("config.json does not say {}", *op.num_shards_attribute),
+                         "it is the number of parts that the hub has");
+    std::vector<Entry> parts;
+    for (const Entry& entry : strands_[0]) {
+      for (uint64_t i = 0; i < *op.num_shards; ++i) {
+        auto part = Chunk(entry.weight, static_cast<size_t>(op.dim), *op.num_shards, i);
+        if (!part) return part.errors();
+        parts.push_back({std::move(*part), std::nullopt, i, std::nullopt});
+      }
+    }
+    SetStrands({std::move(parts)}, *context_.targets);
+    return {};
+  }
+
+  // The cut that Chunk would make was made by whoever expanded the experts.
+  Status TakePiece(const ChunkOp& op, const Entry& entry, size_t target, std::vector<Entry>* part) const {
+    if (op.dim != 1 || entry.piece->parts != context_.targets->size()) {
+      return Unsupported(fmt::format("the experts are stored in {} parts, the hub has {} along dimension {}",
+                                     entry.piece->parts, context_.targets->size(), op.dim));
+    }
+    if (entry.piece->part == target)
+      part->push_back({entry.weight, ExpertPiece{entry.piece->index, 0, 1}, entry.index, entry.unit});
+    return {};
+  }
+
+  static Status TakeExpert(const SplitModulelistOp& op, Entry entry, std::vector<Entry>* experts) {
+    if (op.dim != 0) return Unsupported(fmt::format("dimension {} of experts that are stored expanded", op.dim));
+    if (entry.piece->parts > 1) return Unsupported("an expert is stored in parts that the hub keeps fused");
+    experts->push_back({std::move(entry.weight), std::nullopt, entry.piece->index, entry.unit});
+    return {};
+  }
+
+  static Status UnstackAll(const LogicalWeight& weight, size_t dim, std::vector<Entry>* experts) {
+    if (dim >= weight.shape.size())
+      return Unsupported(fmt::format("dimension {} of a weight with {}", dim, weight.shape.size()));
+    if (weight.shape[dim] == 0) return Unsupported("a stack of 0 experts would leave nothing");
+    for (uint64_t i = 0; i < weight.shape[dim]; ++i) {
+      auto expert = Unstack(weight, dim, i);
+      if (!expert) return expert.errors();
+      experts->push_back({std::move(*expert), std::nullopt, i, std::nullopt});
+    }
+    return {};
+  }
+
+  static Result<LogicalWeight> StackRange(const std::vector<Entry>& strand, size_t begin, size_t end, int dim) {
+    if (begin >= end) return Unsupported("there are fewer experts than tensors to stack them in");
+    std::vector<LogicalWeight> weights;
+    for (size_t i = begin; i < end; ++i) weights.push_back(strand[i].weight);
+    return StackWeights(weights, static_cast<size_t>(dim));
+  }
+
+  Status Decouple(const ErnieSplitAndDecoupleOp& op, const Entry& entry, size_t target,
+                  std::vector<Entry>* list) const {
+    const size_t targets = context_.targets->size();
+    if (entry.piece) {
+      if (entry.piece->parts != targets)
+        return Unsupported(
+            fmt::format("the experts are stored in {} parts, the hub has {}", entry.piece->parts, targets));
+      if (entry.piece->part == target) list->push_back({entry.weight, std::nullopt, entry.piece->index, entry.unit});
+      return {};
+    }
+    auto side = Chunk(entry.weight, static_cast<size_t>(op.concat_dim), targets, target);
+    if (!side) return side.errors();
+    return UnstackAll(*side, static_cast<size_t>(op.stack_dim), list);
+  }
+
   Strands strands_;
-  size_t targets_;
-  const std::vector<uint64_t>* hub_shape_;
-  std::vector<EqualBytes>* checks_;
+  std::vector<std::string> patterns_;  // of the strands
+  const OperationContext& context_;
 };
 
 }  // namespace
 
-Result<Strands> RunOperations(Strands strands, const std::vector<Operation>& operations, size_t targets,
-                              const std::vector<uint64_t>* hub_shape, std::vector<EqualBytes>* checks) {
-  OperationRunner runner(std::move(strands), targets, hub_shape, checks);
+Result<Strands> RunOperations(Strands strands, const std::vector<Operation>& operations,
+                              const OperationContext& context) {
+  OperationRunner runner(std::move(strands), context);
   for (const Operation& operation : operations) {
     auto status = std::visit([&](const auto& op) { return runner.Run(op); }, operation);
     if (status) continue;

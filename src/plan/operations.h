@@ -1,11 +1,13 @@
-// Runs the reversed operations of a converter on logical weights.
+// Runs the operations of a converter on logical weights, in either direction.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "layout/logical_weight.h"
+#include "layout/shared_scales.h"
 #include "mapping/transform.h"
 #include "plan/groups.h"
 
@@ -16,16 +18,23 @@ struct Entry {
   LogicalWeight weight;
   std::optional<ExpertPiece> piece;  // set while a weight is one expert of a stacked parameter stored expanded
   std::optional<uint64_t> index;     // which of a list, once experts are apart
+  std::optional<size_t> unit;        // the one unit it is made of, where it is one's own
 };
 
 // What a converter holds between two operations: for each of its patterns a weight, or a list of them.
 using Strands = std::vector<std::vector<Entry>>;
 
-// Applies `operations` in order. `hub_shape`: the logical shape of the one hub tensor that comes out, where a reference
-// tells it. `targets` is the number of hub patterns; where an operation makes several strands of
-// one, it makes as many.
-// Errors: kQuantConversionUnsupported naming the operation.
-Result<Strands> RunOperations(Strands strands, const std::vector<Operation>& operations, size_t targets,
-                              const std::vector<uint64_t>* hub_shape, std::vector<EqualBytes>* checks);
+struct OperationContext {
+  const std::vector<std::string>* sources = nullptr;  // patterns of the strands at the start
+  const std::vector<std::string>* targets = nullptr;  // patterns of the results
+  // The logical shape of each target where it is known: from the reference when reverting.
+  std::vector<const std::vector<uint64_t>*> target_shapes;
+  bool loading = false;  // hub to in-memory names
+  SharedScales* shared = nullptr;
+};
+
+// Applies `operations` in order. Errors: kQuantConversionUnsupported naming the operation.
+Result<Strands> RunOperations(Strands strands, const std::vector<Operation>& operations,
+                              const OperationContext& context);
 
 }  // namespace quantport

@@ -27,12 +27,15 @@ struct CopyRange {
   uint64_t from = 0;
   uint64_t to = 0;
   uint64_t bytes = 0;
+  uint32_t step = 0;  // computed on the way: 0 nothing, else 1 + index into Plan::steps
 };
 
 struct PlannedTensor {
   TensorInfo info;  // with offsets in the output's data section
   Layout layout = Layout::kPlain;
   std::vector<Run> runs;  // of stored tensors, in the order of the target
+  // Instead of runs: bytes that no stored tensor has, or elements that lie too far apart for a copy of each.
+  std::optional<Array> gathered;
 };
 
 struct PlannedFile {
@@ -51,11 +54,22 @@ struct PlannedCheck {
   std::vector<CopyRange> b;
 };
 
+// Scalars of which the result gets the largest, or the smallest where they are reciprocals.
+struct PlannedMerge {
+  std::string leaf;
+  bool reciprocal = false;
+  DType dtype = DType::kF32;
+  std::vector<CopyRange> scalars;  // one element each
+  std::vector<std::string> names;  // of the tensors they are
+};
+
 struct Plan {
   std::vector<std::filesystem::path> sources;  // one for each shard of the export
   std::vector<SourceTensor> tensors;           // of the export; runs refer to them
   std::vector<PlannedFile> files;
   std::vector<PlannedCheck> checks;
+  std::vector<PlannedMerge> merges;
+  std::vector<ScaleStep> steps;
   std::optional<Index> index;  // of the output; absent for a single file
 
   uint64_t TotalBytes() const {
@@ -76,7 +90,8 @@ struct PlanOptions {
 Result<Plan> MakePlan(const Conversion& conversion, const TensorTable& table, const std::filesystem::path& directory,
                       const PlanOptions& options);
 
-// The ranges that make up a file's data, in the order of `to`, neighbours joined across tensors.
+// The ranges that make up a file's data, in the order of `to`, neighbours joined across tensors. Gathered tensors are
+// left out.
 std::vector<CopyRange> FileRanges(const Plan& plan, const PlannedFile& file);
 
 }  // namespace quantport

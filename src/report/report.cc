@@ -14,6 +14,8 @@ std::string_view OutcomeName(RevertOutcome outcome) {
   switch (outcome) {
     case RevertOutcome::kReverted:
       return "reverted";
+    case RevertOutcome::kApplied:
+      return "applied";
     case RevertOutcome::kCopied:
       return "copied";
     case RevertOutcome::kKeptNames:
@@ -34,6 +36,19 @@ Json ErrorList(const Errors& errors) {
   return list;
 }
 
+Json RescaledList(const std::vector<RescaledTensor>& rescaled) {
+  Json list = Json::array();
+  for (const RescaledTensor& tensor : rescaled) {
+    list.push_back({{"name", tensor.name},
+                    {"scalar", tensor.scalar},
+                    {"elements", tensor.elements},
+                    {"changed", tensor.changed},
+                    {"rms_relative", tensor.rms_relative},
+                    {"largest_relative", tensor.largest_relative}});
+  }
+  return list;
+}
+
 Json RevertReportJson(const RevertReport& report) {
   return {{"outcome", OutcomeName(report.outcome)},
           {"architecture", report.architecture},
@@ -48,6 +63,7 @@ Json RevertReportJson(const RevertReport& report) {
           {"rules_differ", report.rules_differ},
           {"rules_differ_examples", report.rules_differ_examples},
           {"only_in_reference", report.only_in_reference},
+          {"rescaled", RescaledList(report.rescaled)},
           {"notes", report.notes},
           {"warnings", report.warnings},
           {"unsupported", ErrorList(report.unsupported)}};
@@ -66,6 +82,7 @@ std::string PlanText(const PlanReport& plan) {
                        fmt::join(tensor.shape, ", "), tensor.bytes);
     for (const SourceRange& source : tensor.sources)
       out += fmt::format(" {} {} {}+{}", Printable(source.file), Printable(source.tensor), source.offset, source.bytes);
+    if (!tensor.computed.empty()) out += fmt::format(" ({})", tensor.computed);
     out += '\n';
   }
   for (const auto& [name, text] : plan.configs) out += fmt::format("{} module references rewritten\n", Printable(name));
@@ -87,7 +104,8 @@ std::string PlanJson(const PlanReport& plan) {
                                {"offset", tensor.offset},
                                {"bytes", tensor.bytes},
                                {"layout", tensor.layout},
-                               {"sources", std::move(sources)}});
+                               {"sources", std::move(sources)},
+                               {"computed", tensor.computed}});
   }
   for (const auto& [name, text] : plan.configs) json["configs"][name] = text;
   return DumpJson(json);

@@ -55,12 +55,12 @@ class GuardsTest(ProgramTest):
 
     def test_seven_rows_of_a_quantized_weight_are_not_two_parts(self):
         self.refuse(minimax_config(), nvfp4(FUSED, 7, 32),
-                    f"QuantConversionUnsupportedError: {FUSED}.weight: Chunk: a dimension of 7 can't be split into 2 "
+                    f"QuantConversionUnsupportedError: model.safetensors: {FUSED}.weight: Chunk: a dimension of 7 can't be split into 2 "
                     "equal parts")
 
     def test_seven_rows_of_a_float_linear_are_not_two_parts(self):
         self.refuse(minimax_config(), [bf16(f"{FUSED}.weight", 7, 32)],
-                    f"QuantConversionUnsupportedError: {FUSED}.weight: Chunk: a dimension of 7 can't be split into 2 "
+                    f"QuantConversionUnsupportedError: model.safetensors: {FUSED}.weight: Chunk: a dimension of 7 can't be split into 2 "
                     "equal parts", exclude=["model.language_model.layers.0.mlp.gate_up_proj"])
 
     def test_a_cut_inside_a_block(self):
@@ -69,12 +69,12 @@ class GuardsTest(ProgramTest):
                 self.setUp()
                 self.refuse(minimax_config(algorithm="FP8_PB_WO"),
                             fp8(FUSED, 192, 128, shape, leaf, input_scale=False),
-                            f"QuantConversionUnsupportedError: {FUSED}.weight: Chunk: the cut at 96 falls inside a "
+                            f"QuantConversionUnsupportedError: model.safetensors: {FUSED}.weight: Chunk: the cut at 96 falls inside a "
                             f"block of 128 that shares one element of {leaf}")
 
     def test_stacked_and_expanded_experts_in_one_container(self):
         stacked, expanded = bf16(f"{EXPERTS}.down_proj", 2, 32, 64), nvfp4(f"{EXPERTS}.2.down_proj", 32, 64)
-        error = (f"QuantConversionUnsupportedError: %s: {EXPERTS}.down_proj is stacked and "
+        error = (f"QuantConversionUnsupportedError: model.safetensors: %s: {EXPERTS}.down_proj is stacked and "
                  f"{EXPERTS}.2.down_proj.weight expanded: one container holds its experts both ways")
         for tensors, named in (([stacked, *expanded], f"{EXPERTS}.down_proj"),
                                ([*expanded, stacked], f"{EXPERTS}.2.down_proj.weight")):
@@ -110,8 +110,8 @@ class GuardsTest(ProgramTest):
 
         def differs(leaf, module):
             return (f"QuantConversionUnsupportedError: {module}.{leaf}: its {leaf} differs from that of "
-                    f"{ATTENTION}.query.{leaf}, and the hub stores both weights as one "
-                    "(unify the scales when quantizing)")
+                    f"{ATTENTION}.query.{leaf}, and both weights become one (unify the "
+                    "scales when quantizing, or pass --merge-scales max to re-express both under the larger one)")
         self.refuse(radio_config(), tensors, differs("weight_scale_2", key), differs("weight_scale_2", value),
                     differs("input_scale", key))
 
@@ -119,19 +119,19 @@ class GuardsTest(ProgramTest):
         tensors = [*nvfp4(f"{ATTENTION}.query", 8, 32, "qkv"), *nvfp4(f"{ATTENTION}.key", 8, 32, "qkv"),
                    bf16(f"{ATTENTION}.value.weight", 8, 32)]
         self.refuse(radio_config(), tensors,
-                    f"QuantConversionUnsupportedError: {ATTENTION}.query.weight: Concatenate: Concatenate of weights "
+                    f"QuantConversionUnsupportedError: model.safetensors: {ATTENTION}.query.weight: Concatenate: Concatenate of weights "
                     "in different formats, NVFP4 and plain", exclude=[f"{ATTENTION}.value"])
 
     def test_a_missing_part_of_a_fusion(self):
         tensors = [t for part in ("query", "key") for t in nvfp4(f"{ATTENTION}.{part}", 8, 32, "qkv")]
         self.refuse(radio_config(), tensors,
-                    f"QuantConversionUnsupportedError: {ATTENTION}.query.weight: a part of the fused tensor is missing "
+                    f"QuantConversionUnsupportedError: model.safetensors: {ATTENTION}.query.weight: a part of the fused tensor is missing "
                     "from the export")
 
     def test_all_problems_of_a_run_are_listed(self):
         tensors = [t for i in range(3) for t in nvfp4(FUSED.replace("layers.0", f"layers.{i}"), 7, 32)]
         self.refuse(minimax_config(), tensors,
-                    *(f"QuantConversionUnsupportedError: {FUSED.replace('layers.0', f'layers.{i}')}.weight: Chunk: a "
+                    *(f"QuantConversionUnsupportedError: model.safetensors: {FUSED.replace('layers.0', f'layers.{i}')}.weight: Chunk: a "
                       "dimension of 7 can't be split into 2 equal parts" for i in range(3)))
 
 

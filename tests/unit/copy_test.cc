@@ -64,7 +64,9 @@ class Job {
 
   Status Write(int threads = 0, std::function<void(uint64_t, uint64_t)> progress = {},
                const std::atomic<bool>* cancel = nullptr) {
-    return WriteFiles(plan, out(), {threads, std::move(progress), cancel});
+    auto report = WriteFiles(plan, out(), {threads, std::move(progress), cancel});
+    if (!report) return report.errors();
+    return {};
   }
 
   void ExpectWritten() const {
@@ -280,9 +282,9 @@ TEST(RunChecksTest, NamesBothTensorsOfEveryDifference) {
                  {"weight_scale", "x.weight_scale", "y.weight_scale", {{0, 1, 0, 1}}, {{0, 1, 0, 1}}}};
   EXPECT_THAT(ErrorLines(RunChecks(plan)),
               ElementsAre("QuantConversionUnsupportedError y.input_scale: its input_scale differs from that of "
-                          "x.input_scale, and the hub stores both weights as one",
+                          "x.input_scale, and both weights become one",
                           "QuantConversionUnsupportedError y.weight_scale_2: its weight_scale_2 differs from that of "
-                          "x.weight_scale_2, and the hub stores both weights as one"));
+                          "x.weight_scale_2, and both weights become one"));
 }
 
 TEST(RunChecksTest, ReportsAFileThatEndsTooEarly) {

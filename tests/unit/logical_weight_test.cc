@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "layout/recognize.h"
+#include "layout/shared_scales.h"
 #include "unit/dense.h"
 #include "unit/error_lines.h"
 
@@ -88,11 +89,11 @@ struct Linears : Store {
       ASSERT_TRUE(part.ok()) << part.errors()[0].ToString();
       parts.push_back(std::move(*part));
     }
-    std::vector<EqualBytes> checks;
-    const auto joined = ConcatenateWeights(parts, dim, &checks);
+    SharedScales shared;
+    const auto joined = ConcatenateWeights(parts, dim, &shared);
     ASSERT_TRUE(joined.ok()) << joined.errors()[0].ToString();
     ExpectSame(*joined, weight);
-    for (const EqualBytes& check : checks) EXPECT_EQ(Bytes(check.a), Bytes(check.b)) << check.leaf;
+    for (const EqualBytes& check : shared.checks) EXPECT_EQ(Bytes(check.a), Bytes(check.b)) << check.leaf;
   }
 };
 
@@ -252,50 +253,50 @@ TEST(ConcatenateTest, AsksForEqualScalarsAndTakesTheFirst) {
   Linears linears;
   const LogicalWeight gate = linears.Nvfp4("gate", 4, 32);
   const LogicalWeight up = linears.Nvfp4("up", 2, 32);
-  std::vector<EqualBytes> checks;
-  const auto fused = ConcatenateWeights({gate, up}, 0, &checks);
+  SharedScales shared;
+  const auto fused = ConcatenateWeights({gate, up}, 0, &shared);
   ASSERT_TRUE(fused.ok());
   EXPECT_THAT(fused->shape, ElementsAre(6, 32));
   EXPECT_EQ(linears.PartBytes(*fused, "weight"), linears.bytes[0] + linears.bytes[4]);
   EXPECT_EQ(linears.PartBytes(*fused, "weight_scale"), linears.bytes[1] + linears.bytes[5]);
   EXPECT_EQ(linears.PartBytes(*fused, "weight_scale_2"), linears.bytes[2]);
-  ASSERT_EQ(checks.size(), 2u);
-  EXPECT_EQ(checks[0].leaf, "weight_scale_2");
-  EXPECT_EQ(linears.Bytes(checks[0].a), linears.bytes[2]);
-  EXPECT_EQ(linears.Bytes(checks[0].b), linears.bytes[6]);
-  EXPECT_EQ(checks[1].leaf, "input_scale");
+  ASSERT_EQ(shared.checks.size(), 2u);
+  EXPECT_EQ(shared.checks[0].leaf, "weight_scale_2");
+  EXPECT_EQ(linears.Bytes(shared.checks[0].a), linears.bytes[2]);
+  EXPECT_EQ(linears.Bytes(shared.checks[0].b), linears.bytes[6]);
+  EXPECT_EQ(shared.checks[1].leaf, "input_scale");
 }
 
 TEST(ConcatenateTest, AsksForEqualRowScalesWhereColumnsAreJoined) {
   Linears linears;
-  std::vector<EqualBytes> checks;
-  const auto joined = ConcatenateWeights({linears.Fp8("a", 8, 6, {8, 1}), linears.Fp8("b", 8, 4, {8, 1})}, 1, &checks);
+  SharedScales shared;
+  const auto joined = ConcatenateWeights({linears.Fp8("a", 8, 6, {8, 1}), linears.Fp8("b", 8, 4, {8, 1})}, 1, &shared);
   ASSERT_TRUE(joined.ok());
   EXPECT_EQ(linears.PartBytes(*joined, "weight"),
             test::DenseConcatenate({linears.Elements(0), linears.Elements(2)}, 1).ToBytes(8));
-  ASSERT_EQ(checks.size(), 1u);
-  EXPECT_EQ(linears.Bytes(checks[0].b), linears.bytes[3]);
+  ASSERT_EQ(shared.checks.size(), 1u);
+  EXPECT_EQ(linears.Bytes(shared.checks[0].b), linears.bytes[3]);
 }
 
 TEST(ConcatenateTest, LetsOnlyTheLastPartEndInsideATile) {
   Linears linears;
   const LogicalWeight whole = linears.Fp8("a", 256, 256, {2, 2}, "weight_scale_inv");
   const LogicalWeight partial = linears.Fp8("b", 200, 256, {2, 2}, "weight_scale_inv");
-  std::vector<EqualBytes> checks;
-  const auto joined = ConcatenateWeights({whole, partial}, 0, &checks);
+  SharedScales shared;
+  const auto joined = ConcatenateWeights({whole, partial}, 0, &shared);
   ASSERT_TRUE(joined.ok());
   EXPECT_THAT(PartShape(*joined, "weight_scale_inv"), ElementsAre(4, 2));
   EXPECT_EQ(linears.PartBytes(*joined, "weight_scale_inv"), linears.bytes[1] + linears.bytes[3]);
-  EXPECT_THAT(checks, IsEmpty());
-  EXPECT_THAT(ErrorLines(ConcatenateWeights({partial, whole}, 0, &checks)),
+  EXPECT_THAT(shared.checks, IsEmpty());
+  EXPECT_THAT(ErrorLines(ConcatenateWeights({partial, whole}, 0, &shared)),
               ElementsAre("QuantConversionUnsupportedError a part of 200 rows ends inside a block of 128 of "
                           "weight_scale_inv"));
 }
 
 TEST(ConcatenateTest, RefusesDifferentFormats) {
   Linears linears;
-  std::vector<EqualBytes> checks;
-  EXPECT_THAT(ErrorLines(ConcatenateWeights({linears.Nvfp4("a", 4, 32), linears.Plain("b", {4, 32})}, 0, &checks)),
+  SharedScales shared;
+  EXPECT_THAT(ErrorLines(ConcatenateWeights({linears.Nvfp4("a", 4, 32), linears.Plain("b", {4, 32})}, 0, &shared)),
               ElementsAre("QuantConversionUnsupportedError Concatenate of weights in different formats, NVFP4 and "
                           "plain"));
 }
@@ -308,34 +309,34 @@ TEST(ConcatenateTest, RefusesACompanionThatOnlySomeHave) {
   linears.Add("b.input_scale", DType::kF32, {});
   linears.Add("c.weight", DType::kF8E4M3, {4, 4});
   linears.Add("c.weight_scale_inv", DType::kF32, {});
-  std::vector<EqualBytes> checks;
-  EXPECT_THAT(ErrorLines(ConcatenateWeights({with, linears.Weight("b.weight")}, 0, &checks)),
+  SharedScales shared;
+  EXPECT_THAT(ErrorLines(ConcatenateWeights({with, linears.Weight("b.weight")}, 0, &shared)),
               ElementsAre("QuantConversionUnsupportedError Concatenate of weights of which some lack a companion "
                           "tensor"));
-  EXPECT_THAT(ErrorLines(ConcatenateWeights({with, linears.Weight("c.weight")}, 0, &checks)),
+  EXPECT_THAT(ErrorLines(ConcatenateWeights({with, linears.Weight("c.weight")}, 0, &shared)),
               ElementsAre("QuantConversionUnsupportedError Concatenate of weights of which some lack weight_scale"));
 }
 
 TEST(ConcatenateTest, RefusesShapesThatDoNotFit) {
   Linears linears;
-  std::vector<EqualBytes> checks;
-  EXPECT_THAT(ErrorLines(ConcatenateWeights({linears.Plain("a", {4, 6}), linears.Plain("b", {4, 5})}, 0, &checks)),
+  SharedScales shared;
+  EXPECT_THAT(ErrorLines(ConcatenateWeights({linears.Plain("a", {4, 6}), linears.Plain("b", {4, 5})}, 0, &shared)),
               ElementsAre("QuantConversionUnsupportedError Concatenate of weights of shapes [4, 6] and [4, 5]"));
   EXPECT_THAT(
-      ErrorLines(ConcatenateWeights({linears.Plain("c", {4, 6}), linears.Plain("d", {4, 6, 1})}, 0, &checks)),
+      ErrorLines(ConcatenateWeights({linears.Plain("c", {4, 6}), linears.Plain("d", {4, 6, 1})}, 0, &shared)),
       ElementsAre("QuantConversionUnsupportedError Concatenate of weights whose weight differ in dtype or rank"));
-  EXPECT_THAT(ErrorLines(ConcatenateWeights({linears.Nvfp4("e", 4, 32), linears.Nvfp4("f", 4, 32, {1})}, 0, &checks)),
+  EXPECT_THAT(ErrorLines(ConcatenateWeights({linears.Nvfp4("e", 4, 32), linears.Nvfp4("f", 4, 32, {1})}, 0, &shared)),
               ElementsAre("QuantConversionUnsupportedError Concatenate of weights whose weight_scale_2 differ in "
                           "dtype or rank"));
-  EXPECT_FALSE(ConcatenateWeights({linears.Plain("g", {4}), linears.Plain("h", {4})}, 1, &checks).ok());
+  EXPECT_FALSE(ConcatenateWeights({linears.Plain("g", {4}), linears.Plain("h", {4})}, 1, &shared).ok());
 }
 
 TEST(ConcatenateTest, RefusesDtypesThatDiffer) {
   Linears linears;
   linears.Add("a.weight", DType::kF32, {2, 2});
-  std::vector<EqualBytes> checks;
+  SharedScales shared;
   EXPECT_THAT(
-      ErrorLines(ConcatenateWeights({linears.Weight("a.weight"), linears.Plain("b", {2, 2})}, 0, &checks)),
+      ErrorLines(ConcatenateWeights({linears.Weight("a.weight"), linears.Plain("b", {2, 2})}, 0, &shared)),
       ElementsAre("QuantConversionUnsupportedError Concatenate of weights whose weight differ in dtype or rank"));
 }
 
@@ -344,8 +345,8 @@ TEST(ConcatenateTest, KeepsOneScaleForEachTileWhereAPartIsASingleTile) {
   Linears linears;
   const LogicalWeight a = linears.Fp8("a", 128, 128, {1, 1}, "weight_scale_inv");
   const LogicalWeight b = linears.Fp8("b", 128, 128, {1, 1}, "weight_scale_inv");
-  std::vector<EqualBytes> checks;
-  const auto joined = ConcatenateWeights({a, b}, 0, &checks);
+  SharedScales shared;
+  const auto joined = ConcatenateWeights({a, b}, 0, &shared);
   ASSERT_TRUE(joined.ok());
   EXPECT_THAT(PartShape(*joined, "weight_scale_inv"), ElementsAre(2, 1));
 }

@@ -1,0 +1,149 @@
+#include "layout/shared_scales.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+namespace quantport {
+namespace {
+
+Error Unsupported(std::string message) {
+  return Error{ErrorKind::kQuantConversionUnsupported, std::move(message), {}, {}, {}};
+}
+
+// How a scalar may be merged: with what it is multiplied when the weight is used.
+struct MergeRule {
+  bool reciprocal = false;
+  std::optional<size_t> rescaled;  // the part whose elements are re-expressed; none for activations
+  ScaleStep::Kind kind = ScaleStep::Kind::kValues;
+};
+
+std::optional<size_t> PartIndex(const LogicalWeight& weight, std::string_view leaf) {
+  for (size_t i = 0; i < weight.parts.size(); ++i) {
+    if (weight.parts[i].leaf == leaf) return i;
+  }
+  return std::nullopt;
+}
+
+bool IsRounded(DType dtype) { return dtype == DType::kF8E4M3 || dtype == DType::kI8; }
+
+// formats.md of the producers: NVFP4's weight_scale_2 (compressed-tensors: 1 / weight_global_scale) multiplies the
+// block scales, a scalar weight_scale the values. Activation scales only bound what the runtime quantizes.
+std::optional<MergeRule> FindRule(const LogicalWeight& weight, std::string_view leaf) {
+  if (leaf == "input_scale" || leaf == "activation_scale") return MergeRule{};
+  if (leaf == "input_global_scale") return MergeRule{true, std::nullopt, ScaleStep::Kind::kValues};
+  if (leaf == "weight_scale_2" || leaf == "weight_global_scale") {
+    const auto blocks = PartIndex(weight, "weight_scale");
+    const bool reciprocal = leaf == "weight_global_scale";
+    if (blocks && weight.parts[*blocks].array.dtype == DType::kF8E4M3)
+      return MergeRule{reciprocal, blocks, ScaleStep::Kind::kBlockScales};
+    // W4A8_AWQ: the second stage rounds what the first gives, at run time.
+    return MergeRule{reciprocal, std::nullopt, ScaleStep::Kind::kValues};
+  }
+  if ((leaf == "weight_scale" || leaf == "weight_scale_inv") && IsRounded(weight.parts[0].array.dtype))
+    return MergeRule{false, 0, ScaleStep::Kind::kValues};
+  return std::nullopt;
+}
+
+// The entries of a scalar that has one for each expert, or itself. `axis`: of the expert dimension.
+std::vector<Array> Entries(const Array& scalar, const std::optional<Axis>& axis) {
+  if (!axis) return {scalar};
+  std::vector<Array> entries;
+  for (uint64_t e = 0; e < scalar.shape[axis->dim]; ++e) entries.push_back(Slice(scalar, axis->dim, e, 1));
+  return entries;
+}
+
+uint64_t Elements(const Array& array) {
+  uint64_t count = 1;
+  for (const uint64_t size : array.shape) count *= size;
+  return count;
+}
+
+uint32_t AddStep(ScaleStep step, SharedScales* shared) {
+  shared->steps.push_back(step);
+  return static_cast<uint32_t>(shared->steps.size());
+}
+
+class Merger {
+ public:
+  Merger(const std::vector<LogicalWeight>& weights, size_t part, size_t dim, MergeRule rule, SharedScales* shared,
+         LogicalWeight* joined)
+      : weights_(weights), part_(part), dim_(dim), rule_(rule), shared_(shared), joined_(joined) {}
+
+  Status Run() {
+    const StoredPart& scalar = weights_[0].parts[part_];
+    // Experts side by side have a scalar each; every other scale is one number here.
+    const bool experts = dim_ != 0 && !scalar.axes.empty() && scalar.axes[0].has_value();
+    const std::optional<Axis> axis = experts ? scalar.axes[0] : std::nullopt;
+    const uint64_t entries = axis ? scalar.array.shape[axis->dim] : 1;
+    if (Elements(scalar.array) != entries)
+      return Unsupported(
+          fmt::format("{} is no scalar: rows and columns can't be re-expressed under a common scale "
+                      "without quantizing the weight again",
+                      scalar.leaf));
+    std::vector<Array> merged;
+    std::vector<Array> rescaled;
+    for (uint64_t e = 0; e < entries; ++e) {
+      AddMerge(axis, e);
+      const auto merge = static_cast<uint32_t>(shared_->merges.size() - 1);
+      merged.push_back(
+          WithStep(shared_->merges.back().scalars[0], AddStep({ScaleStep::Kind::kMerged, merge, 0}, shared_)));
+      if (rule_.rescaled) rescaled.push_back(Rescaled(axis, e, merge));
+    }
+    StoredPart& out = joined_->parts[part_];
+    out.array = axis ? Concatenate(merged, axis->dim) : merged[0];
+    if (rule_.rescaled) {
+      StoredPart& target = joined_->parts[*rule_.rescaled];
+      target.array = axis ? Concatenate(rescaled, target.axes[0]->dim) : rescaled[0];
+    }
+    return {};
+  }
+
+ private:
+  void AddMerge(const std::optional<Axis>& axis, uint64_t entry) {
+    ScaleMerge merge{weights_[0].parts[part_].leaf, rule_.reciprocal, {}};
+    for (const LogicalWeight& weight : weights_)
+      merge.scalars.push_back(Entries(weight.parts[part_].array, axis)[entry]);
+    shared_->merges.push_back(std::move(merge));
+  }
+
+  // The re-expressed part of all weights, of one expert where they have scalars of their own.
+  Array Rescaled(const std::optional<Axis>& axis, uint64_t entry, uint32_t merge) {
+    std::vector<Array> arrays;
+    for (uint32_t i = 0; i < weights_.size(); ++i) {
+      const StoredPart& part = weights_[i].parts[*rule_.rescaled];
+      Array array = axis ? Slice(part.array, part.axes[0]->dim, entry, 1) : part.array;
+      arrays.push_back(WithStep(std::move(array), AddStep({rule_.kind, merge, i}, shared_)));
+    }
+    return Concatenate(arrays, weights_[0].parts[*rule_.rescaled].axes[dim_]->dim);
+  }
+
+  const std::vector<LogicalWeight>& weights_;
+  size_t part_;
+  size_t dim_;
+  MergeRule rule_;
+  SharedScales* shared_;
+  LogicalWeight* joined_;
+};
+
+}  // namespace
+
+Status ShareScale(const std::vector<LogicalWeight>& weights, size_t part, size_t dim, SharedScales* shared,
+                  LogicalWeight* joined) {
+  const StoredPart& first = weights[0].parts[part];
+  for (const LogicalWeight& weight : weights) {
+    if (weight.parts[part].array.shape != first.array.shape)
+      return Unsupported(fmt::format("Concatenate of weights whose {} differ in shape", first.leaf));
+  }
+  if (shared->merge_max) {
+    if (const auto rule = FindRule(weights[0], first.leaf))
+      return Merger(weights, part, dim, *rule, shared, joined).Run();
+  }
+  for (size_t i = 1; i < weights.size(); ++i) {
+    shared->checks.push_back({first.leaf, first.array, weights[i].parts[part].array});
+  }
+  return {};
+}
+
+}  // namespace quantport

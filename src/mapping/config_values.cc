@@ -1,0 +1,59 @@
+#include "mapping/config_values.h"
+
+#include <array>
+#include <string_view>
+
+namespace quantport {
+namespace {
+
+// Published configs keep names that transformers' config classes translate: Step3's "heads", Kimi's "vt_...".
+constexpr std::array<std::string_view, 3> kHeads = {"num_attention_heads", "heads", "vt_num_attention_heads"};
+
+const Json& SubConfigOr(const Json& config, const std::string& key) {
+  const auto it = config.find(key);
+  return it != config.end() && it->is_object() ? *it : config;
+}
+
+std::optional<uint64_t> Number(const Json& config, std::string_view key) {
+  const auto it = config.find(std::string(key));
+  if (it == config.end() || !it->is_number_unsigned()) return std::nullopt;
+  return it->get<uint64_t>();
+}
+
+class Filler {
+ public:
+  explicit Filler(const Json& config) : config_(config) {}
+
+  void operator()(ChunkOp& op) const { FillShards(op.num_shards_attribute, &op.num_shards); }
+  void operator()(ConcatenateOp& op) const { FillShards(op.num_shards_attribute, &op.num_shards); }
+  void operator()(PermuteForRopeOp& op) const {
+    const Json& config = op.subconfig_key ? SubConfigOr(config_, *op.subconfig_key) : config_;
+    for (const std::string_view key : kHeads) {
+      if (!op.num_heads) op.num_heads = Number(config, key);
+    }
+  }
+  void operator()(TransposeOp& op) const {
+    if (op.check_dims) op.hidden_size = Number(SubConfigOr(config_, "text_config"), "hidden_size");
+  }
+  template <typename Op>
+  void operator()(Op&) const {}
+
+ private:
+  // transformers reads it from the text model's config.
+  void FillShards(const std::optional<std::string>& attribute, std::optional<uint64_t>* shards) const {
+    if (attribute) *shards = Number(SubConfigOr(config_, "text_config"), *attribute);
+  }
+
+  const Json& config_;
+};
+
+}  // namespace
+
+void FillConfigValues(const Json& config, std::vector<Transform>* transforms) {
+  const Filler fill(config);
+  for (Transform& transform : *transforms) {
+    for (Operation& operation : transform.operations) std::visit(fill, operation);
+  }
+}
+
+}  // namespace quantport

@@ -1,0 +1,349 @@
+#include "plan/converter.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/text.h"
+#include "plan/assemble.h"
+#include "plan/operations.h"
+
+namespace quantport {
+namespace {
+
+class Converter {
+ public:
+  Converter(const ConversionInput& input, const Grouping& grouping, const NameLookup& lookup)
+      : input_(input), units_(*input.units), grouping_(grouping), lookup_(lookup) {
+    produced_.resize(grouping.groups.size());
+    conversion_.shared.merge_max = input.merge_max;
+    renamed_.resize(units_.size());
+  }
+
+  Result<Conversion> Run() {
+    for (size_t g = 0; g < grouping_.groups.size(); ++g) {
+      const Group& group = grouping_.groups[g];
+      const bool renamed = group.converter == nullptr && !(input_.stack_experts && IsAssembled(group));
+      auto status = renamed ? Rename(g, group) : Convert(g, group);
+      if (!status) Report(std::move(status.errors()), group);
+    }
+    for (const WeightUnit& unit : units_) {
+      if (unit.role == UnitRole::kCacheScale) FollowWeight(unit);
+    }
+    for (size_t unit = 0; unit < units_.size(); ++unit) {
+      if (renamed_[unit]) conversion_.renamed += units_[unit].tensors.size();
+    }
+    CheckCollisions();
+    if (!errors_.empty()) return std::move(errors_);
+    return std::move(conversion_);
+  }
+
+ private:
+  static Error Unsupported(std::string message, std::string hint = {}) {
+    return Error{ErrorKind::kQuantConversionUnsupported, std::move(message), {}, {}, std::move(hint)};
+  }
+
+  // An operation's error names no tensor; the group's first one is the best a user can look up.
+  void Report(Errors errors, const Group& group) {
+    std::string tensor = group.rule_name;
+    std::string shard;
+    for (const auto& inputs : group.inputs) {
+      if (inputs.empty()) continue;
+      const WeightUnit& unit = units_[inputs[0].unit];
+      tensor = unit.key;
+      shard = input_.table->shards[input_.table->tensors[unit.tensors[0]].shard].name;
+      break;
+    }
+    for (Error& error : errors) {
+      if (error.tensor.empty()) error.tensor = tensor;
+      if (error.file.empty()) error.file = shard;
+      errors_.push_back(std::move(error));
+    }
+  }
+
+  Status Rename(size_t g, const Group& group) {
+    for (const GroupInput& input : group.inputs[0]) {
+      const WeightUnit& unit = units_[input.unit];
+      auto name = group.Name(0, std::nullopt);
+      if (!name) return name.errors();
+      // The hub keeps these experts in one tensor: engines load 2-D linears below its container's path.
+      std::string key = input.piece ? ExpertBelow(*name, unit, *input.piece) : *name;
+      auto weight = WithBias(input.unit, input.piece.has_value());
+      if (!weight) return weight.errors();
+      if (auto status = Emit(g, std::move(key), unit.style, *weight, unit.role, {input.unit}); !status) return status;
+    }
+    return {};
+  }
+
+  static std::string ExpertBelow(const std::string& hub_parameter, const WeightUnit& unit, const ExpertPiece& piece) {
+    const std::string container(SplitLeaf(hub_parameter).module);
+    return fmt::format("{}.{}.{}.weight", container, piece.index, SplitLeaf(unit.module).leaf);
+  }
+
+  Status Convert(size_t g, const Group& group) {
+    if (auto status = CheckInputs(group); !status) return status;
+    auto strands = MakeStrands(group);
+    if (!strands) return strands.errors();
+    std::vector<size_t> sources;
+    for (const auto& inputs : group.inputs) {
+      for (const GroupInput& input : inputs) sources.push_back(input.unit);
+    }
+    auto results = group.converter == nullptr ? std::move(strands) : RunConverter(group, std::move(*strands));
+    if (!results) return results.errors();
+    if (results->size() > group.targets)
+      return Unsupported("the operations give more tensors than there are names for");
+    for (size_t target = 0; target < results->size(); ++target) {
+      if (auto status = EmitList(g, group, target, (*results)[target], sources); !status) return status;
+    }
+    const bool same = sources.size() == 1 && results->size() == 1 && (*results)[0].size() == 1 &&
+                      (*results)[0][0].weight.shape == units_[sources[0]].weight.shape;
+    if (!group.inputs[0][0].piece && !same) conversion_.cut += sources.size();
+    return {};
+  }
+
+  // Pieces of an expert container that the other side keeps in one tensor are put together first.
+  Result<Strands> MakeStrands(const Group& group) {
+    const bool lists = group.converter != nullptr && TakesLists(group.converter->operations);
+    const bool assemble = input_.stack_experts && IsAssembled(group);
+    Strands strands;
+    for (std::vector<GroupInput> inputs : group.inputs) {
+      if (lists) {
+        std::sort(inputs.begin(), inputs.end(), [&](const GroupInput& a, const GroupInput& b) {
+          return DotNaturalLess(units_[a.unit].key, units_[b.unit].key);
+        });
+      }
+      std::vector<Entry> strand;
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        auto weight = WithBias(inputs[i].unit, inputs[i].piece.has_value());
+        if (!weight) return weight.errors();
+        strand.push_back({std::move(*weight), inputs[i].piece, lists ? std::optional<uint64_t>(i) : std::nullopt,
+                          inputs[i].piece ? std::optional(inputs[i].unit) : std::nullopt});
+      }
+      if (assemble) {
+        auto whole = AssembleExperts(strand, &conversion_.shared);
+        if (!whole) return whole.errors();
+        strand = {Entry{std::move(*whole), std::nullopt, std::nullopt, std::nullopt}};
+      }
+      strands.push_back(std::move(strand));
+    }
+    return strands;
+  }
+
+  static bool IsAssembled(const Group& group) {
+    return group.inputs[0][0].piece && (group.converter == nullptr || !SplitsExperts(group.converter->operations));
+  }
+
+  Result<Strands> RunConverter(const Group& group, Strands strands) {
+    OperationContext context{&group.converter->source_patterns, &group.converter->target_patterns, TargetShapes(group),
+                             input_.loading, &conversion_.shared};
+    return RunOperations(std::move(strands), group.converter->operations, context);
+  }
+
+  Status EmitList(size_t g, const Group& group, size_t target, const std::vector<Entry>& entries,
+                  const std::vector<size_t>& sources) {
+    const WeightUnit& first = units_[sources[0]];
+    const bool listed = !entries.empty() && entries[0].index.has_value();
+    if (!group.inputs[0][0].piece && listed && group.origin != nullptr &&
+        group.origin->hub[target].size() != entries.size()) {
+      return Error{ErrorKind::kReferenceMismatch,
+                   fmt::format("the export stacks {} experts, the reference has {}", entries.size(),
+                               group.origin->hub[target].size()),
+                   {},
+                   {},
+                   "is it the checkpoint this export was made from?"};
+    }
+    for (const Entry& entry : entries) {
+      auto name = group.Name(target, entry.index);
+      if (!name) return name.errors();
+      auto status = Emit(g, std::move(*name), first.style, entry.weight, first.role,
+                         entry.unit ? std::vector{*entry.unit} : sources);
+      if (!status) return status;
+    }
+    return {};
+  }
+
+  // The reference's shapes of a group's results, where it has one tensor for each.
+  std::vector<const std::vector<uint64_t>*> TargetShapes(const Group& group) const {
+    std::vector<const std::vector<uint64_t>*> shapes(group.targets, nullptr);
+    if (group.origin == nullptr || input_.reference == nullptr) return shapes;
+    for (size_t target = 0; target < group.targets; ++target) {
+      if (group.origin->hub[target].size() != 1) continue;
+      const auto shape = input_.reference->logical_shapes.find(group.origin->hub[target][0]);
+      if (shape != input_.reference->logical_shapes.end()) shapes[target] = &shape->second;
+    }
+    return shapes;
+  }
+
+  Status CheckInputs(const Group& group) {
+    const bool lists = group.converter != nullptr && TakesLists(group.converter->operations);
+    for (const auto& inputs : group.inputs) {
+      if (inputs.empty()) return Unsupported("a part of the fused tensor is missing from the export");
+      std::set<std::pair<uint64_t, uint64_t>> seen;
+      if (auto status = CheckOneForm(inputs); !status) return status;
+      for (const GroupInput& input : inputs) {
+        const bool twice =
+            input.piece ? !seen.emplace(input.piece->index, input.piece->part).second : inputs.size() > 1 && !lists;
+        if (twice) return Collision(inputs[0].unit, input.unit == inputs[0].unit ? inputs[1].unit : input.unit);
+      }
+    }
+    return {};
+  }
+
+  Status CheckOneForm(const std::vector<GroupInput>& inputs) const {
+    const auto expanded =
+        std::find_if(inputs.begin(), inputs.end(), [](const GroupInput& i) { return i.piece.has_value(); });
+    const auto stacked = std::find_if(inputs.begin(), inputs.end(), [](const GroupInput& i) { return !i.piece; });
+    if (expanded == inputs.end() || stacked == inputs.end()) return {};
+    return Unsupported(fmt::format("{} is stacked and {} expanded: one container holds its experts both ways",
+                                   units_[stacked->unit].key, units_[expanded->unit].key));
+  }
+
+  Error Collision(size_t a, size_t b) const {
+    return Error{ErrorKind::kNameCollision,
+                 fmt::format("{} would become the same hub tensor", units_[b].key),
+                 {},
+                 units_[a].key,
+                 {}};
+  }
+
+  // The weight of a unit, with the bias that goes along with it as one more stored tensor.
+  Result<LogicalWeight> WithBias(size_t unit, bool piece) const {
+    LogicalWeight weight = units_[unit].weight;
+    const auto it = grouping_.attached_bias.find(unit);
+    if (it == grouping_.attached_bias.end()) return weight;
+    StoredPart bias = units_[it->second].weight.parts[0];
+    const std::vector<uint64_t>& shape = bias.array.shape;
+    // [out], or [E, out] beside stacked experts: the weight's leading dimensions.
+    const bool fits =
+        shape.size() < weight.shape.size() && std::equal(shape.begin(), shape.end(), weight.shape.begin());
+    if (!fits)
+      return Unsupported(fmt::format("the bias of shape [{}] does not fit a weight of shape [{}]{}",
+                                     fmt::join(shape, ", "), fmt::join(weight.shape, ", "),
+                                     piece ? " of one expert" : ""));
+    bias.leaf = "bias";
+    bias.axes.assign(weight.shape.size(), std::nullopt);
+    for (size_t dim = 0; dim < shape.size(); ++dim) bias.axes[dim] = Axis{dim, 1};
+    weight.parts.push_back(std::move(bias));
+    return weight;
+  }
+
+  Status Emit(size_t g, std::string key, NameStyle style, const LogicalWeight& weight, UnitRole role,
+              const std::vector<size_t>& sources) {
+    const bool module_style = key.ends_with(".weight") || key == "weight";
+    const bool experts = weight.shape.size() == 3;  // "<parameter>_weight_scale" is their convention
+    if (!module_style && !experts && style == NameStyle::kModule && role == UnitRole::kValue &&
+        weight.parts.size() > 1) {
+      return Unsupported(fmt::format(
+          "the hub stores this weight as the bare parameter {}, which has no convention for the names of its scales",
+          key));
+    }
+    for (size_t p = 0; p < weight.parts.size(); ++p) {
+      const StoredPart& part = weight.parts[p];
+      conversion_.tensors.push_back({PartName(key, module_style, role, part, p == 0), Stated(part, weight, sources),
+                                     weight.layout, FirstShard(part.array)});
+    }
+    produced_[g].push_back(key);
+    for (const size_t source : sources) {
+      const WeightUnit& unit = units_[source];
+      if (unit.key != key) renamed_[source] = true;
+      if (role == UnitRole::kValue && OwnsWeight(unit)) AddModule(unit.module, std::string(SplitLeaf(key).module));
+    }
+    if (const StoredPart* bias = weight.Find("bias"); bias != nullptr && role == UnitRole::kValue) {
+      conversion_.weights.push_back({PartName(key, module_style, role, *bias, false), units_[sources[0]].key,
+                                     UnitRole::kBias, Layout::kPlain, bias->array.shape});
+    }
+    conversion_.weights.push_back({std::move(key), units_[sources[0]].key, role, weight.layout, weight.shape});
+    return {};
+  }
+
+  // A tensor that states the logical shape says another one when the shape is another.
+  Array Stated(const StoredPart& part, const LogicalWeight& weight, const std::vector<size_t>& sources) const {
+    if (!part.restate || (sources.size() == 1 && units_[sources[0]].weight.shape == weight.shape)) return part.array;
+    std::vector<std::byte> bytes = part.restate(weight.shape);
+    const uint64_t element = std::max<uint64_t>(1, static_cast<uint64_t>(DTypeBits(part.array.dtype)) / 8);
+    return Array{part.array.dtype, {bytes.size() / element}, {}, std::move(bytes)};
+  }
+
+  // Every stored tensor stays in its shard, scales that a shard's border parted from their weight included.
+  uint32_t FirstShard(const Array& array) const { return input_.table->tensors[array.blocks.at(0).tensor].shard; }
+
+  static std::string PartName(const std::string& key, bool module_style, UnitRole role, const StoredPart& part,
+                              bool value) {
+    if (role == UnitRole::kBias) return key;
+    if (value && (part.leaf.empty() || part.leaf == "weight")) return key;
+    return PartTensorName(key, module_style ? NameStyle::kModule : NameStyle::kParameter, part.leaf);
+  }
+
+  // Config files speak of linears, embeddings and norms, which own a weight, and of containers of stacked experts.
+  static bool OwnsWeight(const WeightUnit& unit) {
+    return unit.style == NameStyle::kModule || unit.weight.shape.size() == 3 || unit.weight.parts.size() > 1;
+  }
+
+  void AddModule(const std::string& in_memory, std::string hub) {
+    if (modules_seen_.insert(in_memory + '\n' + hub).second) conversion_.modules[in_memory].push_back(std::move(hub));
+  }
+
+  // k_scale and v_scale are the attention's: they go where their projection goes, whole, to one place.
+  void FollowWeight(const WeightUnit& unit) {
+    std::string key = unit.key;
+    if (const auto owner = grouping_.unit_of_key.find(unit.owner); owner != grouping_.unit_of_key.end()) {
+      key = ClosestProduct(produced_[grouping_.group_of[owner->second]], unit.weight.parts[0].leaf).value_or(key);
+    } else {
+      key = lookup_.NewKey(std::string(SplitLeaf(unit.key).module));
+    }
+    const std::string& leaf = unit.weight.parts[0].leaf;
+    std::string name = JoinName(SplitLeaf(key).module, leaf);
+    renamed_[static_cast<size_t>(&unit - units_.data())] = name != input_.table->tensors[unit.tensors[0]].info.name;
+    conversion_.tensors.push_back(
+        {std::move(name), unit.weight.parts[0].array, Layout::kPlain, input_.table->tensors[unit.tensors[0]].shard});
+  }
+
+  // Of the linears a projection became, the one the scale is named after: k_scale goes to k_proj.
+  static std::optional<std::string> ClosestProduct(const std::vector<std::string>& keys, const std::string& leaf) {
+    if (keys.empty()) return std::nullopt;
+    const auto it = std::find_if(keys.begin(), keys.end(), [&](const std::string& key) {
+      return SplitLeaf(SplitLeaf(key).module).leaf.starts_with(leaf.substr(0, 1));
+    });
+    return it == keys.end() ? keys.front() : *it;
+  }
+
+  void CheckCollisions() {
+    std::unordered_map<std::string_view, const ConvertedTensor*> seen;
+    seen.reserve(conversion_.tensors.size() * 2);
+    for (const ConvertedTensor& tensor : conversion_.tensors) {
+      const auto [it, fresh] = seen.emplace(tensor.name, &tensor);
+      if (fresh) continue;
+      errors_.push_back({ErrorKind::kNameCollision,
+                         fmt::format("both {} and {} would get this name", SourceName(*it->second), SourceName(tensor)),
+                         {},
+                         tensor.name,
+                         {}});
+    }
+  }
+
+  std::string SourceName(const ConvertedTensor& tensor) const {
+    if (tensor.array.blocks.empty()) return "another tensor";
+    return input_.table->tensors[tensor.array.blocks.at(0).tensor].info.name;
+  }
+
+  const ConversionInput& input_;
+  const std::vector<WeightUnit>& units_;
+  const Grouping& grouping_;
+  const NameLookup& lookup_;
+  std::vector<std::vector<std::string>> produced_;  // for each group, the hub keys it gave
+  std::unordered_set<std::string> modules_seen_;    // pairs in conversion_.modules
+  std::vector<bool> renamed_;                       // for each unit: some tensor of its went under another name
+  Conversion conversion_;
+  Errors errors_;
+};
+
+}  // namespace
+
+Result<Conversion> RunGroups(const ConversionInput& input, const Grouping& grouping, const NameLookup& lookup) {
+  return Converter(input, grouping, lookup).Run();
+}
+
+}  // namespace quantport
