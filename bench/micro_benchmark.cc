@@ -159,7 +159,7 @@ BENCHMARK(BM_RenameNames)->Arg(50'000)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_RecognizeUnits)->Arg(35'000)->Arg(200'000)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_RevertNames)->Arg(35'000)->Arg(200'000)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_MakePlan)->Arg(35'000)->Arg(200'000)->Unit(benchmark::kMillisecond);
-BENCHMARK(BM_WholePlan)->Arg(35'000)->Arg(200'000)->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_WholePlan)->Arg(50'000)->Arg(100'000)->Arg(200'000)->Arg(400'000)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace quantport::bench

@@ -8,6 +8,7 @@ endfunction()
 
 find_package(Threads REQUIRED)
 quantport_require(fmt libfmt-dev)
+quantport_require(absl libabsl-dev)
 quantport_require(nlohmann_json nlohmann-json3-dev)
 quantport_require(simdjson libsimdjson-dev)
 find_package(PkgConfig QUIET)

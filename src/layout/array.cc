@@ -19,13 +19,15 @@ std::vector<uint64_t> RowMajorStrides(std::span<const uint64_t> shape, uint64_t 
   return strides;
 }
 
-template <typename T>
-void EraseAt(std::vector<T>* values, size_t position) {
+using Blocks = absl::InlinedVector<Block, 1>;
+
+template <typename List>
+void EraseAt(List* values, size_t position) {
   values->erase(values->begin() + static_cast<std::ptrdiff_t>(position));
 }
 
-template <typename T>
-void InsertAt(std::vector<T>* values, size_t position, T value) {
+template <typename List>
+void InsertAt(List* values, size_t position, typename List::value_type value) {
   values->insert(values->begin() + static_cast<std::ptrdiff_t>(position), value);
 }
 
@@ -97,13 +99,13 @@ bool CutBlock(Block* block, size_t dim, uint64_t begin, uint64_t length) {
   return true;
 }
 
-void SplitBlock(const Block& block, size_t dim, uint64_t inner, std::vector<Block>* out) {
+void SplitBlock(const Block& block, size_t dim, uint64_t inner, Blocks* out) {
   const BlockDim whole = block.dims[dim];
   const auto emit = [&](uint64_t begin, uint64_t rows, uint64_t count) {
     Block part = block;
     part.offset += (begin - whole.origin) * whole.stride;
     part.dims[dim] = {rows, whole.stride * inner, begin / inner};
-    InsertAt<BlockDim>(&part.dims, dim + 1, {count, whole.stride, begin % inner});
+    InsertAt(&part.dims, dim + 1, {count, whole.stride, begin % inner});
     out->push_back(std::move(part));
   };
   const uint64_t end = whole.origin + whole.extent;
@@ -121,7 +123,7 @@ void SplitBlock(const Block& block, size_t dim, uint64_t inner, std::vector<Bloc
   if (begin < end) emit(begin, 1, end - begin);
 }
 
-void MergeBlock(const Block& block, size_t dim, uint64_t inner_size, std::vector<Block>* out) {
+void MergeBlock(const Block& block, size_t dim, uint64_t inner_size, Blocks* out) {
   const BlockDim outer = block.dims[dim];
   const BlockDim inner = block.dims[dim + 1];
   const auto emit = [&](uint64_t skip, BlockDim merged) {
@@ -188,10 +190,10 @@ Array Concatenate(std::span<const Array> arrays, size_t dim) {
 
 Array Stack(std::span<const Array> arrays, size_t dim) {
   Array out{arrays[0].dtype, arrays[0].shape, {}, {}};
-  InsertAt<uint64_t>(&out.shape, dim, arrays.size());
+  InsertAt(&out.shape, dim, arrays.size());
   for (size_t i = 0; i < arrays.size(); ++i) {
     for (Block block : arrays[i].blocks) {
-      InsertAt<BlockDim>(&block.dims, dim, {1, 0, i});
+      InsertAt(&block.dims, dim, {1, 0, i});
       out.blocks.push_back(std::move(block));
     }
   }
@@ -201,7 +203,7 @@ Array Stack(std::span<const Array> arrays, size_t dim) {
 Array SplitDim(const Array& array, size_t dim, uint64_t inner) {
   Array out{array.dtype, array.shape, {}, {}};
   out.shape[dim] /= inner;
-  InsertAt<uint64_t>(&out.shape, dim + 1, inner);
+  InsertAt(&out.shape, dim + 1, inner);
   for (const Block& block : array.blocks) SplitBlock(block, dim, inner, &out.blocks);
   return out;
 }

@@ -73,7 +73,8 @@ class Converter {
       std::string key = input.piece ? ExpertBelow(*name, unit, *input.piece) : *name;
       auto weight = WithBias(input.unit, input.piece.has_value());
       if (!weight) return weight.errors();
-      if (auto status = Emit(g, std::move(key), unit.style, *weight, unit.role, {input.unit}); !status) return status;
+      if (auto status = Emit(g, std::move(key), unit.style, std::move(*weight), unit.role, {input.unit}); !status)
+        return status;
     }
     return {};
   }
@@ -142,7 +143,7 @@ class Converter {
     return RunOperations(std::move(strands), group.converter->operations, context);
   }
 
-  Status EmitList(size_t g, const Group& group, size_t target, const std::vector<Entry>& entries,
+  Status EmitList(size_t g, const Group& group, size_t target, std::vector<Entry>& entries,
                   const std::vector<size_t>& sources) {
     const WeightUnit& first = units_[sources[0]];
     const bool listed = !entries.empty() && entries[0].index.has_value();
@@ -155,10 +156,10 @@ class Converter {
                    {},
                    "is it the checkpoint this export was made from?"};
     }
-    for (const Entry& entry : entries) {
+    for (Entry& entry : entries) {
       auto name = group.Name(target, entry.index);
       if (!name) return name.errors();
-      auto status = Emit(g, std::move(*name), first.style, entry.weight, first.role,
+      auto status = Emit(g, std::move(*name), first.style, std::move(entry.weight), first.role,
                          entry.unit ? std::vector{*entry.unit} : sources);
       if (!status) return status;
     }
@@ -230,7 +231,7 @@ class Converter {
     return weight;
   }
 
-  Status Emit(size_t g, std::string key, NameStyle style, const LogicalWeight& weight, UnitRole role,
+  Status Emit(size_t g, std::string key, NameStyle style, LogicalWeight weight, UnitRole role,
               const std::vector<size_t>& sources) {
     const bool module_style = key.ends_with(".weight") || key == "weight";
     const bool experts = weight.shape.size() == 3;  // "<parameter>_weight_scale" is their convention
@@ -240,10 +241,17 @@ class Converter {
           "the hub stores this weight as the bare parameter {}, which has no convention for the names of its scales",
           key));
     }
+    if (const StoredPart* bias = weight.Find("bias"); bias != nullptr && role == UnitRole::kValue) {
+      conversion_.weights.push_back({PartName(key, module_style, role, *bias, false), units_[sources[0]].key,
+                                     UnitRole::kBias, Layout::kPlain, bias->array.shape});
+    }
+    const bool reshaped = sources.size() > 1 || units_[sources[0]].weight.shape != weight.shape;
     for (size_t p = 0; p < weight.parts.size(); ++p) {
-      const StoredPart& part = weight.parts[p];
-      conversion_.tensors.push_back({PartName(key, module_style, role, part, p == 0), Stated(part, weight, sources),
-                                     weight.layout, FirstShard(part.array)});
+      StoredPart& part = weight.parts[p];
+      const uint32_t shard = FirstShard(part.array);
+      if (part.restate && reshaped) Restate(weight.shape, &part);
+      conversion_.tensors.push_back(
+          {PartName(key, module_style, role, part, p == 0), std::move(part.array), weight.layout, shard});
     }
     produced_[g].push_back(key);
     for (const size_t source : sources) {
@@ -251,20 +259,17 @@ class Converter {
       if (unit.key != key) renamed_[source] = true;
       if (role == UnitRole::kValue && OwnsWeight(unit)) AddModule(unit.module, std::string(SplitLeaf(key).module));
     }
-    if (const StoredPart* bias = weight.Find("bias"); bias != nullptr && role == UnitRole::kValue) {
-      conversion_.weights.push_back({PartName(key, module_style, role, *bias, false), units_[sources[0]].key,
-                                     UnitRole::kBias, Layout::kPlain, bias->array.shape});
-    }
     conversion_.weights.push_back({std::move(key), units_[sources[0]].key, role, weight.layout, weight.shape});
     return {};
   }
 
   // A tensor that states the logical shape says another one when the shape is another.
-  Array Stated(const StoredPart& part, const LogicalWeight& weight, const std::vector<size_t>& sources) const {
-    if (!part.restate || (sources.size() == 1 && units_[sources[0]].weight.shape == weight.shape)) return part.array;
-    std::vector<std::byte> bytes = part.restate(weight.shape);
-    const uint64_t element = std::max<uint64_t>(1, static_cast<uint64_t>(DTypeBits(part.array.dtype)) / 8);
-    return Array{part.array.dtype, {bytes.size() / element}, {}, std::move(bytes)};
+  static void Restate(const std::vector<uint64_t>& shape, StoredPart* part) {
+    std::vector<std::byte> bytes = part->restate(shape);
+    const uint64_t element = std::max<uint64_t>(1, static_cast<uint64_t>(DTypeBits(part->array.dtype)) / 8);
+    part->array.shape = {bytes.size() / element};
+    part->array.blocks.clear();
+    part->array.literal = std::move(bytes);
   }
 
   // Every stored tensor stays in its shard, scales that a shard's border parted from their weight included.
@@ -283,7 +288,10 @@ class Converter {
   }
 
   void AddModule(const std::string& in_memory, std::string hub) {
-    if (modules_seen_.insert(in_memory + '\n' + hub).second) conversion_.modules[in_memory].push_back(std::move(hub));
+    std::vector<std::string>& list = conversion_.modules[in_memory];
+    // Most modules become one; only containers of experts become hundreds.
+    if (!list.empty() && (list[0] == hub || !modules_seen_.insert(in_memory + '\n' + hub).second)) return;
+    list.push_back(std::move(hub));
   }
 
   // k_scale and v_scale are the attention's: they go where their projection goes, whole, to one place.

@@ -146,7 +146,7 @@ class Planner {
     file.name = std::move(draft.name);
     Errors errors;
     uint64_t offset = 0;
-    std::vector<TensorInfo> infos;
+    file.tensors.reserve(draft.members.size());
     for (const size_t i : draft.members) {
       const ConvertedTensor& tensor = conversion_.tensors[i];
       const uint64_t bytes = TensorSize(i);
@@ -161,11 +161,13 @@ class Planner {
         errors.push_back(runs.errors()[0]);
         continue;
       }
-      infos.push_back(planned.info);
       file.tensors.push_back(std::move(planned));
       offset += bytes;
     }
     if (!errors.empty()) return errors;
+    std::vector<const TensorInfo*> infos;
+    infos.reserve(file.tensors.size());
+    for (const PlannedTensor& tensor : file.tensors) infos.push_back(&tensor.info);
     auto header = SerializeHeader(infos, draft.metadata, file.name);
     if (!header) return header.errors();
     file.header = std::move(*header);

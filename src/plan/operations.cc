@@ -25,12 +25,12 @@ class OperationRunner {
     if (op.num_shards_attribute) return ChunkIntoList(op);
     const size_t targets = context_.targets->size();
     Strands parts(targets);
-    for (const Entry& entry : strands_[0]) {
+    for (Entry& entry : strands_[0]) {
+      if (entry.piece && entry.piece->parts > 1) {
+        if (auto status = TakePiece(op, std::move(entry), &parts); !status) return status;
+        continue;
+      }
       for (size_t k = 0; k < targets; ++k) {
-        if (entry.piece && entry.piece->parts > 1) {
-          if (auto status = TakePiece(op, entry, k, &parts[k]); !status) return status;
-          continue;
-        }
         // A piece has no expert dimension any more, so the cut's dimension moves down by one.
         const int dim = entry.piece ? op.dim - 1 : op.dim;
         if (dim < 0) return Unsupported(fmt::format("dimension {} of an expert that is stored alone", op.dim));
@@ -257,13 +257,14 @@ class OperationRunner {
   }
 
   // The cut that Chunk would make was made by whoever expanded the experts.
-  Status TakePiece(const ChunkOp& op, const Entry& entry, size_t target, std::vector<Entry>* part) const {
-    if (op.dim != 1 || entry.piece->parts != context_.targets->size()) {
+  Status TakePiece(const ChunkOp& op, Entry entry, Strands* parts) const {
+    const ExpertPiece piece = *entry.piece;
+    if (op.dim != 1 || piece.parts != parts->size()) {
       return Unsupported(fmt::format("the experts are stored in {} parts, the hub has {} along dimension {}",
-                                     entry.piece->parts, context_.targets->size(), op.dim));
+                                     piece.parts, parts->size(), op.dim));
     }
-    if (entry.piece->part == target)
-      part->push_back({entry.weight, ExpertPiece{entry.piece->index, 0, 1}, entry.index, entry.unit});
+    entry.piece = ExpertPiece{piece.index, 0, 1};
+    (*parts)[piece.part].push_back(std::move(entry));
     return {};
   }
 

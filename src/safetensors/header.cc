@@ -340,6 +340,14 @@ Result<Header> ParseHeader(std::string_view json, uint64_t file_size, std::strin
 
 Result<std::string> SerializeHeader(std::span<const TensorInfo> tensors, const Metadata& metadata,
                                     std::string_view file) {
+  std::vector<const TensorInfo*> pointers;
+  pointers.reserve(tensors.size());
+  for (const TensorInfo& tensor : tensors) pointers.push_back(&tensor);
+  return SerializeHeader(pointers, metadata, file);
+}
+
+Result<std::string> SerializeHeader(std::span<const TensorInfo* const> tensors, const Metadata& metadata,
+                                    std::string_view file) {
   std::string out(kLengthBytes, '\0');
   out.reserve(kLengthBytes + 128 * tensors.size() + 64);
   out.push_back('{');
@@ -353,9 +361,9 @@ Result<std::string> SerializeHeader(std::span<const TensorInfo> tensors, const M
     }
     out.push_back('}');
   }
-  for (const TensorInfo& tensor : tensors) {
+  for (const TensorInfo* tensor : tensors) {
     if (out.size() > kLengthBytes + 1) out.push_back(',');
-    AppendTensor(tensor, &out);
+    AppendTensor(*tensor, &out);
   }
   out.push_back('}');
   // Data that starts at a multiple of 8 lets a reader map it and hand out aligned pointers.

@@ -55,6 +55,8 @@ Result<Header> ParseHeader(std::string_view json, uint64_t file_size, std::strin
 
 // The bytes of a file up to its data: length, JSON in the order of `tensors`, spaces up to a multiple of 8.
 // Errors: kInvalidHeader where the header would pass the cap.
+Result<std::string> SerializeHeader(std::span<const TensorInfo* const> tensors, const Metadata& metadata,
+                                    std::string_view file);
 Result<std::string> SerializeHeader(std::span<const TensorInfo> tensors, const Metadata& metadata,
                                     std::string_view file);
 
