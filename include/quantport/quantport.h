@@ -205,6 +205,7 @@ std::string VerifyJson(const VerifyReport& report);
 struct InspectModule {
   std::string name;
   std::string layout;
+  DType dtype = DType::kU8;     // of the first of its tensors, the value
   std::vector<uint64_t> shape;  // logical
   uint64_t bytes = 0;
   std::vector<std::string> tensors;  // "weight U8 [64, 48]"
@@ -230,8 +231,88 @@ struct InspectReport {
   Errors problems;  // missing companions and the like
 };
 
+// How InspectText lays a report out.
+struct InspectTextOptions {
+  bool modules = false;  // a line for every module instead of the tree
+  int width = 100;       // of a line of the tree, in characters; at least 60 are taken
+  int depth = 0;         // levels of the tree; 0: as many as fit in 200 lines
+};
+
 Result<InspectReport> Inspect(const std::filesystem::path& checkpoint);
-std::string InspectText(const InspectReport& report);
+// The modules as a tree in which numbered siblings that are alike stand on one line, and totals.
+std::string InspectText(const InspectReport& report, const InspectTextOptions& options = {});
 std::string InspectJson(const InspectReport& report);
+
+// ---- diff: two checkpoints held against each other ---------------------------------------------------------------
+
+struct DiffOptions {
+  std::filesystem::path a;
+  std::filesystem::path b;
+  bool data = true;        // compare the bytes of tensors that agree in dtype and shape
+  bool map = false;        // names up to the model's conversion mapping: in-memory names against hub names
+  MappingOptions mapping;  // of `map`
+  int threads = 0;         // 0: chosen from the machine
+  std::function<void(uint64_t done, uint64_t total)> progress;  // bytes compared; never called by two threads at once
+  const std::atomic<bool>* cancel = nullptr;                    // set it from outside to stop; the result is kCancelled
+};
+
+enum class DiffKind {
+  kOnlyInA,
+  kOnlyInB,
+  kDType,        // and maybe the shape, as that of packed weights depends on it
+  kShape,        // with equal dtypes
+  kContent,      // bytes of a tensor or a file, or a value in a JSON file
+  kNotCompared,  // the mapping does more than move the bytes of this tensor
+};
+
+// The name in DiffJson, for example "only_in_a".
+std::string_view DiffKindName(DiffKind kind);
+
+struct TensorForm {
+  DType dtype = DType::kU8;
+  std::vector<uint64_t> shape;
+};
+
+struct TensorDiff {
+  DiffKind kind = DiffKind::kContent;
+  std::string name;             // with `map`: as the side with hub names has it
+  std::optional<TensorForm> a;  // absent where the tensor is
+  std::optional<TensorForm> b;
+  uint64_t differing_bytes = 0;  // with kContent
+  std::vector<uint64_t> first;   // with kContent: index of the first element that differs
+};
+
+// A difference in a file that holds no tensors. Values are JSON text, "" where there is none.
+struct FileDiff {
+  DiffKind kind = DiffKind::kContent;  // kOnlyInA, kOnlyInB (of the file or the value) or kContent
+  std::string file;
+  std::string path;  // of the value, "text_config.rope[2]"; "" for the file as a whole
+  std::string a;
+  std::string b;
+};
+
+struct DiffReport {
+  std::string a;
+  std::string b;
+  bool data = true;                 // as asked for
+  uint64_t equal_tensors = 0;       // with `data` in their bytes too
+  uint64_t equal_files = 0;         // of those without tensors
+  uint64_t compared_bytes = 0;      // of each side
+  std::vector<TensorDiff> tensors;  // by kind and then name
+  std::vector<FileDiff> files;      // by file
+  std::vector<std::string> notes;   // what is no difference in content: shards, the mapping used
+
+  bool Same() const { return tensors.empty() && files.empty(); }
+};
+
+// Files, JSON values and tensors by name. Which shard holds a tensor, the order of tensors and the order of keys
+// in JSON are no difference. With `map`, one side is planned as Revert would write it, config files included, and
+// that plan is compared; which side is found out by trying.
+// Memory: headers, names and buffers of 8 MiB a thread. Errors: kIo, kInvalidHeader, kInvalidIndex, kCancelled; with
+// `map` those of PlanRevert, where neither side could be planned.
+Result<DiffReport> Diff(const DiffOptions& options);
+// A line for each kind of difference and up to five examples of it; with `all`, every one.
+std::string DiffText(const DiffReport& report, bool all = false);
+std::string DiffJson(const DiffReport& report);
 
 }  // namespace quantport

@@ -132,6 +132,22 @@ std::string HumanBytes(uint64_t bytes) {
   return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.2f} {}", value, kUnits[unit]);
 }
 
+std::string ShortenMiddle(std::string_view text, size_t width) {
+  constexpr std::string_view kGap = "...";
+  std::vector<size_t> starts;  // of each character
+  for (size_t i = 0; i < text.size(); ++i) {
+    if ((static_cast<unsigned char>(text[i]) & 0xC0) != 0x80) starts.push_back(i);
+  }
+  if (starts.size() <= width) return std::string(text);
+  if (width <= kGap.size()) return std::string(kGap.substr(0, width));
+  const size_t kept = width - kGap.size();
+  const size_t tail = kept / 2;
+  std::string out(text.substr(0, starts[kept - tail]));
+  out += kGap;
+  if (tail > 0) out += text.substr(starts[starts.size() - tail]);
+  return out;
+}
+
 bool IsDigits(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }

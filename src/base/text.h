@@ -27,6 +27,10 @@ std::string ReplaceFirst(std::string_view text, std::string_view from, std::stri
 // "1.24 GB" (decimal) for people.
 std::string HumanBytes(uint64_t bytes);
 
+// `text` in at most `width` characters, its middle replaced by "..." where it has more: the ends of a module's name say
+// most. Expects valid UTF-8.
+std::string ShortenMiddle(std::string_view text, size_t width);
+
 // True where `text` is one or more ASCII digits.
 bool IsDigits(std::string_view text);
 

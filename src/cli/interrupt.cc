@@ -2,6 +2,8 @@
 
 #include <csignal>
 
+#include "cli/exit_status.h"
+
 namespace quantport::cli {
 namespace {
 
@@ -21,6 +23,6 @@ const std::atomic<bool>* CatchInterrupts() {
   return &g_interrupted;
 }
 
-int CaughtSignal() { return g_signal.load(std::memory_order_relaxed); }
+int InterruptedStatus() { return kInterrupted + g_signal.load(std::memory_order_relaxed); }
 
 }  // namespace quantport::cli

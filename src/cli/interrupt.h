@@ -1,14 +1,14 @@
-// Ctrl-C as a request to stop, which long commands look at.
+// Ctrl-C and SIGTERM as a flag that the library's long calls look at.
 #pragma once
 
 #include <atomic>
 
 namespace quantport::cli {
 
-// From now on SIGINT and SIGTERM set the flag that is returned, and do nothing else.
+// From here on both signals only set the flag returned.
 const std::atomic<bool>* CatchInterrupts();
 
-// The signal that was caught, 0 for none.
-int CaughtSignal();
+// The exit status of a run that the last signal stopped.
+int InterruptedStatus();
 
 }  // namespace quantport::cli

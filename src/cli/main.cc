@@ -27,6 +27,7 @@ int Main(int argc, char** argv) {
   AddApply(&app, &action);
   AddVerify(&app, &action);
   AddInspect(&app, &action);
+  AddDiff(&app, &action);
   AddRules(&app, &action);
   try {
     app.parse(argc, argv);

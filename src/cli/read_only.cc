@@ -47,13 +47,15 @@ int RunVerify(VerifyArguments& arguments) {
 
 struct InspectArguments {
   std::string path;
+  InspectTextOptions text;
   bool json = false;
 };
 
-int RunInspect(const InspectArguments& arguments) {
+int RunInspect(InspectArguments& arguments) {
   auto report = Inspect(arguments.path);
   if (!report) return Fail(report.errors(), arguments.json);
-  fmt::print("{}", arguments.json ? InspectJson(*report) : InspectText(*report));
+  arguments.text.width = TerminalWidth();
+  fmt::print("{}", arguments.json ? InspectJson(*report) : InspectText(*report, arguments.text));
   if (!arguments.json) {
     PrintNotes(report->notes, "note");
     PrintErrors(report->problems);
@@ -107,8 +109,12 @@ void AddVerify(CLI::App* app, Action* action) {
 void AddInspect(CLI::App* app, Action* action) {
   auto arguments = std::make_shared<InspectArguments>();
   CLI::App* command =
-      app->add_subcommand("inspect", "List a checkpoint's modules with their formats, dtypes and bytes");
+      app->add_subcommand("inspect", "Show a checkpoint's modules as a tree with their formats, shapes and bytes");
   command->add_option("CHECKPOINT", arguments->path, "Folder to inspect")->required();
+  command->add_option("--depth", arguments->text.depth, "Levels of the tree; default: as many as fit in 200 lines")
+      ->option_text("N")
+      ->check(CLI::Range(1, 1000));
+  command->add_flag("--modules", arguments->text.modules, "A line for every module instead of the tree");
   command->add_flag("--json", arguments->json, "Print the report as JSON");
   command->callback([arguments, action] { *action = [arguments] { return RunInspect(*arguments); }; });
 }

@@ -75,7 +75,7 @@ void PrintReport(const RevertReport& report) {
 int Finish(const Errors& errors, bool json) {
   if (errors.front().kind == ErrorKind::kCancelled) {
     fmt::print(stderr, "interrupted: nothing was left at the output\n");
-    return kInterrupted + CaughtSignal();
+    return InterruptedStatus();
   }
   return Fail(errors, json);
 }

@@ -1,10 +1,14 @@
 #include "cli/terminal.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
+#include <cstdlib>
+#include <string_view>
 
 #include "cli/exit_status.h"
 #include "quantport/quantport.h"
@@ -47,6 +51,18 @@ void ProgressLine::Update(uint64_t done, uint64_t total) {
   fmt::print(stderr, "\r\033[K{} of {}  {}/s  {:.0f} s left", HumanSize(done), HumanSize(total),
              HumanSize(static_cast<uint64_t>(rate)), static_cast<double>(total - done) / std::max(rate, 1.0));
   std::fflush(stderr);
+}
+
+int TerminalWidth() {
+  if (const char* columns = std::getenv("COLUMNS")) {
+    const std::string_view text(columns);
+    int width = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), width);
+    if (error == std::errc() && end == text.data() + text.size() && width > 0) return width;
+  }
+  winsize size = {};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 100;
 }
 
 std::string HumanSize(uint64_t bytes) {

@@ -31,6 +31,9 @@ class ProgressLine {
   std::chrono::steady_clock::time_point last_ = {};
 };
 
+// The width of standard output in characters: $COLUMNS, else the terminal's, else 100.
+int TerminalWidth();
+
 std::string HumanSize(uint64_t bytes);
 
 }  // namespace quantport::cli

@@ -20,6 +20,7 @@ InspectModule DescribeUnit(const WeightUnit& unit, const TensorTable& table) {
                     ? unit.module
                     : table.tensors[unit.tensors[0]].info.name;
   module.layout = std::string(LayoutName(unit.weight.layout));
+  module.dtype = table.tensors[unit.tensors[0]].info.dtype;
   module.shape = unit.weight.shape;
   for (size_t i = 0; i < unit.tensors.size(); ++i) {
     const TensorInfo& info = table.tensors[unit.tensors[i]].info;

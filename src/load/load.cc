@@ -32,7 +32,8 @@ ReferenceView MakeReferenceView(ReferenceNames names) {
   const auto units = RecognizeUnits(*names.table, {});
   if (!units) return view;
   for (const WeightUnit& unit : *units) {
-    if (unit.weight.layout != Layout::kOther) view.logical_shapes.emplace(unit.key, unit.weight.shape);
+    const bool weight = unit.role != UnitRole::kCacheScale;  // which goes by its projection's key
+    if (weight && unit.weight.layout != Layout::kOther) view.logical_shapes.emplace(unit.key, unit.weight.shape);
   }
   return view;
 }

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "quantport/quantport.h"
+#include "report/tree.h"
 
 namespace quantport {
 namespace {
@@ -145,12 +146,21 @@ std::string InspectJson(const InspectReport& report) {
   return DumpJson(json);
 }
 
-std::string InspectText(const InspectReport& report) {
+namespace {
+
+std::string ModuleList(const std::vector<InspectModule>& modules) {
   std::string out;
-  for (const InspectModule& module : report.modules) {
+  for (const InspectModule& module : modules) {
     out += fmt::format("{:<28} {:>10}  {}  [{}]\n", module.layout, HumanBytes(module.bytes), Printable(module.name),
                        fmt::join(module.shape, ", "));
   }
+  return out;
+}
+
+}  // namespace
+
+std::string InspectText(const InspectReport& report, const InspectTextOptions& options) {
+  std::string out = options.modules ? ModuleList(report.modules) : ModuleTree(report.modules, options);
   out += fmt::format("{}{}{}\n", out.empty() ? "" : "\n",
                      report.architecture.empty() ? "unknown architecture" : Printable(report.architecture),
                      report.quantization.empty() ? "" : ", " + Printable(report.quantization));

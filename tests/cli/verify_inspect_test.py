@@ -169,12 +169,33 @@ class InspectTest(ProgramTest):
                                              "weight_scale_2 F32 []", "input_scale F32 []"])
 
     def test_text_lists_modules_in_natural_order(self):
-        result = run("inspect", self.path("ckpt"))
+        result = run("inspect", self.path("ckpt"), "--modules")
         self.assert_done(result)
         order = [line.split("layers.")[1].split(".")[0] for line in result.stdout.splitlines() if "down_proj" in line]
         self.assertEqual(order, ["0", "1", "2", "9", "10", "11"])
         self.assertIn("MixtralForCausalLM, NVFP4", result.stdout)
         self.assertIn(f"{len(self.TENSORS)} tensors in 2 files", result.stdout)
+
+    def test_tree_folds_layers_that_are_alike(self):
+        lines = run("inspect", self.path("ckpt")).stdout.splitlines()
+        layers = [line.split() for line in lines if line.split()[:1] and line.split()[0].startswith("layers.")]
+        self.assertEqual([line[0] for line in layers], ["layers.0", "layers.1.mlp.down_proj", "layers.2.mlp.down_proj",
+                                                        "layers.9.mlp.down_proj", "layers.10.mlp.down_proj",
+                                                        "layers.11.mlp.down_proj"])
+        self.assertEqual(layers[2][1], "W4A16_NVFP4")
+        alike = [t for i in range(12) for t in nvfp4(f"model.layers.{i}.mlp.down_proj", 32, 64)]
+        write_checkpoint(self.path("alike"), mixtral_config(), alike)
+        first = run("inspect", self.path("alike")).stdout.splitlines()[0]
+        self.assertRegex(first, r"^model\.layers\.0-11\.mlp\.down_proj +NVFP4 +13\.92 kB  12 x \[32, 64\]$")
+
+    def test_tree_fits_the_columns_and_depth(self):
+        narrow = run("inspect", self.path("ckpt"), env={"COLUMNS": "60"}).stdout.split("\n\n")[0].splitlines()
+        self.assertLessEqual(max(map(len, narrow)), 60)
+        self.assertTrue(any("..." in line for line in narrow))
+        shallow = run("inspect", self.path("ckpt"), "--depth", "1").stdout.splitlines()
+        self.assertTrue(shallow[0].startswith("model "))
+        self.assertIn("lines more (--depth N", shallow[1])
+        self.assertEqual(run("inspect", self.path("ckpt"), "--depth", "0").returncode, 2)
 
     def test_folder_without_config_can_be_looked_at(self):
         os.remove(self.path("ckpt/config.json"))

@@ -19,6 +19,7 @@ LAYERS = {
     "load": {"base", "io", "checkpoint", "mapping", "layout", "plan", "config"},
     "verify": {"base", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "config", "load"},
     "inspect": {"base", "safetensors", "checkpoint", "layout", "load"},
+    "diff": {"base", "io", "safetensors", "checkpoint", "load"},
     "report": {"base", "io", "mapping", "load"},
     "cli": set(),
 }
@@ -31,7 +32,7 @@ THIRD_PARTY = {
 }
 # Public headers without a third-party type; folders that may include the whole interface and not only values of it.
 PUBLIC_VALUES = {"quantport/error.h", "quantport/dtype.h"}
-KNOWS_INTERFACE = {"load", "verify", "inspect", "report", "cli"}
+KNOWS_INTERFACE = {"load", "verify", "inspect", "diff", "report", "cli"}
 
 
 def sources():

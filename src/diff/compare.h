@@ -1,0 +1,42 @@
+// Compares byte sequences that lie scattered over files, with bounded memory.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include "quantport/error.h"
+
+namespace quantport {
+
+struct FileRange {
+  uint32_t file = 0;  // index into the files given
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+};
+
+// Two sequences of `bytes` bytes each.
+struct BytePair {
+  std::vector<FileRange> a;
+  std::vector<FileRange> b;
+  uint64_t bytes = 0;
+};
+
+struct ByteDifference {
+  uint64_t count = 0;  // of bytes that differ; 0: equal
+  uint64_t first = 0;  // offset of the first of them
+};
+
+struct CompareOptions {
+  int threads = 0;  // 0: chosen from the machine
+  std::function<void(uint64_t done, uint64_t total)> progress;
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+// One result for each pair. Memory: two buffers of 4 MiB a thread. Errors: kIo, kCancelled.
+Result<std::vector<ByteDifference>> CompareBytes(const std::vector<std::filesystem::path>& files,
+                                                 const std::vector<BytePair>& pairs, const CompareOptions& options);
+
+}  // namespace quantport
