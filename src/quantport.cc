@@ -86,6 +86,7 @@ class Preparer {
     if (!model) return model.errors();
     model_ = std::move(*model);
     prepared_.report.architecture = model_.resolved.architecture;
+    prepared_.report.mapping = model_.version;
     if (model_.resolved.remote_code) prepared_.report.warnings.push_back(*model_.resolved.remote_code);
     return {};
   }
@@ -253,6 +254,8 @@ std::string_view Computed(const PlannedTensor& tensor) {
   const auto stepped = [](const auto& part) { return part.step != 0; };
   if (tensor.gathered && !tensor.gathered->literal.empty()) return "stated";
   if (std::any_of(tensor.runs.begin(), tensor.runs.end(), stepped)) return "rescaled";
+  const auto zeros = [](const Run& run) { return run.tensor == kZeros; };
+  if (std::any_of(tensor.runs.begin(), tensor.runs.end(), zeros)) return "padded";
   if (!tensor.gathered) return "";
   const auto& blocks = tensor.gathered->blocks;
   return std::any_of(blocks.begin(), blocks.end(), stepped) ? "reordered, rescaled" : "reordered";
@@ -302,12 +305,15 @@ Result<PlanReport> PlanRevert(const RevertOptions& options) {
                               {},
                               std::string(Computed(tensor))};
       for (const Run& run : tensor.runs) {
+        if (run.tensor == kZeros) continue;
         const SourceTensor& source = plan.tensors[run.tensor];
         row.sources.push_back(
             {plan.sources[source.source].filename().string(), source.name, source.offset + run.source, run.bytes});
       }
       if (tensor.gathered) {
-        for (const Block& block : tensor.gathered->blocks) row.sources.push_back(BlockRange(plan, tensor, block));
+        for (const Block& block : tensor.gathered->blocks) {
+          if (block.tensor != kZeros) row.sources.push_back(BlockRange(plan, tensor, block));
+        }
       }
       report.tensors.push_back(std::move(row));
     }

@@ -6,7 +6,7 @@
 For every class of the auto mappings, and for SWAPPED: models whose config.json names other text or vision models than
 the default, in old or unusual spellings. Each is instantiated on the meta device. transformers' own list of conversions
 (get_model_conversion_mapping) and its sub-models must equal what `Registry` below reads from the JSON file, given nothing
-but the config.json; with --program also what `PROGRAM rules DIR --json` says of a folder with that config.json.
+but the config.json; with --program also what `PROGRAM rules DIR --transformers VERSION --json` says of a folder with that config.json.
 
 `Registry` shares no code with generate_mappings.py, which wrote the file. It is the file format's reference reader.
 Needs the transformers version that the file was made from. Exits with 1 on any difference.
@@ -33,6 +33,7 @@ class Registry:
 
     def __init__(self, path):
         data = json.loads(Path(path).read_text(encoding="utf-8"))
+        self.version = data["version"]
         self.conversions, self.auto, self.classes = data["conversions"], data["auto"], data["classes"]
 
     def transforms_of(self, key):
@@ -231,10 +232,10 @@ def plain(value):
     return json.loads(json.dumps(value))
 
 
-def run_program(program, architecture, config):
+def run_program(program, version, architecture, config):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(config | {"architectures": [architecture]}), encoding="utf-8")
-        done = subprocess.run([program, "rules", folder, "--json"], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([program, "rules", folder, "--transformers", version, "--json"], capture_output=True, text=True, timeout=120)
     if done.returncode != 0:
         raise RuntimeError(f"exit status {done.returncode}: {done.stderr.strip()[:300]}")
     answer = json.loads(done.stdout)
@@ -280,7 +281,7 @@ class Checker:
             if found:
                 self.report(kind, label, f"mapping file, config{form}: {found}")
         if self.program:
-            self.answers.append((kind, label, wanted, self.pool.submit(run_program, self.program, name, config)))
+            self.answers.append((kind, label, wanted, self.pool.submit(run_program, self.program, self.registry.version, name, config)))
 
     def report(self, kind, label, text):
         self.differing[kind].add(label)
@@ -303,7 +304,7 @@ def main():
     parser.add_argument("--program", help="also compare what PROGRAM rules DIR --json says")
     parser.add_argument("--match", default="", help="only classes whose name matches this regular expression")
     arguments = parser.parse_args()
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity(transformers.logging.CRITICAL)
     generator.stand_in_for_optional_libraries()
     checker = Checker(Registry(arguments.mapping), arguments.program)
     models = generator.auto_models()

@@ -48,98 +48,22 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import transformers
-from transformers import PreTrainedConfig, PreTrainedModel, conversion_mapping
-from transformers.core_model_loading import PrefixChange
+from mapping_samples import SAMPLES, VARIANTS
+from transformers import PreTrainedConfig, PreTrainedModel, conversion_mapping, core_model_loading
+from transformers.core_model_loading import PrefixChange, WeightRenaming
 from transformers.initialization import no_init_weights
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import import_utils
 
-ROPE = {"rope_type": "default", "rope_theta": 1e4}
-COMPASS = {"rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE}}
-DETR = "ConditionalDetrConfig DabDetrConfig DeformableDetrConfig DetrConfig TableTransformerConfig"
-DECODER = {"model_type": "bert", "is_decoder": True, "add_cross_attention": True}
-INDEXER = dict(indexer_n_heads=4, indexer_kv_heads=1, indexer_head_dim=256, indexer_budget=64, indexer_compress_ratio=16)
-INTRACLASS = ["reduce_channel", "return_channel"] + [
-    f"{direction}_{ratio}ratio" for ratio in ("long", "mid", "short") for direction in (
-        "vertical_long_to_small_conv", "horizontal_small_to_long_conv", "symmetric_conv_long")]
-MUSICGEN = {"text_encoder": {"model_type": "t5"}, "audio_encoder": {"model_type": "encodec"}}
-REPVIT = {"model_type": "timm_wrapper", "architecture": "repvit_m1"}
-
-# Classes or config classes, and what their default config lacks. Sections that a default leaves empty are filled as well.
-SAMPLES = {name: values for names, values in (
-    ("AutoformerConfig InformerConfig TimeSeriesTransformerConfig", {"prediction_length": 24}),
-    ("AyaVisionConfig", {"vision_config": {"num_attention_heads": 16}}),
-    ("BeitForSemanticSegmentation", {
-        "out_indices": [3, 5, 7, 11], "out_features": ["stage3", "stage5", "stage7", "stage11"]}),
-    ("ChameleonConfig Emu3Config", {"vocabulary_map": {"<image>": 1, "<|extra_200|>": 2}}),
-    ("CohereCompassConfig", {"text_config": COMPASS}),
-    ("CohereCompassTextConfig", COMPASS),
-    (DETR, {"backbone_config": {"model_type": "resnet", "out_indices": [1, 2, 3, 4]}}),
-    ("DbrxConfig", {"attn_config": {"rope_theta": 1e4}}),
-    ("DeepseekOcr2Config", {"text_config": {"mlp_layer_types": ["sparse"] * 64}}),
-    ("DepthProConfig", {"use_fov_model": True}),
-    ("DiffusionGemmaConfig", {"vision_config": {"model_type": "gemma4_vision"}, "text_config": {
-        "num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 64}}),
-    ("Dots1Config", {"n_routed_experts": 8, "n_shared_experts": 1}),
-    ("EdgeTamVisionConfig", {"backbone_config": REPVIT}),
-    ("EncoderDecoderConfig", {"encoder": {"model_type": "bert"}, "decoder": DECODER}),
-    ("EsmConfig", {"vocab_size": 33, "pad_token_id": 1}),
-    ("Gemma4AssistantConfig", {"text_config": {
-        "model_type": "gemma4_text", "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}}),
-    ("Gemma4Config", {"vision_config": {"model_type": "gemma4_vision"}, "audio_config": {"model_type": "gemma4_audio"}}),
-    ("Gemma4UnifiedAssistantConfig", {"text_config": {"model_type": "gemma4_unified_text"}}),
-    ("Granite4VisionConfig", {"text_config": {"model_type": "granite"}, "deepstack_layer_map": [[0, 0]],
-                              "downsample_rate": "4/8"}),
-    ("HieraForPreTraining", {"decoder_hidden_size": 512, "decoder_num_heads": 8, "decoder_depth": 1}),
-    ("HunYuanDenseV1Config HunYuanMoEV1Config HunYuanVLTextConfig MinistralConfig", {"head_dim": 128}),
-    ("HunYuanVLConfig", {"text_config": {"head_dim": 128}}),
-    ("Idefics3Config SmolVLMConfig", {"pad_token_id": 0, "text_config": {"pad_token_id": 0}}),
-    ("Lfm2MoeConfig", {"layer_types": ["full_attention"] * 32}),
-    ("MoonshineStreamingConfig NemotronConfig", {"num_key_value_heads": 8}),
-    ("MusicgenConfig", MUSICGEN | {"decoder": {"model_type": "musicgen_decoder"}}),
-    ("MusicgenMelodyConfig", MUSICGEN | {"decoder": {"model_type": "musicgen_melody_decoder"}}),
-    ("PerceiverForImageClassificationConvProcessing PerceiverForImageClassificationFourier",
-     {"num_cross_attention_heads": 1}),
-    ("PerceptionLMConfig", {"vision_config": REPVIT | {"model_args": {"embed_dim": 1024}}}),
-    ("PPOCRV5ServerDetConfig PPOCRV6MediumDetConfig", {
-        "intraclass_block_config": dict.fromkeys(INTRACLASS, [1, 1, 0]), "scale_factor_list": [1, 2, 4, 8],
-        "kernel_list": [3, 2, 2]}),
-    ("Qwen3OmniMoeConfig", {"talker_config": {"spatial_merge_size": 2, "text_config": {"shared_expert_intermediate_size": 8}}}),
-    ("Qwen4ExpConfig", {"text_config": INDEXER}),
-    ("Qwen4ExpTextConfig", INDEXER),
-    ("ReformerModelWithLMHead", {"is_decoder": True}),
-    ("Sapiens2Config", {"head_config": {
-        "model_type": "sapiens2_head", "upsample_out_channels": [64], "conv_out_channels": [64]}}),
-    ("SpeechEncoderDecoderConfig", {"encoder": {"model_type": "wav2vec2"}, "decoder": DECODER}),
-    ("T5Gemma2EncoderConfig", {"text_config": {"dropout_rate": 0.0}}),
-    ("T5GemmaEncoderModel", {"is_encoder_decoder": False}),
-    ("TimmBackboneConfig", {"backbone": "resnet50"}),
-    ("VisionEncoderDecoderConfig", {
-        "encoder": {"model_type": "vit"}, "decoder": {"model_type": "gpt2", "add_cross_attention": True}}),
-    ("VisionTextDualEncoderConfig", {"vision_config": {"model_type": "vit"}, "text_config": {"model_type": "bert"}}),
-    ("Wav2Vec2BertForCTC Wav2Vec2ConformerForCTC", {"vocab_size": 32}),
-) for name in names.split()}
-
-# Likewise, changes to the sample that add, drop or exchange sub-models. The first key becomes the recorded condition.
-VARIANTS = {name: values for names, *values in (
-    ("Blip2Config InstructBlipConfig InstructBlipVideoConfig",
-     {"text_config": {"model_type": "t5"}, "use_decoder_only_language_model": False}),
-    ("BltConfig", {"patch_in_forward": False}),
-    (DETR, {"backbone_config": {"model_type": "timm_backbone", "backbone": "resnet50", "out_indices": [1, 2, 3, 4]}}),
-    ("DepthProConfig", {"use_fov_model": False}),
-    ("DPTForDepthEstimation DPTForSemanticSegmentation", {"backbone_config": {
-        "model_type": "dinov2", "out_indices": [3, 6, 9, 12], "reshape_hidden_states": False}}),
-    ("FlavaConfig", {"init_codebook": False}),
-    ("Gemma4Config", {"vision_config": None}, {"audio_config": None}),
-    ("Qwen2_5OmniConfig Qwen3OmniMoeConfig", {"enable_audio_output": False}),
-    ("T5GemmaForSequenceClassification T5GemmaForTokenClassification", {"is_encoder_decoder": False}),
-) for name in names.split()}
+INDEX_OFFSET = getattr(core_model_loading, "Inkling2IndexOffsetWeightRename", ())  # not in older versions
 
 
 def arguments_of(thing):
-    """An object's constructor arguments, which transformers keeps as attributes."""
-    return {name: getattr(thing, name) for name in inspect.signature(type(thing).__init__).parameters if name != "self"}
+    """An object's constructor arguments, which transformers keeps as attributes; those of `object` are none."""
+    parameters = inspect.signature(type(thing).__init__).parameters.values()
+    return {p.name: getattr(thing, p.name) for p in parameters
+            if p.name != "self" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
 def describe_transform(transform):
@@ -149,9 +73,20 @@ def describe_transform(transform):
         return described | arguments_of(transform)
     described["source_patterns"] = transform._original_source_patterns
     described["target_patterns"] = transform._original_target_patterns
+    if isinstance(transform, INDEX_OFFSET):
+        described["offset"] = transform.offset
     if hasattr(transform, "operations"):
         described["operations"] = [{"op": type(op).__name__} | arguments_of(op) for op in transform.operations]
     return described
+
+
+def pattern_rules():
+    """Which of the two ways to read patterns (docs/mappings.md) the installed transformers has."""
+    bounded = WeightRenaming("a", "b").compiled_sources.search("ab") is None
+    longest_first = WeightRenaming(["a_", "ab_"], ["c", "d"]).compiled_sources.pattern.startswith("(?P<g1>")
+    if bounded != longest_first:
+        raise SystemExit("this transformers reads patterns in a way that quantport does not know yet")
+    return 2 if bounded else 1
 
 
 def conversions():
@@ -217,6 +152,8 @@ def stand_in_for_optional_libraries():
         model.head = torch.nn.Linear(1, 1)
         return model
 
+    # Docstrings name the processors of a model; looking them up imports what needs the real libraries.
+    sys.modules["transformers.utils.auto_docstring"].get_placeholders_dict = lambda *_: {}
     import_utils.BACKENDS_MAPPING.update(dict.fromkeys(("timm", "vision", "natten"), (lambda: True, "")))
     from transformers.models.gemma3n import configuration_gemma3n
     from transformers.models.timm_backbone import modeling_timm_backbone
@@ -478,14 +415,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", default=f"data/mappings/transformers-{transformers.__version__}.json")
     arguments = parser.parse_args()
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity(transformers.logging.CRITICAL)
     stand_in_for_optional_libraries()
     tag_auto_models()
     recorder = Recorder()
     recorder.record_all()
     write(arguments.output, {
         "format": 1, "library": "transformers", "version": transformers.__version__,
-        "conversions": conversions(),
+        "pattern_rules": pattern_rules(), "conversions": conversions(),
         "auto": {name: auto_table(auto) for name, auto in auto_classes().items() if name in recorder.used},
         "classes": {name: recorder.describe(node) for name, node in recorder.classes.items()},
     })

@@ -23,9 +23,11 @@ std::string_view Version();
 
 // ---- which model -------------------------------------------------------------------------------------------------
 
-// Where the names' mapping comes from. By default: config.json's architecture, in the built-in transformers registry.
+// Where the names' mapping comes from. By default: config.json's architecture, in the built-in mapping of the
+// transformers version that config.json states, or the nearest older one.
 struct MappingOptions {
   std::optional<std::filesystem::path> mapping_file;  // another transformers version, or a private model
+  std::optional<std::string> transformers_version;    // a built-in one, "5.17.0"; not beside a mapping_file
   std::optional<std::string> architecture;            // instead of config.json's `architectures`
 };
 
@@ -36,15 +38,21 @@ struct SubModelReport {
   std::string model_type;
 };
 
-// The mapping that applies to a checkpoint. `json` is the whole of it: {"architecture", "submodels", "transforms"}.
+// The mapping that applies to a checkpoint. `json` is the whole of it: {"architecture", "mapping", "pattern_rules",
+// "submodels", "transforms"}.
 struct RulesReport {
   std::string architecture;
+  std::string mapping;         // "transformers 5.17.0"
+  std::string mapping_reason;  // why that one: "config.json states 5.17.0"
   std::vector<SubModelReport> submodels;
   std::vector<std::string> transforms;  // a line each, in load order
   std::string json;
 };
 
-// Errors: kIo, kInvalidConfig, kInvalidMapping, kUnknownArchitecture.
+// The transformers versions whose mappings are built in, oldest first.
+std::vector<std::string> BuiltInTransformersVersions();
+
+// Errors: kIo, kInvalidConfig, kInvalidMapping, kUnknownVersion, kUnknownArchitecture.
 Result<RulesReport> Rules(const std::filesystem::path& checkpoint, const MappingOptions& options = {});
 
 // ---- revert: in-memory names to hub names ------------------------------------------------------------------------
@@ -103,6 +111,7 @@ struct RescaledTensor {
 struct RevertReport {
   RevertOutcome outcome = RevertOutcome::kReverted;
   std::string architecture;
+  std::string mapping;  // the one used: "transformers 5.17.0"
   uint64_t input_tensors = 0;
   uint64_t output_tensors = 0;
   uint64_t renamed = 0;  // tensors of the export whose name changed
@@ -159,7 +168,8 @@ struct PlannedTensorReport {
   uint64_t bytes = 0;
   std::string layout;
   std::vector<SourceRange> sources;  // in the order of the output's bytes
-  // "" for bytes copied as they are; else how they differ from the sources': "reordered", "rescaled", "stated".
+  // "" for bytes copied as they are; else how they differ from the sources': "reordered", "rescaled", "padded",
+  // "stated".
   std::string computed;
 };
 
@@ -188,6 +198,7 @@ struct VerifyOptions {
 };
 
 struct VerifyReport {
+  std::string mapping;  // the one used: "transformers 5.17.0"; empty where the files could not be read
   uint64_t tensors = 0;
   uint64_t compared = 0;  // logical weights held against the reference
   bool shapes = false;    // the reference had headers, so logical shapes were compared too

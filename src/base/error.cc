@@ -16,6 +16,8 @@ std::string_view ErrorKindName(ErrorKind kind) {
       return "InvalidConfigError";
     case ErrorKind::kInvalidMapping:
       return "InvalidMappingError";
+    case ErrorKind::kUnknownVersion:
+      return "UnknownVersionError";
     case ErrorKind::kUnknownArchitecture:
       return "UnknownArchitectureError";
     case ErrorKind::kQuantConversionUnsupported:

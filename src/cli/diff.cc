@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/exit_status.h"
 #include "cli/interrupt.h"
+#include "cli/mapping_arguments.h"
 #include "cli/terminal.h"
 #include "quantport/quantport.h"
 
@@ -14,8 +15,7 @@ namespace {
 
 struct Arguments {
   DiffOptions options;
-  std::string mapping;
-  std::string architecture;
+  MappingArguments mapping;
   bool no_data = false;
   bool all = false;
   bool json = false;
@@ -25,8 +25,7 @@ struct Arguments {
 int Run(Arguments& arguments) {
   DiffOptions& options = arguments.options;
   options.data = !arguments.no_data;
-  if (!arguments.mapping.empty()) options.mapping.mapping_file = arguments.mapping;
-  if (!arguments.architecture.empty()) options.mapping.architecture = arguments.architecture;
+  options.mapping = arguments.mapping.Options();
   options.cancel = CatchInterrupts();
   std::optional<ProgressLine> progress(std::in_place, arguments.quiet || arguments.json);
   options.progress = [&](uint64_t done, uint64_t total) { progress->Update(done, total); };
@@ -56,11 +55,7 @@ void AddDiff(CLI::App* app, Action* action) {
   command->add_flag("--map", arguments->options.map,
                     "Bring in-memory and hub names together through the model's conversion mapping");
   command->add_flag("--no-data", arguments->no_data, "Compare names, dtypes and shapes of tensors, not their bytes");
-  command
-      ->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")
-      ->option_text("FILE");
-  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")
-      ->option_text("CLASS");
+  AddMappingArguments(command, &arguments->mapping);
   command->add_option("--threads", arguments->options.threads, "Threads that read; default: chosen from the machine")
       ->option_text("N")
       ->check(CLI::Range(1, 256));

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/exit_status.h"
+#include "cli/mapping_arguments.h"
 #include "cli/terminal.h"
 #include "quantport/quantport.h"
 
@@ -13,21 +14,13 @@ namespace {
 
 struct VerifyArguments {
   VerifyOptions options;
-  std::string mapping;
-  std::string architecture;
+  MappingArguments mapping;
   bool json = false;
   bool quiet = false;
 };
 
-MappingOptions MakeMapping(const std::string& file, const std::string& architecture) {
-  MappingOptions mapping;
-  if (!file.empty()) mapping.mapping_file = file;
-  if (!architecture.empty()) mapping.architecture = architecture;
-  return mapping;
-}
-
 int RunVerify(VerifyArguments& arguments) {
-  arguments.options.mapping = MakeMapping(arguments.mapping, arguments.architecture);
+  arguments.options.mapping = arguments.mapping.Options();
   auto report = Verify(arguments.options);
   if (!report) return Fail(report.errors(), arguments.json);
   if (arguments.json) {
@@ -65,19 +58,18 @@ int RunInspect(InspectArguments& arguments) {
 
 struct RulesArguments {
   std::string path;
-  std::string mapping;
-  std::string architecture;
+  MappingArguments mapping;
   bool json = false;
 };
 
 int RunRules(const RulesArguments& arguments) {
-  auto report = Rules(arguments.path, MakeMapping(arguments.mapping, arguments.architecture));
+  auto report = Rules(arguments.path, arguments.mapping.Options());
   if (!report) return Fail(report.errors(), arguments.json);
   if (arguments.json) {
     fmt::print("{}", report->json);
     return kDone;
   }
-  fmt::print("{}\n", report->architecture);
+  fmt::print("{}\nmapping of {}: {}\n", report->architecture, report->mapping, report->mapping_reason);
   for (const SubModelReport& sub : report->submodels)
     fmt::print("  {:<40} {} ({})\n", sub.path.empty() ? "." : sub.path, sub.class_name, sub.model_type);
   for (const std::string& transform : report->transforms) fmt::print("{}\n", transform);
@@ -96,11 +88,7 @@ void AddVerify(CLI::App* app, Action* action) {
                    "The hub checkpoint's folder, or its model.safetensors.index.json")
       ->option_text("HUB")
       ->required();
-  command
-      ->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")
-      ->option_text("FILE");
-  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")
-      ->option_text("CLASS");
+  AddMappingArguments(command, &arguments->mapping);
   command->add_flag("--json", arguments->json, "Print the report as JSON");
   command->add_flag("-q,--quiet", arguments->quiet, "Print problems only");
   command->callback([arguments, action] { *action = [arguments] { return RunVerify(*arguments); }; });
@@ -124,11 +112,7 @@ void AddRules(CLI::App* app, Action* action) {
   CLI::App* command =
       app->add_subcommand("rules", "Show the conversion mapping that applies to a checkpoint's config.json");
   command->add_option("CHECKPOINT", arguments->path, "Folder with a config.json")->required();
-  command
-      ->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")
-      ->option_text("FILE");
-  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")
-      ->option_text("CLASS");
+  AddMappingArguments(command, &arguments->mapping);
   command->add_flag("--json", arguments->json, "Print it as JSON, in the form of mapping files");
   command->callback([arguments, action] { *action = [arguments] { return RunRules(*arguments); }; });
 }

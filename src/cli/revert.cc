@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/exit_status.h"
 #include "cli/interrupt.h"
+#include "cli/mapping_arguments.h"
 #include "cli/size.h"
 #include "cli/terminal.h"
 #include "quantport/quantport.h"
@@ -20,8 +21,7 @@ struct Arguments {
   std::string experts = "expanded";
   std::string merge_scales = "refuse";
   std::string reference;
-  std::string mapping;
-  std::string architecture;
+  MappingArguments mapping;
   std::string on_unsupported = "fail";
   std::string max_shard_size;
   std::string output;
@@ -124,8 +124,7 @@ int Run(Arguments& arguments) {
   }
   options.output = arguments.output;
   if (!arguments.reference.empty()) options.reference = arguments.reference;
-  if (!arguments.mapping.empty()) options.mapping.mapping_file = arguments.mapping;
-  if (!arguments.architecture.empty()) options.mapping.architecture = arguments.architecture;
+  options.mapping = arguments.mapping.Options();
   options.on_unsupported = arguments.on_unsupported == "keep-names" ? OnUnsupported::kKeepNames : OnUnsupported::kFail;
   options.experts = arguments.experts == "stacked" ? ExpertForm::kStacked : ExpertForm::kExpanded;
   options.merge_scales = arguments.merge_scales == "max" ? MergeScales::kMax : MergeScales::kRefuse;
@@ -142,9 +141,9 @@ int Run(Arguments& arguments) {
     fmt::print("{}", ReportJson(*report));
   } else if (!arguments.quiet) {
     PrintReport(*report);
-    fmt::print("{} {}: {} tensors became {}, {} renamed, {} cut or fused; {} in {} files, headers verified\n",
-               Verb(report->outcome), report->architecture, report->input_tensors, report->output_tensors,
-               report->renamed, report->cut, HumanSize(report->bytes), report->files);
+    fmt::print("{} {} by {}: {} tensors became {}, {} renamed, {} cut or fused; {} in {} files, headers verified\n",
+               Verb(report->outcome), report->architecture, report->mapping, report->input_tensors,
+               report->output_tensors, report->renamed, report->cut, HumanSize(report->bytes), report->files);
   }
   return report->outcome == RevertOutcome::kKeptNames ? kNamesKept : kDone;
 }
@@ -164,11 +163,7 @@ void AddWriteOptions(CLI::App* command, Arguments* arguments) {
       ->check([](const std::string& text) { return ParseSize(text) ? std::string() : "not a size: " + text; });
   command->add_flag("--repair-index", arguments->options.repair_index,
                     "Rebuild an index that contradicts the headers, instead of failing");
-  command
-      ->add_option("--mapping", arguments->mapping, "Mapping file of another transformers version or a private model")
-      ->option_text("FILE");
-  command->add_option("--architecture", arguments->architecture, "Model class, instead of config.json's")
-      ->option_text("CLASS");
+  AddMappingArguments(command, &arguments->mapping);
   command->add_option("--threads", arguments->options.threads, "Threads that copy; default: chosen from the machine")
       ->option_text("N")
       ->check(CLI::Range(1, 256));

@@ -130,6 +130,10 @@ class Copier {
       const uint64_t begin = std::max(range->to, window.begin);
       const uint64_t end = std::min(range->to + range->bytes, window.end);
       const auto part = out.subspan(begin - window.begin, end - begin);
+      if (range->source == kZeros) {
+        std::fill(part.begin(), part.end(), std::byte{0});
+        continue;
+      }
       if (auto status = sources_[range->source].ReadAt(part, range->from + (begin - range->to)); !status) return status;
       if (range->step != 0) scales_->Apply(range->step, part);
     }

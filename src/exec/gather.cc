@@ -109,14 +109,15 @@ class Gatherer {
     dense_ = 0;
     run_ = element_;
     while (dense_ < dims_.size() && dims_[dense_].source == run_) run_ *= dims_[dense_++].extent;
-    buffer_.resize(run_);
+    buffer_.assign(run_, std::byte{0});
+    std::byte* to = out_ + (target - first_ * element_);
+    if (block.tensor == kZeros) return Outer(dims_.size(), 0, nullptr, 0, to);
     const SourceTensor& tensor = tensors_[block.tensor];
-    return Outer(dims_.size(), block.step, sources_[tensor.source], tensor.offset + source,
-                 out_ + (target - first_ * element_));
+    return Outer(dims_.size(), block.step, &sources_[tensor.source], tensor.offset + source, to);
   }
 
   // Reads what lies together in the source and puts it where it belongs, the outermost distance first.
-  Status Outer(size_t dims, uint32_t step, const File& file, uint64_t from, std::byte* to) {
+  Status Outer(size_t dims, uint32_t step, const File* file, uint64_t from, std::byte* to) {
     if (dims > dense_) {
       const BoxDim& dim = dims_[dims - 1];
       for (uint64_t i = 0; i < dim.extent; ++i) {
@@ -125,7 +126,9 @@ class Gatherer {
       }
       return {};
     }
-    if (auto status = file.ReadAt(buffer_, from); !status) return status;
+    if (file != nullptr) {
+      if (auto status = file->ReadAt(buffer_, from); !status) return status;
+    }
     if (step != 0) scales_->Apply(step, buffer_);
     Inner(dense_, buffer_.data(), to);
     return {};

@@ -153,6 +153,8 @@ Array WholeTensor(uint32_t tensor, DType dtype, std::span<const uint64_t> shape)
   return array;
 }
 
+Array ZeroArray(DType dtype, std::span<const uint64_t> shape) { return WholeTensor(kZeros, dtype, shape); }
+
 Array Slice(const Array& array, size_t dim, uint64_t begin, uint64_t length) {
   Array out{array.dtype, array.shape, {}, {}};
   out.shape[dim] = length;

@@ -23,11 +23,14 @@ struct BlockDim {
 
 // A box of an array whose elements stand at regular distances in one stored tensor, the first at bit `offset`.
 struct Block {
-  uint32_t tensor = 0;  // index into the TensorTable
+  uint32_t tensor = 0;  // index into the TensorTable, or kZeros
   uint32_t step = 0;    // what is computed on its elements: 0 nothing, else 1 + index into SharedScales::steps
   uint64_t offset = 0;
   absl::InlinedVector<BlockDim, 3> dims;
 };
+
+// Instead of a tensor: zeros that are stored nowhere.
+inline constexpr uint32_t kZeros = UINT32_MAX;
 
 // A dense row-major array put together from disjoint blocks that cover it.
 struct Array {
@@ -38,6 +41,9 @@ struct Array {
   absl::InlinedVector<Block, 1> blocks;
   std::vector<std::byte> literal = {};  // the bytes themselves, where no stored tensor has them; no blocks then
 };
+
+// Zeros of any shape; only to be concatenated behind something stored.
+Array ZeroArray(DType dtype, std::span<const uint64_t> shape);
 
 // The whole of a stored tensor.
 Array WholeTensor(uint32_t tensor, DType dtype, std::span<const uint64_t> shape);
@@ -68,7 +74,7 @@ Array WithStep(Array array, uint32_t step);
 
 // One straight copy: `bytes` bytes from `source` of the tensor's data to `target` of the array's.
 struct Run {
-  uint32_t tensor = 0;
+  uint32_t tensor = 0;  // or kZeros
   uint64_t source = 0;
   uint64_t target = 0;
   uint64_t bytes = 0;

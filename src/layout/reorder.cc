@@ -139,4 +139,50 @@ Result<LogicalWeight> UnflattenWeight(const LogicalWeight& weight, std::span<con
   return out;
 }
 
+namespace {
+
+// The one tensor of a weight whose stored elements are its logical ones.
+Result<Array> OnlyArray(const LogicalWeight& weight) {
+  if (weight.layout == Layout::kPlain && weight.parts.size() == 1) return weight.parts[0].array;
+  return Unsupported("a quantized weight has no such form");
+}
+
+LogicalWeight WithArray(const LogicalWeight& weight, Array array) {
+  LogicalWeight out{weight.layout, array.shape, {weight.parts[0]}};
+  out.parts[0].axes.clear();
+  for (size_t dim = 0; dim < array.shape.size(); ++dim) out.parts[0].axes.push_back(Axis{dim, 1});
+  out.parts[0].array = std::move(array);
+  return out;
+}
+
+}  // namespace
+
+Result<LogicalWeight> MergeLeading(const LogicalWeight& weight) {
+  auto array = OnlyArray(weight);
+  if (!array) return array.errors();
+  if (array->shape.size() < 2) return Unsupported("a weight of one dimension has no two to merge");
+  return WithArray(weight, MergeDims(*array, 0));
+}
+
+Result<LogicalWeight> SplitLeading(const LogicalWeight& weight, uint64_t inner) {
+  auto array = OnlyArray(weight);
+  if (!array) return array.errors();
+  if (array->shape.empty() || array->shape[0] % inner != 0)
+    return Unsupported(
+        fmt::format("a weight of shape [{}] has no groups of {} rows", fmt::join(weight.shape, ", "), inner));
+  return WithArray(weight, SplitDim(*array, 0, inner));
+}
+
+Result<LogicalWeight> PadRows(const LogicalWeight& weight, uint64_t rows) {
+  auto array = OnlyArray(weight);
+  if (!array) return array.errors();
+  if (array->shape.empty() || array->shape[0] > rows)
+    return Unsupported(
+        fmt::format("a weight of shape [{}] has more than {} rows", fmt::join(weight.shape, ", "), rows));
+  if (array->shape[0] == rows) return weight;
+  std::vector<uint64_t> missing = array->shape;
+  missing[0] = rows - array->shape[0];
+  return WithArray(weight, Concatenate(std::vector{*array, ZeroArray(array->dtype, missing)}, 0));
+}
+
 }  // namespace quantport

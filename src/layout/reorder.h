@@ -27,4 +27,12 @@ Result<LogicalWeight> FlattenWeight(const LogicalWeight& weight);
 // Dimension 1 as several: the inverse. Requires that their product is the dimension.
 Result<LogicalWeight> UnflattenWeight(const LogicalWeight& weight, std::span<const uint64_t> sizes);
 
+// Dimensions 0 and 1 as one, and dimension 0 as [n / inner, inner]. For weights stored one element for each.
+Result<LogicalWeight> MergeLeading(const LogicalWeight& weight);
+Result<LogicalWeight> SplitLeading(const LogicalWeight& weight, uint64_t inner);
+
+// Rows of zeros added behind dimension 0, up to `rows`. For weights that are not quantized: a scale of zeros has no
+// meaning.
+Result<LogicalWeight> PadRows(const LogicalWeight& weight, uint64_t rows);
+
 }  // namespace quantport

@@ -13,6 +13,13 @@ constexpr uint64_t kMaxMappingBytes = 256 << 20;
 
 Result<ModelMapping> LoadModel(const std::string& config_text, const std::string& config_file,
                                const MappingOptions& options) {
+  if (options.mapping_file && options.transformers_version) {
+    return Error{ErrorKind::kInvalidMapping,
+                 "a mapping file and a transformers version at once",
+                 options.mapping_file->string(),
+                 {},
+                 "the file says whose mapping it is: leave the version out"};
+  }
   std::string text;
   std::string file;
   if (options.mapping_file) {
@@ -21,7 +28,7 @@ Result<ModelMapping> LoadModel(const std::string& config_text, const std::string
     text = std::move(*read);
     file = options.mapping_file->string();
   }
-  return ResolveMapping(config_text, config_file, text, file, options.architecture);
+  return ResolveMapping(config_text, config_file, text, file, options.architecture, options.transformers_version);
 }
 
 ReferenceView MakeReferenceView(ReferenceNames names) {

@@ -1,24 +1,39 @@
 #include "mapping/builtin_data.h"
 
-// The assembler copies the file as it is: half a megabyte as a C++ literal would be the slowest file to compile.
-__asm__(
-    ".pushsection .rodata\n"
-    ".global quantport_builtin_mapping\n"
-    "quantport_builtin_mapping:\n"
-    ".incbin \"" QUANTPORT_MAPPING_FILE
-    "\"\n"
-    ".global quantport_builtin_mapping_end\n"
-    "quantport_builtin_mapping_end:\n"
-    ".byte 0\n"
-    ".popsection\n");
+// builtin_mappings.inc, which CMake writes, is a line QUANTPORT_MAPPING(number, "version", "file") for every version.
 
-extern "C" const char quantport_builtin_mapping[];
-extern "C" const char quantport_builtin_mapping_end[];
+// The assembler copies the files as they are: half a megabyte as a C++ literal would be the slowest file to compile.
+#define QUANTPORT_MAPPING(number, version, file)      \
+  __asm__(                                            \
+      ".pushsection .rodata\n"                        \
+      ".global quantport_mapping_" #number            \
+      "\n"                                            \
+      "quantport_mapping_" #number                    \
+      ":\n"                                           \
+      ".incbin \"" file                               \
+      "\"\n"                                          \
+      ".global quantport_mapping_end_" #number        \
+      "\n"                                            \
+      "quantport_mapping_end_" #number                \
+      ":\n"                                           \
+      ".byte 0\n"                                     \
+      ".popsection\n");                               \
+  extern "C" const char quantport_mapping_##number[]; \
+  extern "C" const char quantport_mapping_end_##number[];
+#include "builtin_mappings.inc"
+#undef QUANTPORT_MAPPING
 
 namespace quantport {
 
-std::string_view BuiltInMapping() {
-  return {quantport_builtin_mapping, static_cast<size_t>(quantport_builtin_mapping_end - quantport_builtin_mapping)};
+std::span<const BuiltInMapping> BuiltInMappings() {
+#define QUANTPORT_MAPPING(number, version, file) \
+  {version,                                      \
+   {quantport_mapping_##number, static_cast<size_t>(quantport_mapping_end_##number - quantport_mapping_##number)}},
+  static const BuiltInMapping kMappings[] = {
+#include "builtin_mappings.inc"
+  };
+#undef QUANTPORT_MAPPING
+  return kMappings;
 }
 
 }  // namespace quantport

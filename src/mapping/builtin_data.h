@@ -1,11 +1,17 @@
-// The mapping file that was linked into the library.
+// The mapping files that were linked into the library.
 #pragma once
 
+#include <span>
 #include <string_view>
 
 namespace quantport {
 
-// The text of data/mappings/transformers-<version>.json.
-std::string_view BuiltInMapping();
+struct BuiltInMapping {
+  std::string_view version;  // of transformers, "5.17.0"
+  std::string_view json;     // the text of data/mappings/transformers-<version>.json
+};
+
+// Oldest version first; never empty.
+std::span<const BuiltInMapping> BuiltInMappings();
 
 }  // namespace quantport

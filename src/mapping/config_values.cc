@@ -35,6 +35,11 @@ class Filler {
   void operator()(TransposeOp& op) const {
     if (op.check_dims) op.hidden_size = Number(SubConfigOr(config_, "text_config"), "hidden_size");
   }
+  void operator()(Inkling2UnpadVocabOp& op) const {
+    const Json& config = SubConfigOr(config_, "text_config");
+    op.vocab_size = Number(config, "vocab_size");
+    op.unpadded_vocab_size = Number(config, "unpadded_vocab_size");
+  }
   template <typename Op>
   void operator()(Op&) const {}
 

@@ -4,6 +4,10 @@
 #include <fmt/format.h>
 #include <pcre2.h>
 
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <numeric>
 #include <set>
 
 #include "base/text.h"
@@ -88,11 +92,35 @@ std::optional<std::string> FirstGroup(std::string_view pattern) {
 }
 
 // An anchor on the original target moves to the source when the transform is reversed.
-std::string CopyAnchors(std::string source, std::string_view original_target) {
+std::string CopyAnchors(std::string source, std::string_view original_target, PatternRules rules) {
   if (original_target.starts_with('^') && !source.starts_with('^')) source.insert(0, 1, '^');
-  if (original_target.ends_with('$') && !source.ends_with('$')) source += '$';
+  if (rules == PatternRules::kAnywhere && original_target.ends_with('$') && !source.ends_with('$')) source += '$';
   return source;
 }
+
+bool IsAsciiAlphanumeric(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
+// The alternation of all sources, each in a group of its own: (?P<g0>...)|(?P<g1>...)
+std::string Alternation(const std::vector<std::string>& sources, PatternRules rules) {
+  std::vector<size_t> order(sources.size());
+  std::iota(order.begin(), order.end(), 0);
+  if (rules == PatternRules::kWholeWords) {
+    // "weight.absmax" must be tried before "weight".
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return sources[a].size() > sources[b].size(); });
+  }
+  std::string alternation;
+  for (const size_t i : order) {
+    std::string pattern = ReplaceAll(sources[i], "*.", ".*\\.");
+    if (rules == PatternRules::kWholeWords && !pattern.empty() && IsAsciiAlphanumeric(pattern.back()))
+      pattern += "(?!\\w)";
+    alternation += fmt::format("{}(?P<g{}>{})", alternation.empty() ? "" : "|", i, pattern);
+  }
+  return alternation;
+}
+
+// What LayerPairCollapse looks for, whatever its patterns say: layer number, and attention or MLP.
+constexpr std::string_view kLayerPair = R"(layers\.(\d+)\.(mixer|attn_alpha|mlp_alpha)(?=\.|$))";
 
 Error MappingError(std::string message) { return Error{ErrorKind::kInvalidMapping, std::move(message), {}, {}, {}}; }
 
@@ -102,13 +130,17 @@ struct CompiledTransform::Regex : Pcre {
   std::vector<uint32_t> group_numbers;  // of each source's branch, (?P<gI>...)
 };
 
-ProcessedTarget ProcessTargetPattern(std::string_view pattern) {
+ProcessedTarget ProcessTargetPattern(std::string_view pattern, PatternRules rules) {
+  const bool anywhere = rules == PatternRules::kAnywhere;
   if (pattern.starts_with('^')) pattern.remove_prefix(1);
-  if (pattern.ends_with('$')) pattern.remove_suffix(1);
+  if (anywhere && pattern.ends_with('$')) pattern.remove_suffix(1);
   ProcessedTarget processed;
-  processed.pattern = ReplaceAll(RemoveLookArounds(pattern), "\\.", ".");
+  processed.pattern = RemoveLookArounds(pattern);
+  // Newer versions unescape dots outside the group only: inside they go on to match literally.
+  if (anywhere) processed.pattern = ReplaceAll(processed.pattern, "\\.", ".");
   processed.captured_group = FirstGroup(processed.pattern);
   if (processed.captured_group) processed.pattern = ReplaceFirst(processed.pattern, *processed.captured_group, "\\1");
+  processed.pattern = ReplaceAll(processed.pattern, "\\.", ".");
   return processed;
 }
 
@@ -121,15 +153,20 @@ CompiledTransform::~CompiledTransform() = default;
 Result<CompiledTransform> CompiledTransform::Compile(Transform transform) {
   CompiledTransform compiled(std::move(transform));
   const Transform& from = compiled.transform_;
+  if (from.kind == TransformKind::kLayerPairCollapse) {
+    compiled.sources_ = from.source_patterns;
+    compiled.targets_ = from.target_patterns;
+    (void)compiled.regex_->Compile(std::string(kLayerPair), 0);
+    return compiled;
+  }
   std::set<std::string> groups;
   for (const std::string& target : from.target_patterns) {
-    ProcessedTarget processed = ProcessTargetPattern(target);
+    ProcessedTarget processed = ProcessTargetPattern(target, from.rules);
     if (processed.captured_group) groups.insert(*processed.captured_group);
     compiled.targets_.push_back(std::move(processed.pattern));
   }
   if (groups.size() > 1)
     return MappingError(fmt::format("{}: its targets use different capture groups", DescribeTransform(from)));
-  std::string alternation;
   for (size_t i = 0; i < from.source_patterns.size(); ++i) {
     std::string source = from.source_patterns[i];
     if (source.find("\\1") != std::string::npos) {
@@ -137,11 +174,10 @@ Result<CompiledTransform> CompiledTransform::Compile(Transform transform) {
       source = ReplaceFirst(source, "\\1", *groups.begin());
     }
     if (from.source_patterns.size() == from.target_patterns.size())
-      source = CopyAnchors(std::move(source), from.target_patterns[i]);
-    alternation += fmt::format("{}(?P<g{}>{})", i == 0 ? "" : "|", i, ReplaceAll(source, "*.", ".*\\."));
+      source = CopyAnchors(std::move(source), from.target_patterns[i], from.rules);
     compiled.sources_.push_back(std::move(source));
   }
-  if (auto failure = compiled.regex_->Compile(alternation, 0)) {
+  if (auto failure = compiled.regex_->Compile(Alternation(compiled.sources_, from.rules), 0)) {
     return MappingError(fmt::format("{}: the pattern does not compile: {}", DescribeTransform(from), *failure));
   }
   for (size_t i = 0; i < compiled.sources_.size(); ++i) {
@@ -170,6 +206,32 @@ std::string FillGroups(std::string_view target, bool many, const Pcre& regex, ui
   return out;
 }
 
+// `target` with \1 filled by the number in the branch's first group, shifted; nothing where that is no number.
+std::optional<std::string> FillShifted(std::string_view target, int offset, const Pcre& regex, uint32_t branch,
+                                       std::string_view text) {
+  const std::string_view digits = regex.Group(branch + 1, text).value_or("");
+  int64_t index = 0;
+  if (!IsDigits(digits) || std::from_chars(digits.data(), digits.data() + digits.size(), index).ec != std::errc() ||
+      index > std::numeric_limits<int32_t>::max())
+    return std::nullopt;
+  return ReplaceAll(target, "\\1", std::to_string(index + offset));
+}
+
+// Layers 2i and 2i + 1 of the hub become attention and MLP of layer i. Scopes play no part.
+std::optional<std::string> CollapseLayerPair(std::string_view key, const Pcre& regex) {
+  const std::string_view digits = *regex.Group(1, key);
+  const std::string_view what = *regex.Group(2, key);
+  uint64_t layer = 0;
+  if (std::from_chars(digits.data(), digits.data() + digits.size(), layer).ec != std::errc()) return std::nullopt;
+  const std::string_view name = what == "attn_alpha"  ? "lambda_1"
+                                : what == "mlp_alpha" ? "lambda_2"
+                                : layer % 2 == 0      ? "self_attn"
+                                                      : "mlp";
+  const std::string_view matched = *regex.Group(0, key);
+  const auto begin = static_cast<size_t>(matched.data() - key.data());
+  return fmt::format("{}layers.{}.{}{}", key.substr(0, begin), layer / 2, name, key.substr(begin + matched.size()));
+}
+
 // How much of the front of `key` a scoped transform strips before it matches; nothing where the key is outside.
 std::optional<size_t> ScopeLength(const Transform& transform, std::string_view key) {
   if (!transform.scope_prefix) return 0;
@@ -184,13 +246,19 @@ std::optional<size_t> ScopeLength(const Transform& transform, std::string_view k
 
 std::optional<CompiledTransform::Match> CompiledTransform::Rename(std::string_view key, bool* group_active,
                                                                   bool* limit_exceeded) const {
-  const auto scope = ScopeLength(transform_, key);
+  const bool is_pair = transform_.kind == TransformKind::kLayerPairCollapse;
+  const std::optional<size_t> scope = is_pair ? 0 : ScopeLength(transform_, key);
   if (!scope) return std::nullopt;
   const std::string_view text = key.substr(*scope);
   const int hit = regex_->Match(text);
   if (hit < 0) {
     if (hit != PCRE2_ERROR_NOMATCH) *limit_exceeded = true;
     return std::nullopt;
+  }
+  if (is_pair) {
+    auto collapsed = CollapseLayerPair(text, *regex_);
+    if (!collapsed) return std::nullopt;
+    return Match{std::move(*collapsed), 0};
   }
   size_t source = 0;
   const size_t branches = regex_->group_numbers.size();
@@ -203,10 +271,14 @@ std::optional<CompiledTransform::Match> CompiledTransform::Rename(std::string_vi
     if (!*group_active) return std::nullopt;
   }
   const std::string& target = targets_[is_group ? source : 0];
-  const std::string replacement = FillGroups(target, is_group, *regex_, regex_->group_numbers[source], text);
+  const uint32_t branch = regex_->group_numbers[source];
+  const std::optional<std::string> replacement = transform_.kind == TransformKind::kIndexOffsetRename
+                                                     ? FillShifted(target, transform_.offset, *regex_, branch, text)
+                                                     : FillGroups(target, is_group, *regex_, branch, text);
+  if (!replacement) return std::nullopt;
   // transformers replaces the first occurrence of the matched text, which may stand before the match itself.
   const std::string_view matched = *regex_->Group(0, text);
-  return Match{std::string(key.substr(0, *scope)) + ReplaceFirst(text, matched, replacement), source};
+  return Match{std::string(key.substr(0, *scope)) + ReplaceFirst(text, matched, *replacement), source};
 }
 
 struct ModulePattern::Regex : Pcre {};

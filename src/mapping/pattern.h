@@ -13,12 +13,12 @@
 namespace quantport {
 
 // Removes what only makes sense on the matching side (anchors, look-arounds, escapes) and puts \1 for a capture
-// group. Follows transformers' process_target_pattern, quirks included.
+// group. Follows transformers' process_target_pattern of either version, quirks included.
 struct ProcessedTarget {
   std::string pattern;
   std::optional<std::string> captured_group;  // for example "(\d+)"
 };
-ProcessedTarget ProcessTargetPattern(std::string_view pattern);
+ProcessedTarget ProcessTargetPattern(std::string_view pattern, PatternRules rules = PatternRules::kAnywhere);
 
 // One transform, ready to match names.
 class CompiledTransform {

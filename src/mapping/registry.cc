@@ -5,7 +5,6 @@
 #include <stdexcept>
 
 #include "base/json.h"
-#include "mapping/builtin_data.h"
 
 namespace quantport {
 namespace {
@@ -47,6 +46,7 @@ Operation ParseOperation(const Json& json) {
   const std::string op = json.at("op").get<std::string>();
   if (op == "Chunk") return ChunkOp{Dim(json, "dim"), OptionalString(json, "num_shards_attribute")};
   if (op == "Concatenate") return ConcatenateOp{Dim(json, "dim"), OptionalString(json, "num_shards_attribute")};
+  if (op == "Split") return SplitOp{Dim(json, "dim")};
   if (op == "MergeModulelist") return MergeModulelistOp{Dim(json, "dim")};
   if (op == "SplitModulelist") return SplitModulelistOp{Dim(json, "dim")};
   if (op == "Transpose") return TransposeOp{Dim(json, "dim0"), Dim(json, "dim1"), json.value("check_dims", false)};
@@ -63,12 +63,37 @@ Operation ParseOperation(const Json& json) {
     return ErnieFuseAndSplitOp{Dim(json, "stack_dim"), Dim(json, "concat_dim")};
   if (op == "ErnieSplitAndDecoupleTextVisionExperts")
     return ErnieSplitAndDecoupleOp{Dim(json, "stack_dim"), Dim(json, "concat_dim")};
+  if (op == "Inkling2UnpadVocab") return Inkling2UnpadVocabOp{json.value("inverse", false)};
+  if (op == "Inkling2LoopDequantizeExperts") return Inkling2LoopDequantizeExpertsOp{};
+  if (op == "Inkling2LoopMergeMessageQueries") return Inkling2LoopMergeMessageQueriesOp{json.value("inverse", false)};
   throw Malformed(fmt::format("unknown operation \"{}\"", op));
 }
 
+PatternRules ParseRules(const Json& json) {
+  const int rules = json.value("pattern_rules", 1);
+  if (rules != 1 && rules != 2) throw Malformed(fmt::format("pattern_rules is {}, not 1 or 2", rules));
+  return static_cast<PatternRules>(rules);
+}
+
+// Far more layers than a model has; a bound, so that nothing overflows.
+int Offset(const Json& json) {
+  const int offset = json.at("offset").get<int>();
+  if (offset < -1'000'000 || offset > 1'000'000) throw Malformed(fmt::format("offset {} is out of range", offset));
+  return offset;
+}
+
+TransformKind ParseKind(const std::string& type) {
+  for (const TransformKind kind :
+       {TransformKind::kWeightRenaming, TransformKind::kGroupWeightRename, TransformKind::kPrefixChange,
+        TransformKind::kIndexOffsetRename, TransformKind::kLayerPairCollapse, TransformKind::kWeightConverter}) {
+    if (type == TransformKindName(kind)) return kind;
+  }
+  throw Malformed(fmt::format("unknown transform \"{}\"", type));
+}
+
 Transform ParseTransform(const Json& json) {
-  const std::string type = json.at("type").get<std::string>();
-  if (type == "PrefixChange") {
+  const TransformKind kind = ParseKind(json.at("type").get<std::string>());
+  if (kind == TransformKind::kPrefixChange) {
     auto add = OptionalString(json, "prefix_to_add");
     auto remove = OptionalString(json, "prefix_to_remove");
     if (add.has_value() == remove.has_value())
@@ -76,23 +101,18 @@ Transform ParseTransform(const Json& json) {
     return MakePrefixChange(std::move(add), std::move(remove), json.value("model_prefix", std::string()));
   }
   Transform transform;
-  if (type == "WeightRenaming") {
-    transform.kind = TransformKind::kWeightRenaming;
-  } else if (type == "GroupWeightRename") {
-    transform.kind = TransformKind::kGroupWeightRename;
-  } else if (type == "WeightConverter") {
-    transform.kind = TransformKind::kWeightConverter;
-  } else {
-    throw Malformed(fmt::format("unknown transform \"{}\"", type));
-  }
+  transform.kind = kind;
   transform.source_patterns = Strings(json.at("source_patterns"));
   transform.target_patterns = Strings(json.at("target_patterns"));
   if (transform.source_patterns.empty() || transform.target_patterns.empty())
     throw Malformed("a transform without patterns");
-  if (transform.kind == TransformKind::kWeightConverter) {
+  const size_t sources = transform.source_patterns.size();
+  const size_t targets = transform.target_patterns.size();
+  if (kind == TransformKind::kIndexOffsetRename) transform.offset = Offset(json);
+  if (kind == TransformKind::kWeightConverter) {
     for (const Json& operation : json.at("operations")) transform.operations.push_back(ParseOperation(operation));
     if (transform.operations.empty()) throw Malformed("a WeightConverter without operations");
-  } else if (transform.source_patterns.size() != transform.target_patterns.size()) {
+  } else if (sources != targets && (kind == TransformKind::kGroupWeightRename || targets != 1)) {
     throw Malformed("a renaming whose sources and targets differ in number");
   }
   return transform;
@@ -167,6 +187,7 @@ Result<Registry> Registry::Parse(std::string_view text, std::string_view file) {
     if (json->at("format").get<int>() != 1) throw Malformed("its format is not 1");
     registry.version_ = fmt::format("{} {}", json->value("library", std::string("transformers")),
                                     json->value("version", std::string("?")));
+    registry.pattern_rules_ = ParseRules(*json);
     std::vector<std::pair<std::string, std::string>> aliases;
     for (const auto& [key, transforms] : json->at("conversions").items()) {
       entry = fmt::format("conversions of {}", key);
@@ -175,7 +196,10 @@ Result<Registry> Registry::Parse(std::string_view text, std::string_view file) {
         continue;
       }
       auto& list = registry.conversions_[key];
-      for (const Json& transform : transforms) list.push_back(ParseTransform(transform));
+      for (const Json& transform : transforms) {
+        list.push_back(ParseTransform(transform));
+        list.back().rules = registry.pattern_rules_;
+      }
     }
     for (const auto& [key, target] : aliases) {
       entry = fmt::format("conversions of {}", key);
@@ -205,7 +229,9 @@ Result<Registry> Registry::Parse(std::string_view text, std::string_view file) {
   return registry;
 }
 
-Result<Registry> Registry::BuiltIn() { return Parse(BuiltInMapping(), "built-in mapping"); }
+Result<Registry> Registry::BuiltIn(const BuiltInMapping& mapping) {
+  return Parse(mapping.json, fmt::format("built-in mapping of transformers {}", mapping.version));
+}
 
 const ModelClass* Registry::FindClass(const std::string& name) const {
   const auto it = classes_.find(name);

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "mapping/builtin_data.h"
 #include "mapping/transform.h"
 #include "quantport/error.h"
 
@@ -56,8 +57,8 @@ class Registry {
  public:
   // Reads a mapping file (docs/mappings.md). Errors: kInvalidMapping naming `file` and the entry.
   static Result<Registry> Parse(std::string_view json, std::string_view file);
-  // The data inside the library.
-  static Result<Registry> BuiltIn();
+  // The data inside the library, of one of its transformers versions.
+  static Result<Registry> BuiltIn(const BuiltInMapping& mapping);
 
   const ModelClass* FindClass(const std::string& name) const;
   // The transforms of a class name or model_type, or null.
@@ -67,9 +68,11 @@ class Registry {
 
   // "transformers 5.17.0"
   const std::string& version() const { return version_; }
+  PatternRules pattern_rules() const { return pattern_rules_; }
 
  private:
   std::string version_;
+  PatternRules pattern_rules_ = PatternRules::kAnywhere;
   std::unordered_map<std::string, ModelClass> classes_;
   std::unordered_map<std::string, std::vector<Transform>> conversions_;
   std::unordered_map<std::string, std::unordered_map<std::string, std::string>> auto_;

@@ -21,6 +21,7 @@ std::string_view OperationName(const Operation& operation) {
   static constexpr std::array<std::string_view, std::variant_size_v<Operation>> kNames = {
       "Chunk",
       "Concatenate",
+      "Split",
       "MergeModulelist",
       "SplitModulelist",
       "Transpose",
@@ -29,7 +30,10 @@ std::string_view OperationName(const Operation& operation) {
       "Conv3dToLinear",
       "LinearToConv3d",
       "ErnieFuseAndSplitTextVisionExperts",
-      "ErnieSplitAndDecoupleTextVisionExperts"};
+      "ErnieSplitAndDecoupleTextVisionExperts",
+      "Inkling2UnpadVocab",
+      "Inkling2LoopDequantizeExperts",
+      "Inkling2LoopMergeMessageQueries"};
   return kNames[operation.index()];
 }
 
@@ -40,6 +44,9 @@ Operation ReverseOperation(const Operation& operation) {
                         },
                         [](const ConcatenateOp& op) -> Operation {
                           return ChunkOp{op.dim, op.num_shards_attribute, op.num_shards};
+                        },
+                        [](const SplitOp& op) -> Operation {
+                          return ConcatenateOp{op.dim, std::nullopt};
                         },
                         [](const MergeModulelistOp& op) -> Operation { return SplitModulelistOp{op.dim}; },
                         [](const SplitModulelistOp& op) -> Operation { return MergeModulelistOp{op.dim}; },
@@ -64,6 +71,13 @@ Operation ReverseOperation(const Operation& operation) {
                         [](const ErnieSplitAndDecoupleOp& op) -> Operation {
                           return ErnieFuseAndSplitOp{op.stack_dim, op.concat_dim};
                         },
+                        [](const Inkling2UnpadVocabOp& op) -> Operation {
+                          return Inkling2UnpadVocabOp{!op.inverse, op.vocab_size, op.unpadded_vocab_size};
+                        },
+                        [](const Inkling2LoopDequantizeExpertsOp& op) -> Operation { return op; },
+                        [](const Inkling2LoopMergeMessageQueriesOp& op) -> Operation {
+                          return Inkling2LoopMergeMessageQueriesOp{!op.inverse};
+                        },
                     },
                     operation);
 }
@@ -76,6 +90,10 @@ std::string_view TransformKindName(TransformKind kind) {
       return "GroupWeightRename";
     case TransformKind::kPrefixChange:
       return "PrefixChange";
+    case TransformKind::kIndexOffsetRename:
+      return "Inkling2IndexOffsetWeightRename";
+    case TransformKind::kLayerPairCollapse:
+      return "LayerPairCollapse";
     case TransformKind::kWeightConverter:
       return "WeightConverter";
   }
@@ -102,6 +120,7 @@ Transform MakePrefixChange(std::optional<std::string> add, std::optional<std::st
 }
 
 Transform ReverseTransform(const Transform& transform) {
+  if (transform.kind == TransformKind::kLayerPairCollapse) return transform;
   Transform reversed;
   if (transform.kind == TransformKind::kPrefixChange) {
     reversed = MakePrefixChange(transform.prefix_to_remove, transform.prefix_to_add, transform.model_prefix);
@@ -110,6 +129,8 @@ Transform ReverseTransform(const Transform& transform) {
     reversed.source_patterns = transform.target_patterns;
     reversed.target_patterns = transform.source_patterns;
   }
+  reversed.rules = transform.rules;
+  reversed.offset = -transform.offset;
   if (transform.kind == TransformKind::kGroupWeightRename) {
     // The guard is the pair whose source sorts first; swapping sides changes which pair that is.
     std::vector<std::pair<std::string, std::string>> pairs;
@@ -134,6 +155,7 @@ std::string DescribeTransform(const Transform& transform) {
   std::string text =
       fmt::format("{} {} -> {}", TransformKindName(transform.kind), fmt::join(transform.source_patterns, ", "),
                   fmt::join(transform.target_patterns, ", "));
+  if (transform.offset != 0) text += fmt::format(" [\\1 {:+}]", transform.offset);
   if (!transform.operations.empty()) {
     std::vector<std::string_view> names;
     for (const Operation& operation : transform.operations) names.push_back(OperationName(operation));

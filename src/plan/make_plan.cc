@@ -246,8 +246,9 @@ std::vector<CopyRange> FileRanges(const Plan& plan, const PlannedFile& file) {
   std::vector<CopyRange> ranges;
   for (const PlannedTensor& tensor : file.tensors) {
     for (const Run& run : tensor.runs) {
-      const SourceTensor& source = plan.tensors[run.tensor];
-      const CopyRange range = {source.source, source.offset + run.source,
+      const SourceTensor* source = run.tensor == kZeros ? nullptr : &plan.tensors[run.tensor];
+      const CopyRange range = {source == nullptr ? kZeros : source->source,
+                               (source == nullptr ? 0 : source->offset) + run.source,
                                file.header.size() + tensor.info.begin + run.target, run.bytes, run.step};
       CopyRange* last = ranges.empty() ? nullptr : &ranges.back();
       if (last != nullptr && last->source == range.source && last->step == range.step &&

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/checked.h"
 #include "layout/reorder.h"
@@ -179,6 +180,46 @@ class OperationRunner {
     return {};
   }
 
+  // Unlike Chunk, into parts as large as the parameters of the other side.
+  Status Run(const SplitOp& op) {
+    if (strands_.size() != 1 || strands_[0].size() != 1) return Unsupported("several tensors at once");
+    const size_t targets = context_.targets->size();
+    Strands parts(targets);
+    for (size_t k = 0; k < targets; ++k) {
+      if (KnownShape(k) == nullptr)
+        return Unsupported("the sizes of the parts are those of the model's own parameters, which no file states");
+      auto part = CutForTarget(strands_[0][0].weight, static_cast<size_t>(op.dim), k);
+      if (!part) return part.errors();
+      parts[k].push_back(Whole(std::move(*part)));
+    }
+    SetStrands(std::move(parts), *context_.targets);
+    return {};
+  }
+
+  Status Run(const Inkling2UnpadVocabOp& op) {
+    return ForEach([&](const LogicalWeight& weight, size_t) -> Result<LogicalWeight> {
+      const auto& rows = op.inverse ? op.vocab_size : op.unpadded_vocab_size;
+      if (!rows)
+        return Unsupported(
+            fmt::format("config.json does not say {}", op.inverse ? "vocab_size" : "unpadded_vocab_size"));
+      if (op.inverse) return PadRows(weight, *rows);
+      if (weight.shape.empty() || weight.shape[0] < *rows)
+        return Unsupported(fmt::format("there are fewer than {} rows", *rows));
+      return SliceWeight(weight, 0, 0, *rows);
+    });
+  }
+
+  // One tensor is taken for the weight itself; its scales would be multiplied in, which no copy of bytes does.
+  Status Run(const Inkling2LoopDequantizeExpertsOp&) {
+    if (strands_.size() != 1 &&
+        std::any_of(strands_.begin() + 1, strands_.end(), [](const auto& s) { return !s.empty(); }))
+      return Unsupported("loading dequantizes these experts; quantized weights are only moved here");
+    SetStrands({std::move(strands_[0])}, {context_.targets->front()});
+    return {};
+  }
+
+  Status Run(const Inkling2LoopMergeMessageQueriesOp& op) { return op.inverse ? SplitQueries() : MergeQueries(); }
+
   Strands Take() { return std::move(strands_); }
 
  private:
@@ -209,6 +250,51 @@ class OperationRunner {
 
   const std::vector<uint64_t>* KnownShape(size_t target) const {
     return target < context_.target_shapes.size() ? context_.target_shapes[target] : nullptr;
+  }
+
+  // [L, 4, H], the rows query, key, value and mlp, to [2L, H] of query and mlp and [2L, H] of key and value.
+  Status SplitQueries() {
+    if (strands_.size() != 1 || strands_[0].size() != 1 || context_.targets->size() != 2)
+      return Unsupported("takes one tensor apart into two");
+    const LogicalWeight& weight = strands_[0][0].weight;
+    if (weight.shape.size() != 3 || weight.shape[1] != 4)
+      return Unsupported(fmt::format("a weight of shape [{}] has no four rows a layer", fmt::join(weight.shape, ", ")));
+    constexpr std::array<std::array<uint64_t, 2>, 2> kRows = {{{0, 3}, {1, 2}}};
+    Strands parts(2);
+    for (size_t target = 0; target < kRows.size(); ++target) {
+      std::vector<LogicalWeight> rows;
+      for (const uint64_t row : kRows[target]) {
+        auto slice = SliceWeight(weight, 1, row, 1);
+        if (!slice) return slice.errors();
+        rows.push_back(std::move(*slice));
+      }
+      auto pair = ConcatenateWeights(rows, 1, context_.shared);
+      if (!pair) return pair.errors();
+      auto merged = MergeLeading(*pair);
+      if (!merged) return merged.errors();
+      parts[target].push_back(Whole(std::move(*merged)));
+    }
+    SetStrands(std::move(parts), *context_.targets);
+    return {};
+  }
+
+  Status MergeQueries() {
+    if (strands_.size() != 2 || strands_[0].size() != 1 || strands_[1].size() != 1)
+      return Unsupported("puts two tensors together");
+    std::vector<LogicalWeight> pairs;
+    for (const std::vector<Entry>& strand : strands_) {
+      auto pair = SplitLeading(strand[0].weight, 2);
+      if (!pair) return pair.errors();
+      pairs.push_back(std::move(*pair));
+    }
+    auto first = SliceWeight(pairs[0], 1, 0, 1);
+    auto last = SliceWeight(pairs[0], 1, 1, 1);
+    if (!first) return first.errors();
+    if (!last) return last.errors();
+    auto joined = ConcatenateWeights({std::move(*first), std::move(pairs[1]), std::move(*last)}, 1, context_.shared);
+    if (!joined) return joined.errors();
+    SetStrands({{Whole(std::move(*joined))}}, {context_.targets->front()});
+    return {};
   }
 
   template <typename F>

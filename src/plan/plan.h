@@ -23,7 +23,7 @@ struct SourceTensor {
 
 // A straight copy between file offsets.
 struct CopyRange {
-  uint32_t source = 0;  // index into Plan::sources
+  uint32_t source = 0;  // index into Plan::sources, or kZeros
   uint64_t from = 0;
   uint64_t to = 0;
   uint64_t bytes = 0;

@@ -53,6 +53,7 @@ Json RescaledList(const std::vector<RescaledTensor>& rescaled) {
 Json RevertReportJson(const RevertReport& report) {
   return {{"outcome", OutcomeName(report.outcome)},
           {"architecture", report.architecture},
+          {"mapping", report.mapping},
           {"input_tensors", report.input_tensors},
           {"output_tensors", report.output_tensors},
           {"renamed", report.renamed},
@@ -114,6 +115,7 @@ std::string PlanJson(const PlanReport& plan) {
 
 std::string VerifyJson(const VerifyReport& report) {
   return DumpJson({{"verified", report.problems.empty()},
+                   {"mapping", report.mapping},
                    {"tensors", report.tensors},
                    {"compared", report.compared},
                    {"shapes", report.shapes},

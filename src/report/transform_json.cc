@@ -14,6 +14,7 @@ struct OperationFields {
   Json operator()(const ConcatenateOp& op) const {
     return {{"dim", op.dim}, {"num_shards_attribute", Optional(op.num_shards_attribute)}};
   }
+  Json operator()(const SplitOp& op) const { return {{"dim", op.dim}}; }
   Json operator()(const MergeModulelistOp& op) const { return {{"dim", op.dim}}; }
   Json operator()(const SplitModulelistOp& op) const { return {{"dim", op.dim}}; }
   Json operator()(const TransposeOp& op) const {
@@ -22,7 +23,7 @@ struct OperationFields {
   Json operator()(const InterleaveOp& op) const { return {{"dim", op.dim}, {"inverse", op.inverse}}; }
   Json operator()(const PermuteForRopeOp& op) const {
     return {{"subconfig_key", Optional(op.subconfig_key)},
-            {"permute_layer_names", op.permute_layer_names},
+            {"permute_layer_names", op.permute_layer_names.empty() ? Json(nullptr) : Json(op.permute_layer_names)},
             {"inverse", op.inverse}};
   }
   Json operator()(const Conv3dToLinearOp& op) const {
@@ -37,6 +38,9 @@ struct OperationFields {
   Json operator()(const ErnieSplitAndDecoupleOp& op) const {
     return {{"stack_dim", op.stack_dim}, {"concat_dim", op.concat_dim}};
   }
+  Json operator()(const Inkling2UnpadVocabOp& op) const { return {{"inverse", op.inverse}}; }
+  Json operator()(const Inkling2LoopDequantizeExpertsOp&) const { return Json::object(); }
+  Json operator()(const Inkling2LoopMergeMessageQueriesOp& op) const { return {{"inverse", op.inverse}}; }
 };
 
 }  // namespace
@@ -51,6 +55,7 @@ Json TransformJson(const Transform& transform) {
     json["source_patterns"] = transform.source_patterns;
     json["target_patterns"] = transform.target_patterns;
   }
+  if (transform.kind == TransformKind::kIndexOffsetRename) json["offset"] = transform.offset;
   if (transform.kind == TransformKind::kWeightConverter) {
     json["operations"] = Json::array();
     for (const Operation& operation : transform.operations) {

@@ -119,6 +119,7 @@ Result<VerifyReport> Verify(const VerifyOptions& options) {
   if (!configs) return configs.errors();
   auto model = LoadModel(configs->config_text, (options.checkpoint / kConfigName).string(), options.mapping);
   if (!model) return model.errors();
+  report.mapping = model->version;
   auto units = RecognizeUnits(
       checkpoint->table, {.quantized = configs->scheme.quantized, .fp8_block_size = configs->scheme.fp8_block_size});
   if (!units) {

@@ -34,7 +34,7 @@ class ArchitectureTest(MappingCase):
     def test_unknown_class_says_how_to_supply_a_mapping(self):
         result = self.revert(mixtral_config() | {"architectures": ["BrandNewForCausalLM"], "model_type": "new"}, GATES)
         self.assert_fails(result, f"UnknownArchitectureError: {self.path('in/config.json')}: the model class "
-                                  "BrandNewForCausalLM is not in the mapping of transformers 5.17.0",
+                                  "BrandNewForCausalLM is not in the mapping of transformers 5.24.0",
                           "--architecture", "--mapping FILE")
         self.assert_nothing_left()
 
