@@ -49,7 +49,7 @@ const TensorTable& Export(int64_t tensors) {
 }
 
 std::vector<WeightUnit> Recognize(const TensorTable& table) {
-  return Take(RecognizeUnits(table, {.quantized = true, .fp8_block_size = 128}));
+  return Take(RecognizeUnits(table, {.quantized = true}));
 }
 
 Conversion Revert(const TensorTable& table, const std::vector<WeightUnit>& units) {

@@ -73,7 +73,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto again = ReadScheme(*rewritten, "again");
   Check(again.ok(), "a rewritten config can be read");
   Check(again->quantized == scheme->quantized && again->quant_algo == scheme->quant_algo &&
-            again->fp8_block_size == scheme->fp8_block_size,
+            again->fp8_tile == scheme->fp8_tile && again->claims == scheme->claims &&
+            again->group_sizes == scheme->group_sizes,
         "a rewritten config says the same of the quantization");
   Check(Meaning(scheme->excluded, true) == Meaning(again->excluded, false), "an exclude list keeps its meaning");
   return 0;

@@ -110,7 +110,8 @@ void SplitBlock(const Block& block, size_t dim, uint64_t inner, Blocks* out) {
   };
   const uint64_t end = whole.origin + whole.extent;
   uint64_t begin = whole.origin;
-  if (begin == end) return emit(begin, 0, 0);
+  // A block without elements stays one whatever is selected of it: an array must know which tensor it is of.
+  if (begin == end) return emit(begin, 0, begin % inner == 0 ? inner : 0);
   if (begin % inner != 0) {
     const uint64_t count = std::min(end - begin, inner - begin % inner);
     emit(begin, 1, count);

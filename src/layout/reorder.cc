@@ -44,13 +44,14 @@ Result<LogicalWeight> TransposeStretches(const LogicalWeight& weight, size_t dim
   for (StoredPart& part : out.parts) {
     const auto& axis = part.axes[dim];
     if (!axis) continue;
+    if (!axis->whole.empty()) return Unsupported(fmt::format("{}: {}", PartName(part), axis->whole));
     if (axis->granularity == 1) {
       part.array = TransposeStored(part.array, axis->dim, axis->multiple, rows, columns);
       continue;
     }
     // One block for the whole dimension, or blocks of whole stretches: every element stays with its scale. That holds
     // for scales; packed values themselves would have to be unpacked.
-    const bool scale = &part != &out.parts[0];
+    const bool scale = &part != &out.parts[0] && !axis->packed;
     const bool stays = axis->granularity % stretch == 0 || axis->granularity >= weight.shape[dim];
     if (scale && stays) continue;
     return Unsupported(
@@ -71,6 +72,12 @@ Result<LogicalWeight> TransposeWeight(const LogicalWeight& weight, size_t a, siz
     const auto axis_a = part.axes[a];
     const auto axis_b = part.axes[b];
     if (!axis_a && !axis_b) continue;
+    for (const auto& axis : {axis_a, axis_b}) {
+      if (axis && !axis->whole.empty()) return Unsupported(fmt::format("{}: {}", PartName(part), axis->whole));
+    }
+    if (weight.shape.size() == 3 && part.array.shape.size() > 3)
+      return Unsupported(
+          fmt::format("each row of {} ends in a dimension of blocks, and would not if transposed", PartName(part)));
     const bool same =
         axis_a && axis_b && axis_a->granularity == axis_b->granularity && axis_a->multiple == axis_b->multiple;
     if (!same && weight.shape.size() == 2) {

@@ -82,6 +82,7 @@ class Merger {
           fmt::format("{} is no scalar: rows and columns can't be re-expressed under a common scale "
                       "without quantizing the weight again",
                       scalar.leaf));
+    if (entries == 0) return {};  // stacks without experts
     std::vector<Array> merged;
     std::vector<Array> rescaled;
     for (uint64_t e = 0; e < entries; ++e) {

@@ -49,13 +49,28 @@ std::map<std::string, std::vector<const std::string*>> ByShape(const std::vector
 
 }  // namespace
 
+namespace {
+
+// True for a weight whose name is the same on both sides while its shape is not that of the hub's: only its data shows
+// that an operation (Transpose) was carried out on it.
+bool IsReshaped(const WeightUnit& unit, const EngineKey& key, const RuleNames& rules, const ReferenceView& reference) {
+  const RenamedKey& renamed = rules.Find(key.key);
+  const auto shape = reference.logical_shapes.find(unit.key);
+  return renamed.converter >= 0 && renamed.name == unit.key && unit.weight.layout != Layout::kOther &&
+         shape != reference.logical_shapes.end() && shape->second != unit.weight.shape;
+}
+
+}  // namespace
+
 bool HasHubNames(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules,
                  const ReferenceView* reference) {
   if (reference != nullptr) {
-    return std::all_of(units.begin(), units.end(), [&](const WeightUnit& unit) {
-      return unit.role == UnitRole::kCacheScale ||
-             std::binary_search(reference->keys.begin(), reference->keys.end(), unit.key);
-    });
+    for (size_t i = 0; i < units.size(); ++i) {
+      if (units[i].role == UnitRole::kCacheScale) continue;
+      if (!std::binary_search(reference->keys.begin(), reference->keys.end(), units[i].key)) return false;
+      if (IsReshaped(units[i], keys[i], rules, *reference)) return false;
+    }
+    return true;
   }
   auto load = Renamer::Create(rules.transforms(), Renamer::Direction::kLoad);
   if (!load) return false;

@@ -171,8 +171,12 @@ class OperationRunner {
           if (auto status = Decouple(op, entry, t, &lists[t]); !status) return status;
         }
       }
-      // Experts count on from one target of the other side to the next.
+      // Experts count on from one target of the other side to the next: a hole would give those after it wrong numbers.
+      const bool last = &strand == &strands_.back();
       for (size_t t = 0; t < targets; ++t) {
+        const auto hole = [&](const Entry& entry) { return *entry.index >= lists[t].size() - begin[t]; };
+        if (!last && std::any_of(lists[t].begin() + static_cast<std::ptrdiff_t>(begin[t]), lists[t].end(), hole))
+          return Unsupported("an expert is missing, so those that count on from it can't be numbered");
         for (size_t i = begin[t]; i < lists[t].size(); ++i) *lists[t][i].index += begin[t];
       }
     }
@@ -313,6 +317,7 @@ class OperationRunner {
   // Part `k` of the cut into targets: at the reference's own sizes where they are known, else in equal parts.
   Result<LogicalWeight> CutForTarget(const LogicalWeight& weight, size_t dim, size_t k) const {
     const size_t targets = context_.targets->size();
+    if (dim >= weight.shape.size()) return Chunk(weight, dim, targets, k);
     uint64_t begin = 0;
     uint64_t total = 0;
     for (size_t t = 0; t < targets; ++t) {
@@ -321,8 +326,7 @@ class OperationRunner {
       if (t < k) begin += (*shape)[dim];
       total += (*shape)[dim];
     }
-    if (dim >= weight.shape.size() || total != weight.shape[dim] || weight.layout == Layout::kOther)
-      return Chunk(weight, dim, targets, k);
+    if (total != weight.shape[dim] || weight.layout == Layout::kOther) return Chunk(weight, dim, targets, k);
     return SliceWeight(weight, dim, begin, (*KnownShape(k))[dim]);
   }
 

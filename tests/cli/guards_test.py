@@ -19,7 +19,8 @@ class GuardsTest(ProgramTest):
     def refuse(self, config, tensors, *errors, exclude=()):
         """Fails with exactly these lines on standard error, and keeps all names where asked to."""
         config["quantization_config"]["ignore"] = list(exclude)
-        extra = {"hf_quant_config.json": hf_quant_config(exclude), "tokenizer.json": {}}
+        algorithm = config["quantization_config"]["quant_algo"]
+        extra = {"hf_quant_config.json": hf_quant_config(exclude, algorithm), "tokenizer.json": {}}
         write_checkpoint(self.path("in"), config, tensors, extra=extra)
 
         result = run("revert", self.path("in"), "-o", self.path("out"))

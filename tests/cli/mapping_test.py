@@ -76,7 +76,7 @@ class ArchitectureTest(MappingCase):
 
 
 class MappingFileTest(MappingCase):
-    CONFIG = exports.modelopt_config("MyModelForCausalLM", "my_model", exclude=["model.layers.0.mlp.w_both"])
+    CONFIG = exports.modelopt_config("MyModelForCausalLM", "my_model", exclude=["model.layers.0.mlp.w_down"])
 
     def test_private_mapping_renames_and_cuts(self):
         module = "model.layers.0.mlp.w_both"
@@ -91,7 +91,7 @@ class MappingFileTest(MappingCase):
         self.assertEqual(read_checkpoint(self.path("out")), want)
         with open(self.path("out/config.json"), encoding="utf-8") as f:
             self.assertEqual(json.load(f)["quantization_config"]["ignore"],
-                             ["transformer.h.0.mlp.w_gate", "transformer.h.0.mlp.w_up"])
+                             ["transformer.h.0.mlp.w_down"])
 
     def test_rules_shows_the_private_mapping(self):
         write_checkpoint(self.path("in"), self.CONFIG, GATES)

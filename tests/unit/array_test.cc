@@ -26,6 +26,7 @@ struct Pair {
 
 void ExpectSame(const Store& store, const Pair& pair) {
   EXPECT_EQ(pair.view.shape, pair.dense.shape);
+  EXPECT_FALSE(pair.view.blocks.empty()) << "nothing says which tensor it is of";
   EXPECT_EQ(store.Bytes(pair.view), pair.dense.ToBytes(DTypeBits(pair.view.dtype)));
 }
 
@@ -138,6 +139,95 @@ TEST(ArrayTest, CutsSixBitElementsInFours) {
               ElementsAre("QuantConversionUnsupportedError a cut of F6_E3M2 elements does not fall between bytes"));
 }
 
+// ---- splitting, merging, swapping ---------------------------------------------------------------------------------
+
+TEST(ArrayTest, SplittingAndMergingAWholeTensorKeepsItOneRun) {
+  Store store;
+  const Array whole = store.Whole(store.Add("t", DType::kBF16, {4, 6, 5}));
+  const Array split = SplitDim(whole, 1, 3);
+  EXPECT_THAT(split.shape, ElementsAre(4, 2, 3, 5));
+  EXPECT_EQ(split.blocks.size(), 1u);
+  EXPECT_EQ(RunCount(split), 1u);
+  const Array merged = MergeDims(MergeDims(split, 1), 0);
+  EXPECT_THAT(merged.shape, ElementsAre(24, 5));
+  EXPECT_EQ(merged.blocks.size(), 1u);
+  EXPECT_EQ(store.Bytes(merged), store.bytes[0]);
+}
+
+TEST(ArrayTest, ABlockThatBeginsAndEndsInsideRowsIsSplitInThree) {
+  Store store;
+  const uint32_t a = store.Add("a", DType::kU8, {3});
+  const uint32_t b = store.Add("b", DType::kU8, {14});
+  const uint32_t c = store.Add("c", DType::kU8, {3});
+  const Array joined = Concatenate(std::vector{store.Whole(a), store.Whole(b), store.Whole(c)}, 0);
+  const Array split = SplitDim(joined, 0, 5);
+  EXPECT_EQ(split.blocks.size(), 5u);  // 3 | 2 + two rows + 2 | 3
+  const Dense dense = test::DenseConcatenate({store.Elements(a), store.Elements(b), store.Elements(c)}, 0);
+  ExpectSame(store, {split, test::DenseSplit(dense, 0, 5)});
+  ExpectSame(store, {SwapDims(split, 0, 1), test::DenseSwap(test::DenseSplit(dense, 0, 5), 0, 1)});
+}
+
+TEST(ArrayTest, ABlockWithinOneRowStaysOneBlock) {
+  Store store;
+  const Array parts = Concatenate(
+      std::vector{store.Whole(store.Add("a", DType::kU8, {1})), store.Whole(store.Add("b", DType::kU8, {3})),
+                  store.Whole(store.Add("c", DType::kU8, {2}))},
+      0);
+  const Array split = SplitDim(parts, 0, 6);
+  EXPECT_THAT(split.shape, ElementsAre(1, 6));
+  EXPECT_EQ(split.blocks.size(), 3u);
+  EXPECT_EQ(store.Bytes(split), store.bytes[0] + store.bytes[1] + store.bytes[2]);
+}
+
+TEST(ArrayTest, SwappingTwiceIsWhatItWas) {
+  Store store;
+  const Array whole = store.Whole(store.Add("t", DType::kF32, {3, 4, 5}));
+  EXPECT_NE(store.Bytes(SwapDims(whole, 0, 2)), store.bytes[0]);
+  EXPECT_EQ(store.Bytes(SwapDims(SwapDims(whole, 0, 2), 0, 2)), store.bytes[0]);
+}
+
+TEST(ArrayTest, SwappingASizeOneDimensionMovesNothing) {
+  Store store;
+  const Array whole = store.Whole(store.Add("t", DType::kF32, {3, 1, 5}));
+  EXPECT_EQ(RunCount(SwapDims(whole, 0, 1)), 1u);
+  EXPECT_EQ(store.Bytes(SwapDims(whole, 0, 1)), store.bytes[0]);
+}
+
+TEST(ArrayTest, EmptyDimensionsAreSplitMergedAndSwapped) {
+  Store store;
+  const Array whole = store.Whole(store.Add("t", DType::kF32, {0, 4}));
+  EXPECT_THAT(SplitDim(whole, 0, 3).shape, ElementsAre(0, 3, 4));
+  EXPECT_THAT(MergeDims(whole, 0).shape, ElementsAre(0));
+  EXPECT_THAT(SwapDims(whole, 0, 1).shape, ElementsAre(4, 0));
+  EXPECT_EQ(RunCount(SplitDim(whole, 0, 3)), 0u);
+  // A tensor without elements still says which stored tensor it is of: its shard follows from that.
+  EXPECT_THAT(Select(SplitDim(whole, 0, 3), 1, 2).blocks, testing::Not(IsEmpty()));
+  EXPECT_THAT(Slice(MergeDims(SwapDims(whole, 0, 1), 0), 0, 0, 0).blocks, testing::Not(IsEmpty()));
+}
+
+TEST(ArrayTest, ATransposedTensorHasARunForEachElement) {
+  Store store;
+  const Array swapped = SwapDims(store.Whole(store.Add("t", DType::kBF16, {6, 7})), 0, 1);
+  EXPECT_EQ(RunCount(swapped), 42u);
+  const auto runs = Runs(swapped);
+  ASSERT_TRUE(runs.ok());
+  EXPECT_EQ(runs->size(), 42u);
+}
+
+TEST(ArrayTest, RunsOfDifferentStepsAreNotJoined) {
+  Store store;
+  const Array whole = store.Whole(store.Add("t", DType::kU8, {6}));
+  const auto runs = Runs(Concatenate(std::vector{WithStep(Slice(whole, 0, 0, 2), 1), WithStep(Slice(whole, 0, 2, 1), 2),
+                                                 WithStep(Slice(whole, 0, 3, 1), 2), Slice(whole, 0, 4, 2)},
+                                     0));
+  ASSERT_TRUE(runs.ok());
+  ASSERT_EQ(runs->size(), 3u);
+  EXPECT_EQ((*runs)[0].step, 1u);
+  EXPECT_EQ((*runs)[1].step, 2u);
+  EXPECT_EQ((*runs)[1].bytes, 2u);
+  EXPECT_EQ((*runs)[2].step, 0u);
+}
+
 // Random operations on views and on plain lists of elements side by side.
 class RandomWalk {
  public:
@@ -150,7 +240,7 @@ class RandomWalk {
   }
 
   void Step() {
-    switch (Below(5)) {
+    switch (Below(8)) {
       case 0:
         return DoSlice();
       case 1:
@@ -159,6 +249,12 @@ class RandomWalk {
         return DoShuffle();
       case 3:
         return DoConcatenate();
+      case 4:
+        return DoSplit();
+      case 5:
+        return DoMerge();
+      case 6:
+        return DoSwap();
       default:
         return DoStack();
     }
@@ -233,6 +329,32 @@ class RandomWalk {
     pair_ = {Stack(std::vector{pair_.view, other.view}, dim), test::DenseStack({pair_.dense, other.dense}, dim)};
   }
 
+  void DoSplit() {
+    const auto dim = Dim();
+    if (!dim || pair_.view.shape.size() > 6) return;
+    const uint64_t size = pair_.view.shape[*dim];
+    std::vector<uint64_t> divisors;
+    for (uint64_t inner = 1; inner <= std::max<uint64_t>(size, 3); ++inner) {
+      if (size % inner == 0) divisors.push_back(inner);
+    }
+    const uint64_t inner = divisors[Below(divisors.size())];
+    pair_ = {SplitDim(pair_.view, *dim, inner), test::DenseSplit(pair_.dense, *dim, inner)};
+  }
+
+  void DoMerge() {
+    const size_t free = pair_.view.shape.size() - unit_.size();
+    if (free < 2) return;
+    const size_t dim = Below(free - 1);
+    pair_ = {MergeDims(pair_.view, dim), test::DenseMerge(pair_.dense, dim)};
+  }
+
+  void DoSwap() {
+    const auto a = Dim();
+    const auto b = Dim();
+    if (!a) return;
+    pair_ = {SwapDims(pair_.view, *a, *b), test::DenseSwap(pair_.dense, *a, *b)};
+  }
+
   std::mt19937 random_;
   Store store_;
   DType dtype_;
@@ -240,13 +362,29 @@ class RandomWalk {
   Pair pair_;
 };
 
+// RunCount says how many copies there are before neighbours are joined: never fewer than are left afterwards.
+void ExpectRunCountAtLeastReal(const Array& view) {
+  const auto runs = Runs(view);
+  ASSERT_TRUE(runs.ok());
+  EXPECT_GE(RunCount(view), runs->size());
+  // Each block's own runs are its count exactly, unless some of them touch.
+  for (const Block& block : view.blocks) {
+    const Array alone{view.dtype, view.shape, {block}, {}};
+    const auto own = Runs(alone);
+    ASSERT_TRUE(own.ok());
+    EXPECT_GE(RunCount(alone), own->size());
+    EXPECT_EQ(RunCount(alone) == 0, own->empty());
+  }
+}
+
 TEST(ArrayTest, RandomOperationsMoveTheSameElementsAsPlainLists) {
   for (uint32_t seed = 0; seed < 1500; ++seed) {
     SCOPED_TRACE(seed);
     const DType dtype = std::vector{DType::kU8, DType::kBF16, DType::kF32}[seed % 3];
     RandomWalk walk(seed, dtype, {});
-    for (int step = 0; step < 6; ++step) walk.Step();
+    for (int step = 0; step < 8; ++step) walk.Step();
     ExpectSame(walk.store(), walk.pair());
+    ExpectRunCountAtLeastReal(walk.pair().view);
     if (HasFailure()) return;
   }
 }
@@ -255,8 +393,9 @@ TEST(ArrayTest, RandomOperationsOnWholeBytesMoveSubByteElements) {
   for (uint32_t seed = 0; seed < 600; ++seed) {
     SCOPED_TRACE(seed);
     RandomWalk walk(seed, seed % 2 == 0 ? DType::kF4 : DType::kF6E2M3, {4});
-    for (int step = 0; step < 6; ++step) walk.Step();
+    for (int step = 0; step < 8; ++step) walk.Step();
     ExpectSame(walk.store(), walk.pair());
+    ExpectRunCountAtLeastReal(walk.pair().view);
     if (HasFailure()) return;
   }
 }

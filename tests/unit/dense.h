@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "layout/array.h"
@@ -98,6 +99,27 @@ inline Dense DenseStack(const std::vector<Dense>& arrays, size_t dim) {
     const uint64_t i = index[dim];
     index.erase(index.begin() + static_cast<std::ptrdiff_t>(dim));
     return arrays[i].At(index);
+  });
+}
+
+inline Dense DenseSplit(Dense array, size_t dim, uint64_t inner) {
+  array.shape[dim] /= inner;
+  array.shape.insert(array.shape.begin() + static_cast<std::ptrdiff_t>(dim) + 1, inner);
+  return array;
+}
+
+inline Dense DenseMerge(Dense array, size_t dim) {
+  array.shape[dim] *= array.shape[dim + 1];
+  array.shape.erase(array.shape.begin() + static_cast<std::ptrdiff_t>(dim) + 1);
+  return array;
+}
+
+inline Dense DenseSwap(const Dense& array, size_t a, size_t b) {
+  auto shape = array.shape;
+  std::swap(shape[a], shape[b]);
+  return MakeDense(shape, [&](std::vector<uint64_t> index) {
+    std::swap(index[a], index[b]);
+    return array.At(index);
   });
 }
 

@@ -5,39 +5,19 @@
 
 #include "unit/dense.h"
 #include "unit/error_lines.h"
+#include "unit/one_linear.h"
 
 namespace quantport {
 namespace {
 
 using test::ErrorLines;
+using test::Module;
+using test::OnlyUnit;
+using test::Row;
+using test::Shape;
 using test::Store;
 using testing::ElementsAre;
 using testing::IsEmpty;
-
-using Shape = std::vector<uint64_t>;
-
-struct Row {
-  std::string leaf;
-  DType dtype;
-  Shape shape;
-};
-
-// A module named m with these tensors.
-TensorTable Module(const std::vector<Row>& rows) {
-  Store store;
-  for (const Row& row : rows) store.Add("m." + row.leaf, row.dtype, row.shape);
-  return store.table;
-}
-
-// The only unit of a module, or a failure.
-WeightUnit OnlyUnit(const std::vector<Row>& rows, const RecognizeOptions& options = {}) {
-  const auto units = RecognizeUnits(Module(rows), options);
-  if (!units || units->size() != 1) {
-    ADD_FAILURE() << (units ? std::to_string(units->size()) + " units" : units.errors()[0].ToString());
-    return {};
-  }
-  return (*units)[0];
-}
 
 std::vector<std::string> Missing(const std::vector<Row>& rows, bool quantized = false) {
   return ErrorLines(RecognizeUnits(Module(rows), {.quantized = quantized}));
@@ -141,8 +121,8 @@ TEST(RecognizeTest, KnowsFp8ByTheShapeOfItsScale) {
 
 TEST(RecognizeTest, TakesTheBlockSizeOfTheConfig) {
   const std::vector<Row> rows = {{"weight", DType::kF8E4M3, {128, 192}}, {"weight_scale_inv", DType::kF32, {2, 3}}};
-  EXPECT_EQ(OnlyUnit(rows, {.fp8_block_size = 64}).weight.layout, Layout::kFp8Block);
-  EXPECT_EQ(OnlyUnit(rows, {.fp8_block_size = 128}).weight.layout, Layout::kOther);
+  EXPECT_EQ(OnlyUnit(rows, {.fp8_tile = {64, 64}}).weight.layout, Layout::kFp8Block);
+  EXPECT_EQ(OnlyUnit(rows, {.fp8_tile = {128, 128}}).weight.layout, Layout::kOther);
 }
 
 // weight_scale_inv exists in block formats only; a weight of one tile has one scale all the same.
@@ -153,27 +133,16 @@ TEST(RecognizeTest, KnowsFp8BlocksByNameWhereThereIsOnlyOneTile) {
 
 TEST(RecognizeTest, KeepsTensorsOfUnknownFormatsTogether) {
   const std::vector<std::vector<Row>> modules = {
-      {{"weight_packed", DType::kI32, {8, 4}},
-       {"weight_scale", DType::kBF16, {8, 1}},
-       {"weight_shape", DType::kI64, {2}},
-       {"weight_zero_point", DType::kI32, {1, 1}}},
-      {{"qweight", DType::kI32, {4, 8}},
-       {"qzeros", DType::kI32, {1, 1}},
-       {"scales", DType::kF16, {1, 8}},
-       {"g_idx", DType::kI32, {32}}},
-      {{"weight", DType::kU8, {64, 1}},
-       {"weight.absmax", DType::kF32, {2}},
-       {"weight.quant_map", DType::kF32, {16}},
-       {"weight.quant_state.bitsandbytes__nf4", DType::kU8, {80}}},
-      {{"weight", DType::kU8, {8, 16}},
-       {"weight_scale", DType::kF8E4M3, {8, 2}},
-       {"weight_scale_2", DType::kF32, {}},
-       {"pre_quant_scale", DType::kBF16, {32}}},
-      {{"weight", DType::kI8, {8, 16}}, {"SCB", DType::kF32, {8}}, {"weight_format", DType::kU8, {}}},
-      {{"weight", DType::kU8, {8, 16}}, {"weight_scale", DType::kU8, {8, 1}}}};
+      {{"weight_packed", DType::kI32, {8, 4}}, {"weight_scale", DType::kBF16, {3, 1}}},
+      {{"weight_packed", DType::kU8, {8, 16}}, {"weight_scale", DType::kBF16, {8, 2}}},
+      {{"qweight", DType::kI32, {2, 64}}, {"scales", DType::kF16, {1, 32}}},
+      {{"qweight", DType::kI32, {16, 32}}, {"qzeros", DType::kI32, {3, 3}}, {"scales", DType::kF16, {16, 7}}},
+      {{"weight", DType::kU8, {8, 16}}, {"weight_scale", DType::kU8, {5, 1}}},
+      {{"weight", DType::kI32, {8, 16}}, {"weight_scale", DType::kF32, {5, 3}}},
+      {{"weight", DType::kBF16, {8, 16}}, {"weight_scale", DType::kF32, {8}}}};
   for (const std::vector<Row>& rows : modules) {
     const WeightUnit unit = OnlyUnit(rows, {.quantized = true});
-    EXPECT_EQ(LayoutName(unit.weight.layout), "other") << rows[1].leaf;
+    EXPECT_EQ(LayoutName(unit.weight.layout), "other") << rows[0].leaf << " " << rows[1].leaf;
     EXPECT_EQ(unit.weight.parts.size(), rows.size());
     EXPECT_EQ(unit.key, "m.weight");
   }
@@ -208,6 +177,22 @@ TEST(RecognizeTest, ReportsPackedBytesWithoutScalesOnlyInAQuantizedCheckpoint) {
     EXPECT_THAT(Missing({{"weight", dtype, {8, 16}}}, false), IsEmpty());
   }
   EXPECT_THAT(Missing({{"weight", DType::kBF16, {8, 16}}}, true), IsEmpty());
+}
+
+TEST(RecognizeTest, ReportsWhatPackedFormatsLack) {
+  const std::string m = "MissingCompanionError m.weight: ";
+  EXPECT_THAT(Missing({{"weight_packed", DType::kI32, {8, 4}}}),
+              ElementsAre(m + "weight_scale is missing beside weight_packed"));
+  EXPECT_THAT(Missing({{"weight_packed", DType::kU8, {8, 16}}, {"weight_scale", DType::kF8E4M3, {8, 2}}}),
+              ElementsAre(m + "weight_global_scale is missing: NVFP4 block scales are relative to it"));
+  EXPECT_THAT(Missing({{"qweight", DType::kI32, {4, 8}}, {"qzeros", DType::kI32, {1, 1}}}),
+              ElementsAre(m + "scales is missing beside qweight"));
+  EXPECT_THAT(Missing({{"weight", DType::kU8, {64, 1}}, {"weight.absmax", DType::kF32, {2}}}),
+              ElementsAre(m + "weight.quant_state is missing: nothing else states the weight's shape"));
+  EXPECT_THAT(Missing({{"weight", DType::kU8, {64, 1}}, {"weight.quant_state.bitsandbytes__nf4", DType::kU8, {9}}}),
+              ElementsAre(m + "weight.absmax is missing beside weight.quant_state"));
+  EXPECT_THAT(Missing({{"weight", DType::kI8, {8, 16}}, {"weight_format", DType::kU8, {}}}),
+              ElementsAre(m + "SCB is missing beside weight_format"));
 }
 
 TEST(RecognizeTest, ReportsEveryIncompleteWeight) {
