@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "checkpoint/checkpoint.h"
+#include "config/excluded.h"
 #include "config/references.h"
 #include "exec/copy.h"
 #include "io/file.h"
@@ -15,8 +16,11 @@
 #include "layout/recognize.h"
 #include "load/configs.h"
 #include "load/load.h"
+#include "plan/carry.h"
 #include "plan/conversion.h"
+#include "plan/dropped.h"
 #include "plan/plan.h"
+#include "verify/scheme_check.h"
 #include "verify/written.h"
 
 namespace quantport {
@@ -54,6 +58,7 @@ class Preparer {
     if (auto s = ReadReference(); !s) return s.errors();
     if (auto s = ResolveMapping(); !s) return s.errors();
     if (auto s = Convert(); !s) return s.errors();
+    if (auto s = SortDropped(); !s) return s.errors();
     if (auto s = CheckStrict(); !s) return s.errors();
     if (auto s = LayOut(); !s) return s.errors();
     if (auto s = RewriteConfigs(); !s) return s.errors();
@@ -66,6 +71,7 @@ class Preparer {
     auto checkpoint = OpenCheckpoint(options_.input, {.repair_index = options_.repair_index});
     if (!checkpoint) return checkpoint.errors();
     prepared_.checkpoint = std::move(*checkpoint);
+    input_tensors_ = prepared_.checkpoint.table.tensors.size();
     prepared_.report.notes = prepared_.checkpoint.notes;
     auto configs = ReadConfigs(prepared_.checkpoint);
     if (!configs) return configs.errors();
@@ -77,6 +83,7 @@ class Preparer {
     if (!options_.reference) return {};
     auto names = OpenReference(*options_.reference);
     if (!names) return names.errors();
+    if (options_.carry_missing) reference_table_ = names->table;
     reference_ = MakeReferenceView(std::move(*names));
     return {};
   }
@@ -92,10 +99,10 @@ class Preparer {
   }
 
   Status Convert() {
-    auto units = RecognizeUnits(prepared_.checkpoint.table, {.quantized = configs_.scheme.quantized,
-                                                             .fp8_block_size = configs_.scheme.fp8_block_size});
+    auto units = RecognizeUnits(prepared_.checkpoint.table, RecognizeOptionsOf(configs_, prepared_.checkpoint));
     if (!units) return Fallback(std::move(units.errors()));
     units_ = std::move(*units);
+    if (Errors contradictions = CheckScheme(configs_, units_); !contradictions.empty()) return contradictions;
     const bool stacks = options_.experts == ExpertForm::kStacked;
     if (model_.resolved.remote_code || (model_.resolved.transforms.empty() && !stacks)) {
       conversion_ = KeepNames(prepared_.checkpoint.table, units_);
@@ -110,6 +117,33 @@ class Preparer {
     auto conversion = input.loading ? ApplyNames(input) : RevertNames(input);
     if (!conversion) return Fallback(std::move(conversion.errors()));
     conversion_ = std::move(*conversion);
+    return {};
+  }
+
+  // What the export lacks, by kind, and brought over where that is asked for.
+  Status SortDropped() {
+    if (options_.carry_missing && !reference_table_) {
+      return Error{ErrorKind::kReferenceMismatch,
+                   "tensors can't be carried over from names alone",
+                   options_.reference ? options_.reference->string() : "",
+                   {},
+                   "--carry-missing needs the folder of the hub checkpoint with its files as --reference"};
+    }
+    auto dropped = ClassifyDropped(conversion_.only_in_reference, model_.resolved);
+    if (!dropped) return dropped.errors();
+    std::vector<std::string> carried;
+    for (const Dropped& tensor : *dropped) {
+      const bool carry = options_.carry_missing && !kept_ && tensor.kind != DroppedKind::kTied;
+      if (carry) carried.push_back(tensor.key);
+      prepared_.report.dropped.push_back({tensor.key, std::string(DroppedKindName(tensor.kind)), carry});
+    }
+    if (carried.empty()) return {};
+    auto modules = CarryTensors(carried, *reference_table_, *options_.reference, prepared_.checkpoint.sharded,
+                                &prepared_.checkpoint.table, &conversion_);
+    if (!modules) return modules.errors();
+    carried_modules_ = std::move(*modules);
+    prepared_.report.notes.push_back(
+        fmt::format("{} weights were carried over from the reference as they are there", carried.size()));
     return {};
   }
 
@@ -153,11 +187,17 @@ class Preparer {
   }
 
   Status RewriteConfigs() {
-    if (kept_ || conversion_.already_hub) return {};
+    if (kept_) return {};
     const ReferenceRewriter rewriter(conversion_.modules, conversion_.rename_module);
+    std::vector<std::string> modules;
+    for (const auto& [module, renamed] : conversion_.modules)
+      modules.insert(modules.end(), renamed.begin(), renamed.end());
     Errors errors;
     for (const auto& [name, text] : configs_.quantization_files) {
-      auto rewritten = RewriteReferences(text, (options_.input / name).string(), rewriter);
+      const std::string file = (options_.input / name).string();
+      Result<std::string> rewritten = text;
+      if (!conversion_.already_hub) rewritten = RewriteReferences(text, file, rewriter);
+      if (rewritten && !carried_modules_.empty()) rewritten = AddExcluded(*rewritten, file, carried_modules_, modules);
       if (!rewritten) {
         errors.insert(errors.end(), rewritten.errors().begin(), rewritten.errors().end());
       } else if (*rewritten != text) {
@@ -174,7 +214,7 @@ class Preparer {
                      : conversion_.already_hub         ? RevertOutcome::kCopied
                      : direction_ == Direction::kApply ? RevertOutcome::kApplied
                                                        : RevertOutcome::kReverted;
-    report.input_tensors = prepared_.checkpoint.table.tensors.size();
+    report.input_tensors = input_tensors_;
     report.output_tensors = conversion_.tensors.size();
     report.renamed = conversion_.renamed;
     report.cut = conversion_.cut;
@@ -201,7 +241,10 @@ class Preparer {
   const Direction direction_;
   Prepared prepared_;
   ConfigFiles configs_;
+  size_t input_tensors_ = 0;
   std::optional<ReferenceView> reference_;
+  std::optional<TensorTable> reference_table_;  // where tensors are to be carried over
+  std::vector<std::string> carried_modules_;
   ModelMapping model_;
   std::vector<WeightUnit> units_;
   Conversion conversion_;

@@ -83,7 +83,10 @@ struct RevertOptions {
   OnUnsupported on_unsupported = OnUnsupported::kFail;
   ExpertForm experts = ExpertForm::kExpanded;
   MergeScales merge_scales = MergeScales::kRefuse;
-  bool strict = false;                      // names that only the reference has are errors
+  bool strict = false;  // names that only the reference has are errors
+  // Bring what only the reference has over, in its own precision, and exclude its modules in the configs. Tied weights
+  // stay out. Needs a reference with files.
+  bool carry_missing = false;
   bool repair_index = false;                // rebuild an index that contradicts the headers
   std::optional<uint64_t> max_shard_bytes;  // new shards of at most so many bytes; default: the export's shards
   int threads = 0;                          // 0: chosen from the machine
@@ -108,6 +111,13 @@ struct RescaledTensor {
   double largest_relative = 0;  // of one element
 };
 
+// A tensor that the hub checkpoint has and the export lacks.
+struct DroppedTensor {
+  std::string name;
+  std::string kind;      // "tied", "buffer", "mtp" (multi-token prediction layers) or "other"
+  bool carried = false;  // brought over, with its scales
+};
+
 struct RevertReport {
   RevertOutcome outcome = RevertOutcome::kReverted;
   std::string architecture;
@@ -128,6 +138,7 @@ struct RevertReport {
   uint64_t rules_differ = 0;
   std::vector<std::string> rules_differ_examples;
   std::vector<std::string> only_in_reference;  // hub names that nothing of the export became
+  std::vector<DroppedTensor> dropped;          // the same by kind, those that were carried over included
   std::vector<RescaledTensor> rescaled;        // with MergeScales::kMax; filled when data is written
 };
 

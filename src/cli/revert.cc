@@ -44,6 +44,27 @@ void PrintRescaled(const std::vector<RescaledTensor>& rescaled) {
     fmt::print(stderr, "note:   and {} more (--json lists all)\n", rescaled.size() - kShown);
 }
 
+// Why the hub has a tensor that the export lacks.
+std::string_view DroppedReason(std::string_view kind) {
+  if (kind == "tied") return "tied: the same as another tensor";
+  if (kind == "buffer") return "a buffer that the model computes";
+  if (kind == "mtp") return "of the multi-token prediction layers";
+  return "no reason is known";
+}
+
+void PrintDropped(const std::vector<DroppedTensor>& dropped) {
+  constexpr size_t kShown = 200;
+  if (dropped.empty()) return;
+  fmt::print(stderr, "note: {} tensors are only in the reference:\n", dropped.size());
+  for (size_t i = 0; i < std::min(dropped.size(), kShown); ++i) {
+    const DroppedTensor& tensor = dropped[i];
+    PrintNotes(
+        {fmt::format("{} ({}{})", tensor.name, DroppedReason(tensor.kind), tensor.carried ? "; carried over" : "")},
+        "note:   only in the reference");
+  }
+  if (dropped.size() > kShown) fmt::print(stderr, "note:   and {} more (--json lists all)\n", dropped.size() - kShown);
+}
+
 void PrintReport(const RevertReport& report) {
   PrintNotes(report.notes, "note");
   if (report.ambiguous > 0) {
@@ -58,15 +79,7 @@ void PrintReport(const RevertReport& report) {
                report.rules_differ);
     PrintNotes(report.rules_differ_examples, "note:   for example");
   }
-  if (!report.only_in_reference.empty()) {
-    fmt::print(stderr, "note: {} tensors are only in the reference:\n", report.only_in_reference.size());
-    const size_t shown = std::min<size_t>(report.only_in_reference.size(), 200);
-    PrintNotes(
-        {report.only_in_reference.begin(), report.only_in_reference.begin() + static_cast<std::ptrdiff_t>(shown)},
-        "note:   only in the reference");
-    if (shown < report.only_in_reference.size())
-      fmt::print(stderr, "note:   and {} more (--json lists all)\n", report.only_in_reference.size() - shown);
-  }
+  PrintDropped(report.dropped);
   PrintRescaled(report.rescaled);
   PrintErrors(report.unsupported);
   PrintNotes(report.warnings, "warning");
@@ -192,6 +205,11 @@ void AddRevert(CLI::App* app, Action* action) {
           "hub's container, which engines load) or stacked (the hub's tensors, scales as [E, ...])")
       ->check(CLI::IsMember({"expanded", "stacked"}))
       ->option_text("expanded|stacked");
+  command
+      ->add_flag("--carry-missing", arguments->options.carry_missing,
+                 "Bring over what only the reference has (multi-token prediction layers, buffers), as it is there, and "
+                 "exclude its modules from quantization in the configs")
+      ->needs("--reference");
   command->add_flag("--strict", arguments->options.strict, "Names that only the reference has are an error");
   command
       ->add_option("--on-unsupported", arguments->on_unsupported,

@@ -8,15 +8,11 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "config/quantization_json.h"
 
 namespace quantport {
 namespace {
 
-// Lists of modules left alone or chosen, under the names that ModelOpt, compressed-tensors, fine-grained FP8,
-// bitsandbytes, AWQ and Quark give them.
-constexpr std::array<std::string_view, 8> kListKeys = {
-    "exclude_modules",    "ignore",  "modules_to_not_convert",      "ignored_layers", "llm_int8_skip_modules",
-    "modules_to_convert", "exclude", "modules_in_block_to_quantize"};
 // Objects whose keys are modules.
 constexpr std::array<std::string_view, 2> kObjectKeys = {"quantized_layers", "layer_quant_config"};
 
@@ -163,7 +159,7 @@ void RewriteKeys(Json* object, const ReferenceRewriter& rewriter) {
 }
 
 void RewriteQuantization(Json* quantization, const ReferenceRewriter& rewriter) {
-  for (const std::string_view key : kListKeys) {
+  for (const std::string_view key : kModuleListKeys) {
     if (auto it = quantization->find(std::string(key)); it != quantization->end()) RewriteList(&*it, rewriter);
   }
   for (const std::string_view key : kObjectKeys) {
@@ -175,20 +171,6 @@ void RewriteQuantization(Json* quantization, const ReferenceRewriter& rewriter) 
     if (!group.is_object()) continue;
     if (auto it = group.find("targets"); it != group.end()) RewriteList(&*it, rewriter);
   }
-}
-
-// The objects of a config file that describe a quantization.
-std::vector<Json*> FindQuantizations(Json* config) {
-  std::vector<Json*> found;
-  const auto add = [&](Json* parent, const char* key) {
-    if (auto it = parent->find(key); it != parent->end() && it->is_object()) found.push_back(&*it);
-  };
-  add(config, "quantization_config");
-  add(config, "compression_config");
-  add(config, "quantization");
-  if (auto text = config->find("text_config"); text != config->end() && text->is_object())
-    add(&*text, "quantization_config");
-  return found;
 }
 
 void AppendStrings(const Json& list, std::vector<std::string>* out) {
@@ -211,32 +193,130 @@ Result<std::string> RewriteReferences(const std::string& text, std::string_view 
   return DumpJson(*json, StyleOf(text));
 }
 
+namespace {
+
+std::string StringAt(const Json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
+}
+
+bool TrueAt(const Json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_boolean() && it->get<bool>();
+}
+
+uint64_t SizeAt(const Json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_number_unsigned() ? it->get<uint64_t>() : 0;
+}
+
+// An object at a key, or an empty one.
+const Json& ObjectAt(const Json& object, const char* key) {
+  static const Json kNone = Json::object();
+  const auto it = object.find(key);
+  return it != object.end() && it->is_object() ? *it : kNone;
+}
+
+template <typename T>
+void AddOnce(T value, std::vector<T>* values) {
+  if (value != T() && std::find(values->begin(), values->end(), value) == values->end())
+    values->push_back(std::move(value));
+}
+
+std::string Upper(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return text;
+}
+
+void ReadTile(const Json& object, const char* key, QuantScheme* scheme) {
+  const auto it = object.find(key);
+  if (it == object.end() || !it->is_array() || it->empty()) return;
+  for (size_t i = 0; i < 2; ++i) {
+    const Json& size = it->size() > i ? (*it)[i] : it->front();
+    if (!size.is_number_unsigned()) return;
+    scheme->fp8_tile[i] = std::max<uint64_t>(1, size.get<uint64_t>());
+  }
+  scheme->states_tile = true;
+}
+
+// compressed-tensors' groups, which ModelOpt has as well, without formats.
+void ReadGroups(const Json& groups, QuantScheme* scheme) {
+  for (const auto& [name, group] : groups.items()) {
+    if (!group.is_object()) continue;
+    AddOnce(StringAt(group, "format"), &scheme->claims);
+    const Json& weights = ObjectAt(group, "weights");
+    AddOnce(SizeAt(weights, "group_size"), &scheme->group_sizes);
+    AddOnce(SizeAt(weights, "num_bits"), &scheme->bits);
+    ReadTile(weights, "block_structure", scheme);
+  }
+}
+
+// What the method says of storage, beyond its own name.
+void ReadMethod(const Json& quantization, QuantScheme* scheme) {
+  scheme->method = StringAt(quantization, "quant_method");
+  if (scheme->method == "bitsandbytes") {
+    if (TrueAt(quantization, "load_in_4bit")) AddOnce<std::string>("bitsandbytes 4-bit", &scheme->claims);
+    if (TrueAt(quantization, "load_in_8bit")) AddOnce<std::string>("bitsandbytes 8-bit", &scheme->claims);
+  } else if (scheme->method == "gptq" || scheme->method == "awq") {
+    // Both have variants whose words are laid out otherwise; only the plain ones are a claim.
+    std::string variant;
+    for (const char* key : {"checkpoint_format", "format", "version"}) {
+      if (variant.empty()) variant = Upper(StringAt(quantization, key));
+    }
+    const bool plain = scheme->method == "gptq" ? variant.empty() || variant.starts_with("GPTQ") : variant == "GEMM";
+    if (plain) AddOnce(scheme->method, &scheme->claims);
+    const auto order = quantization.find("desc_act");
+    scheme->ordered_groups = order != quantization.end() && order->is_boolean() && !order->get<bool>();
+    scheme->overrides |= !ObjectAt(quantization, "dynamic").empty();
+  } else if (scheme->method == "fp8" || scheme->method == "mxfp4") {
+    AddOnce(scheme->method, &scheme->claims);
+  }
+}
+
+void ReadLists(const Json& quantization, QuantScheme* scheme) {
+  for (const std::string_view key : kModuleListKeys) {
+    const auto it = quantization.find(std::string(key));
+    if (it == quantization.end() || key == "modules_to_convert" || key == "modules_in_block_to_quantize") continue;
+    scheme->has_exclude_list |= it->is_array();
+    AppendStrings(*it, &scheme->excluded);
+  }
+  for (const auto& [entry, layer] : ObjectAt(quantization, "quantized_layers").items()) {
+    LayerScheme described{entry, {}, 0};
+    if (layer.is_object()) {
+      described.algorithm = StringAt(layer, "quant_algo");
+      described.group_size = SizeAt(layer, "group_size");
+    }
+    scheme->quantized_layers.push_back(std::move(described));
+  }
+}
+
+void ReadQuantization(const Json& quantization, QuantScheme* scheme) {
+  scheme->quantized = true;
+  for (const char* key : {"quant_algo", "quant_method", "format"}) {
+    if (scheme->quant_algo.empty()) scheme->quant_algo = StringAt(quantization, key);
+  }
+  AddOnce(StringAt(quantization, "quant_algo"), &scheme->claims);
+  ReadMethod(quantization, scheme);
+  if (scheme->method == "compressed-tensors") AddOnce(StringAt(quantization, "format"), &scheme->claims);
+  AddOnce(SizeAt(quantization, "group_size"), &scheme->group_sizes);
+  AddOnce(SizeAt(quantization, "bits"), &scheme->bits);
+  ReadTile(quantization, "weight_block_size", scheme);
+  ReadGroups(ObjectAt(quantization, "config_groups"), scheme);
+  const Json& quark = ObjectAt(ObjectAt(quantization, "global_quant_config"), "weight");
+  AddOnce(SizeAt(quark, "group_size"), &scheme->group_sizes);
+  scheme->overrides |= !ObjectAt(quantization, "layer_quant_config").empty() ||
+                       !ObjectAt(quantization, "layer_type_quant_config").empty();
+  ReadLists(quantization, scheme);
+}
+
+}  // namespace
+
 Result<QuantScheme> ReadScheme(const std::string& text, std::string_view file) {
   auto json = ParseJson(text, file, ErrorKind::kInvalidConfig);
   if (!json) return json.errors();
   if (!json->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
   QuantScheme scheme;
-  for (Json* quantization : FindQuantizations(&*json)) {
-    scheme.quantized = true;
-    for (const char* key : {"quant_algo", "quant_method", "format"}) {
-      const auto it = quantization->find(key);
-      if (scheme.quant_algo.empty() && it != quantization->end() && it->is_string())
-        scheme.quant_algo = it->get<std::string>();
-    }
-    if (auto it = quantization->find("weight_block_size");
-        it != quantization->end() && it->is_array() && !it->empty() && it->front().is_number_unsigned()) {
-      scheme.fp8_block_size = std::max<uint64_t>(1, it->front().get<uint64_t>());
-    }
-    for (const std::string_view key : kListKeys) {
-      const auto it = quantization->find(std::string(key));
-      if (it == quantization->end() || key == "modules_to_convert" || key == "modules_in_block_to_quantize") continue;
-      scheme.has_exclude_list |= it->is_array();
-      AppendStrings(*it, &scheme.excluded);
-    }
-    if (auto it = quantization->find("quantized_layers"); it != quantization->end() && it->is_object()) {
-      for (const auto& [key, value] : it->items()) scheme.quantized_layers.push_back(key);
-    }
-  }
+  for (const Json* quantization : FindQuantizations(&*json)) ReadQuantization(*quantization, &scheme);
   return scheme;
 }
 

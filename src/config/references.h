@@ -1,6 +1,8 @@
 // Module references of config files: rewritten by meaning from in-memory to hub names.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -42,13 +44,28 @@ class ReferenceRewriter {
 Result<std::string> RewriteReferences(const std::string& text, std::string_view file,
                                       const ReferenceRewriter& rewriter);
 
-// What the configs say of the quantization, as far as reading tensors needs it.
+// What a config says of one layer in mixed precision.
+struct LayerScheme {
+  std::string entry;           // which modules, as an exclude list would name them
+  std::string algorithm = {};  // quant_algo, "" where unknown
+  uint64_t group_size = 0;     // 0: unknown
+};
+
+// What the configs say of the quantization, as far as reading tensors needs it. Every list is empty where nothing is
+// said; lists of sizes hold each value once.
 struct QuantScheme {
   bool quantized = false;
-  uint64_t fp8_block_size = 128;
-  std::string quant_algo;                     // "" where unknown
-  std::vector<std::string> excluded;          // entries of the exclude list
-  std::vector<std::string> quantized_layers;  // keys, in mixed precision
+  std::string method;                             // quant_method: "modelopt", "compressed-tensors", "gptq", ...
+  std::string quant_algo;                         // for people: quant_algo, quant_method or format, "" where unknown
+  std::vector<std::string> claims;                // what it calls the storage of weights: algorithm, formats, method
+  std::vector<uint64_t> group_sizes;              // values that share a scale
+  std::vector<uint64_t> bits;                     // of packed integers
+  std::array<uint64_t, 2> fp8_tile = {128, 128};  // rows and columns
+  bool states_tile = false;                       // it does, and 128 x 128 is not just what everyone uses
+  bool ordered_groups = false;                    // desc_act is false
+  bool overrides = false;                         // single modules may differ from all of that
+  std::vector<std::string> excluded;              // entries of the exclude list
+  std::vector<LayerScheme> quantized_layers;      // in mixed precision
   bool has_exclude_list = false;
 };
 

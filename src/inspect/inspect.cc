@@ -54,7 +54,7 @@ Result<InspectReport> Inspect(const std::filesystem::path& path) {
   // A folder of tensors without a config can be looked at as well.
   if (auto configs = ReadConfigs(*checkpoint)) {
     report.quantization = configs->scheme.quant_algo;
-    options = {.quantized = configs->scheme.quantized, .fp8_block_size = configs->scheme.fp8_block_size};
+    options = RecognizeOptionsOf(*configs, *checkpoint);
     if (auto model = LoadModel(configs->config_text, (path / kConfigName).string(), {}))
       report.architecture = model->resolved.architecture;
   } else {

@@ -1,17 +1,31 @@
-// The rows of the layout table: how each format stores a logical weight.
+// The table of layouts: how each format stores a logical weight. A format is one file in formats/ and one line here.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "layout/logical_weight.h"
 
 namespace quantport {
 
+// What the configs say, and what else helps to tell how tensors are stored. All of it may be unknown.
+struct RecognizeOptions {
+  bool quantized = false;                         // a weight of packed bytes without scales is then a defect
+  std::array<uint64_t, 2> fp8_tile = {128, 128};  // rows and columns (weight_block_size); ModelOpt does not record it
+  uint64_t group_size = 0;                        // values that share a scale; 0: unknown
+  uint64_t bits = 0;                              // of a packed integer; 0: unknown
+  bool ordered_groups = false;                    // GPTQ without activation order: column i is of group i / group_size
+  std::string algorithm = {};                     // quant_algo, "" where unknown
+  std::function<std::optional<std::string>(uint32_t tensor)> read = {};  // the bytes of a small tensor of the table
+};
+
 // Decides the layout from the parts' leaves, dtypes and shapes, and fills the logical shape and every part's axes.
-// parts[0] is the value; tensors that match no row make it Layout::kOther.
-void FillLayout(LogicalWeight* weight, uint64_t fp8_block_size);
+// parts[0] is the value and `key` its name; tensors that match no row make it Layout::kOther.
+void FillLayout(LogicalWeight* weight, std::string_view key, const RecognizeOptions& options);
 
 // One tensor that stands for itself: logical shape and axes are those of storage.
 void FillPlainLayout(LogicalWeight* weight);

@@ -28,6 +28,7 @@ Status CheckKnown(const LogicalWeight& weight, std::string_view operation) {
 // The stored range of logical elements [begin, begin + length): a partial block may only be the last one.
 Result<std::pair<uint64_t, uint64_t>> StoredRange(const StoredPart& part, const Axis& axis, uint64_t begin,
                                                   uint64_t length, uint64_t size) {
+  if (!axis.whole.empty() && length != size) return Unsupported(fmt::format("{}: {}", PartName(part), axis.whole));
   const bool ends_inside = (begin + length) % axis.granularity != 0 && begin + length != size;
   if (begin % axis.granularity != 0 || ends_inside) {
     return Unsupported(fmt::format("the cut at {} falls inside a block of {} that shares one element of {}",
@@ -72,26 +73,6 @@ Status CheckAlike(const std::vector<LogicalWeight>& weights, std::string_view op
 }
 
 }  // namespace
-
-std::string_view LayoutName(Layout layout) {
-  switch (layout) {
-    case Layout::kPlain:
-      return "plain";
-    case Layout::kNvfp4:
-      return "NVFP4";
-    case Layout::kNvfp4WeightOnly:
-      return "W4A16_NVFP4";
-    case Layout::kFp8PerTensor:
-      return "FP8";
-    case Layout::kFp8PerChannel:
-      return "FP8_PER_CHANNEL_PER_TOKEN";
-    case Layout::kFp8Block:
-      return "FP8_BLOCK";
-    case Layout::kOther:
-      return "other";
-  }
-  return "";
-}
 
 const StoredPart* LogicalWeight::Find(std::string_view leaf) const {
   for (const StoredPart& part : parts) {
@@ -151,6 +132,7 @@ Status CheckConcatenable(const std::vector<LogicalWeight>& weights, size_t dim) 
 // Part `p` of all weights one after the other; a partial block may only be the last one.
 Result<Array> ConcatenatePart(const std::vector<LogicalWeight>& weights, size_t p, size_t dim) {
   const Axis axis = *weights[0].parts[p].axes[dim];
+  if (!axis.whole.empty()) return Unsupported(fmt::format("{}: {}", PartName(weights[0].parts[p]), axis.whole));
   std::vector<Array> arrays;
   for (size_t i = 0; i < weights.size(); ++i) {
     if (i + 1 < weights.size() && weights[i].shape[dim] % axis.granularity != 0) {
@@ -188,8 +170,14 @@ Result<LogicalWeight> Unstack(const LogicalWeight& weight, size_t dim, uint64_t 
   for (const StoredPart& part : weight.parts) {
     StoredPart entry = part;
     if (const auto& axis = part.axes[dim]) {
-      if (axis->granularity != 1)
+      if (axis->granularity != 1 || !axis->whole.empty())
         return Unsupported(fmt::format("{} shares one element between several experts", PartName(part)));
+      if (axis->multiple != 1) {  // one row of values for all experts: a range of it, which keeps the dimension
+        entry.array = Slice(part.array, axis->dim, index * axis->multiple, axis->multiple);
+        entry.axes.erase(entry.axes.begin() + static_cast<std::ptrdiff_t>(dim));
+        out.parts.push_back(std::move(entry));
+        continue;
+      }
       entry.array = Select(part.array, axis->dim, index);
     }
     DropLogicalDim(&entry, dim);

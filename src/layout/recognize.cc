@@ -18,7 +18,7 @@ constexpr std::array<std::string_view, 3> kValueLeaves = {"weight", "weight_pack
 
 // Leaves that belong to the linear they stand beside, in the order they are written. formats.md of each producer:
 // ModelOpt, fine-grained FP8, compressed-tensors, GPTQ/AutoAWQ, bitsandbytes, SVDQuant.
-constexpr std::array<std::string_view, 24> kCompanionLeaves = {"weight_scale",
+constexpr std::array<std::string_view, 26> kCompanionLeaves = {"weight_scale",
                                                                "weight_scale_2",
                                                                "weight_scale_inv",
                                                                "input_scale",
@@ -41,7 +41,9 @@ constexpr std::array<std::string_view, 24> kCompanionLeaves = {"weight_scale",
                                                                "weight.nested_absmax",
                                                                "weight.nested_quant_map",
                                                                "svdquant_lora_a",
-                                                               "svdquant_lora_b"};
+                                                               "svdquant_lora_b",
+                                                               "weight_quantizer._svdquant_lora_a",
+                                                               "weight_quantizer._svdquant_lora_b"};
 
 // Of those, leaves that are names of a model's own parameters too: companions only where a value stands beside them.
 constexpr std::array<std::string_view, 7> kGenericLeaves = {
@@ -59,12 +61,24 @@ struct ParameterSuffix {
   std::string_view suffix;
   std::string_view leaf;
 };
-constexpr std::array<ParameterSuffix, 6> kParameterSuffixes = {{{"_weight_scale_inv", "weight_scale_inv"},
-                                                                {"_weight_scale_2", "weight_scale_2"},
-                                                                {"_weight_scale", "weight_scale"},
-                                                                {"_input_scale", "input_scale"},
-                                                                {"_scale_inv", "weight_scale_inv"},
-                                                                {"_bias", "bias"}}};
+constexpr std::array<ParameterSuffix, 12> kParameterSuffixes = {{{"_weight_scale_inv", "weight_scale_inv"},
+                                                                 {"_weight_scale_2", "weight_scale_2"},
+                                                                 {"_weight_scale", "weight_scale"},
+                                                                 {"_input_scale", "input_scale"},
+                                                                 {"_pre_quant_scale", "pre_quant_scale"},
+                                                                 {"_activation_scale", "activation_scale"},
+                                                                 {"_scale_inv", "weight_scale_inv"},
+                                                                 {".absmax", "weight.absmax"},
+                                                                 {".quant_map", "weight.quant_map"},
+                                                                 {".nested_absmax", "weight.nested_absmax"},
+                                                                 {".nested_quant_map", "weight.nested_quant_map"},
+                                                                 {"_bias", "bias"}}};
+
+// gpt-oss stores the values of a parameter P in blocks, as P_blocks beside P_scales.
+constexpr std::string_view kBlocksSuffix = "_blocks";
+constexpr std::string_view kBlockScalesSuffix = "_scales";
+// bitsandbytes ends the name of its state with the name of the format.
+constexpr std::string_view kStateInfix = ".quant_state.";
 
 template <size_t N>
 bool Contains(const std::array<std::string_view, N>& leaves, std::string_view leaf) {
@@ -77,6 +91,7 @@ struct NameRole {
   std::string key;   // of the value this name belongs to
   std::string leaf;  // its leaf within that value's unit
   NameStyle style = NameStyle::kModule;
+  std::string suffix = {};  // StoredPart::suffix
 };
 
 // Decides roles with a set of all names at hand.
@@ -90,17 +105,12 @@ class Namer {
       return {NameRole::kValue, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
     if (Contains(kCompanionLeaves, leaf) && (!Contains(kGenericLeaves, leaf) || HasValue(module)))
       return {NameRole::kCompanion, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
-    if (const auto nested = BitsAndBytesLeaf(name)) return *nested;
+    if (const auto nested = NestedLeaf(name)) return *nested;
     if (IsCacheLeaf(module, leaf))
       return {NameRole::kCache, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
     if (leaf == "bias") return {NameRole::kBias, JoinName(module, "weight"), "bias", NameStyle::kModule};
-    for (const auto& [suffix, companion] : kParameterSuffixes) {
-      if (!name.ends_with(suffix)) continue;
-      std::string parameter(name.substr(0, name.size() - suffix.size()));
-      if (!Has(parameter)) continue;
-      return {companion == "bias" ? NameRole::kBias : NameRole::kCompanion, parameter, std::string(companion),
-              NameStyle::kParameter};
-    }
+    if (const auto blocks = BlocksRole(name)) return *blocks;
+    if (const auto companion = ParameterCompanion(name)) return *companion;
     return {NameRole::kOwn, std::string(name), "", NameStyle::kParameter};
   }
 
@@ -112,22 +122,64 @@ class Namer {
                        [&](std::string_view leaf) { return Has(JoinName(module, leaf)); });
   }
 
-  // "<module>.weight.absmax": bitsandbytes hangs its statistics below the weight's own name.
-  static std::optional<NameRole> BitsAndBytesLeaf(std::string_view name) {
-    const size_t hit = name.rfind(".weight.");
-    if (hit == std::string_view::npos) return std::nullopt;
-    const std::string_view leaf = name.substr(hit + 1);
-    if (!Contains(kCompanionLeaves, leaf) && !leaf.starts_with("weight.quant_state.")) return std::nullopt;
-    return NameRole{NameRole::kCompanion, std::string(name.substr(0, hit + 7)), std::string(leaf), NameStyle::kModule};
+  // Companions below a name: "<module>.weight.absmax" of bitsandbytes, "<module>.weight_quantizer._svdquant_lora_a".
+  static std::optional<NameRole> NestedLeaf(std::string_view name) {
+    for (const std::string_view parent : {".weight.", ".weight_quantizer."}) {
+      const size_t hit = name.rfind(parent);
+      if (hit == std::string_view::npos) continue;
+      const std::string_view leaf = name.substr(hit + 1);
+      if (!Contains(kCompanionLeaves, leaf) && !leaf.starts_with("weight.quant_state.")) continue;
+      return NameRole{NameRole::kCompanion, JoinName(name.substr(0, hit), "weight"), std::string(leaf)};
+    }
+    return std::nullopt;
+  }
+
+  // A parameter stored under its own name or in blocks.
+  bool HasParameter(const std::string& parameter) const { return Has(parameter) || HasBlocks(parameter); }
+
+  bool HasBlocks(const std::string& parameter) const {
+    return Has(parameter + std::string(kBlocksSuffix)) && Has(parameter + std::string(kBlockScalesSuffix));
+  }
+
+  std::optional<NameRole> BlocksRole(std::string_view name) const {
+    for (const std::string_view suffix : {kBlocksSuffix, kBlockScalesSuffix}) {
+      if (!name.ends_with(suffix)) continue;
+      std::string parameter(name.substr(0, name.size() - suffix.size()));
+      if (!HasBlocks(parameter)) continue;
+      const bool value = suffix == kBlocksSuffix;
+      return NameRole{value ? NameRole::kValue : NameRole::kCompanion, std::move(parameter),
+                      std::string(suffix.substr(1)), NameStyle::kParameter};
+    }
+    return std::nullopt;
+  }
+
+  std::optional<NameRole> ParameterCompanion(std::string_view name) const {
+    for (const auto& [suffix, leaf] : kParameterSuffixes) {
+      if (!name.ends_with(suffix)) continue;
+      std::string parameter(name.substr(0, name.size() - suffix.size()));
+      if (!HasParameter(parameter)) continue;
+      const bool joined_by_rule = suffix.substr(1) == leaf && suffix[0] == '_';
+      return NameRole{leaf == "bias" ? NameRole::kBias : NameRole::kCompanion, std::move(parameter), std::string(leaf),
+                      NameStyle::kParameter, joined_by_rule ? "" : std::string(suffix)};
+    }
+    const size_t hit = name.rfind(kStateInfix);
+    if (hit == std::string_view::npos || !Has(std::string(name.substr(0, hit)))) return std::nullopt;
+    return NameRole{NameRole::kCompanion, std::string(name.substr(0, hit)), "weight" + std::string(name.substr(hit)),
+                    NameStyle::kParameter, std::string(name.substr(hit))};
   }
 
   std::unordered_set<std::string_view> names_;
 };
 
 // The tensors of one unit while they are being collected.
+struct DraftPart {
+  std::string leaf;
+  std::string suffix;
+  uint32_t tensor = 0;
+};
 struct Draft {
-  std::vector<std::pair<std::string, uint32_t>> values;  // leaf, tensor
-  std::vector<std::pair<std::string, uint32_t>> companions;
+  std::vector<DraftPart> values;
+  std::vector<DraftPart> companions;
   NameStyle style = NameStyle::kModule;
 };
 
@@ -136,9 +188,9 @@ size_t CompanionOrder(std::string_view leaf) {
                              kCompanionLeaves.begin());
 }
 
-StoredPart MakePart(std::string leaf, uint32_t tensor, const TensorTable& table) {
-  const TensorInfo& info = table.tensors[tensor].info;
-  return {std::move(leaf), WholeTensor(tensor, info.dtype, info.shape), {}};
+StoredPart MakePart(const DraftPart& draft, const TensorTable& table) {
+  const TensorInfo& info = table.tensors[draft.tensor].info;
+  return {draft.leaf, WholeTensor(draft.tensor, info.dtype, info.shape), {}, draft.suffix};
 }
 
 // A bias is looked up by its own name, and follows its weight only where that is cut or fused; a cache scale has no
@@ -152,7 +204,7 @@ WeightUnit FollowerUnit(std::string_view name, NameRole role, uint32_t tensor, c
                   role.style,
                   {},
                   {tensor}};
-  unit.weight.parts.push_back(MakePart(std::move(role.leaf), tensor, table));
+  unit.weight.parts.push_back(MakePart({std::move(role.leaf), std::move(role.suffix), tensor}, table));
   FillPlainLayout(&unit.weight);
   return unit;
 }
@@ -169,10 +221,10 @@ Error Missing(const std::string& key, std::string message) {
 Result<WeightUnit> BuildUnit(const std::string& key, const Draft& draft, const TensorTable& table,
                              const RecognizeOptions& options) {
   if (draft.values.empty())
-    return Missing(key, fmt::format("{} is stored without its weight", draft.companions[0].first));
+    return Missing(key, fmt::format("{} is stored without its weight", draft.companions[0].leaf));
   if (draft.values.size() > 1) {
     return Error{ErrorKind::kNameCollision,
-                 fmt::format("both {} and {} are stored for one linear", draft.values[0].first, draft.values[1].first),
+                 fmt::format("both {} and {} are stored for one linear", draft.values[0].leaf, draft.values[1].leaf),
                  {},
                  key,
                  {}};
@@ -180,17 +232,15 @@ Result<WeightUnit> BuildUnit(const std::string& key, const Draft& draft, const T
   WeightUnit unit{key, key, std::string(SplitLeaf(key).module), UnitRole::kValue, draft.style, {}, {}};
   auto companions = draft.companions;
   std::sort(companions.begin(), companions.end(), [](const auto& a, const auto& b) {
-    return std::pair(CompanionOrder(a.first), a.first) < std::pair(CompanionOrder(b.first), b.first);
+    return std::pair(CompanionOrder(a.leaf), a.leaf) < std::pair(CompanionOrder(b.leaf), b.leaf);
   });
-  unit.weight.parts.push_back(
-      MakePart(draft.style == NameStyle::kModule ? draft.values[0].first : "", draft.values[0].second, table));
-  unit.tensors.push_back(draft.values[0].second);
-  for (const auto& [leaf, tensor] : companions) {
-    unit.weight.parts.push_back(MakePart(leaf, tensor, table));
-    unit.tensors.push_back(tensor);
+  companions.insert(companions.begin(), draft.values[0]);
+  for (const DraftPart& part : companions) {
+    unit.weight.parts.push_back(MakePart(part, table));
+    unit.tensors.push_back(part.tensor);
   }
   if (auto missing = MissingCompanion(unit.weight, options.quantized)) return Missing(key, *missing);
-  FillLayout(&unit.weight, options.fp8_block_size);
+  FillLayout(&unit.weight, key, options);
   return unit;
 }
 
@@ -222,7 +272,7 @@ Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const R
       slots.push_back({it->second, std::nullopt});
     }
     Draft& draft = drafts[it->second].second;
-    (role.kind == NameRole::kCompanion ? draft.companions : draft.values).emplace_back(role.leaf, i);
+    (role.kind == NameRole::kCompanion ? draft.companions : draft.values).push_back({role.leaf, role.suffix, i});
   }
 
   std::vector<WeightUnit> units;
@@ -257,10 +307,10 @@ std::vector<std::string> ValueKeys(const std::vector<std::string>& names) {
   return keys;
 }
 
-std::string PartTensorName(std::string_view key, NameStyle style, std::string_view leaf) {
+std::string PartTensorName(std::string_view key, NameStyle style, std::string_view leaf, std::string_view suffix) {
   if (style == NameStyle::kModule) return JoinName(SplitLeaf(key).module, leaf);
   if (leaf.empty()) return std::string(key);
-  return fmt::format("{}_{}", key, leaf);
+  return suffix.empty() ? fmt::format("{}_{}", key, leaf) : fmt::format("{}{}", key, suffix);
 }
 
 }  // namespace quantport

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "layout/layouts.h"
 #include "layout/logical_weight.h"
 #include "quantport/error.h"
 #include "safetensors/table.h"
@@ -32,11 +33,6 @@ struct WeightUnit {
   std::vector<uint32_t> tensors;  // of the table, one for each part
 };
 
-struct RecognizeOptions {
-  bool quantized = false;         // a config says so: a weight of packed bytes without scales is then a defect
-  uint64_t fp8_block_size = 128;  // weight_block_size; not recorded by ModelOpt, which uses 128
-};
-
 // The units in the order of their first tensor. Errors: kMissingCompanion for every weight that lacks a scale its
 // other tensors call for, and for scales without a weight.
 Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const RecognizeOptions& options);
@@ -44,7 +40,8 @@ Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const R
 // The same grouping by names alone: keys of the values, companions left out. For references given as an index.
 std::vector<std::string> ValueKeys(const std::vector<std::string>& names);
 
-// The stored name of a part of a unit whose value is called `key`.
-std::string PartTensorName(std::string_view key, NameStyle style, std::string_view leaf);
+// The stored name of a part of a unit whose value is called `key`. `suffix`: what joins it to a bare parameter, where
+// that is not "_" + leaf (StoredPart::suffix).
+std::string PartTensorName(std::string_view key, NameStyle style, std::string_view leaf, std::string_view suffix = {});
 
 }  // namespace quantport

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
+#include <span>
 
 #include "io/file.h"
 
@@ -10,12 +12,72 @@ namespace {
 
 // A config of 64 MiB would hold an exclude list of a million entries.
 constexpr uint64_t kMaxConfigBytes = 64 << 20;
+// A tensor that says how others are stored is a few hundred bytes of JSON, or a few numbers.
+constexpr uint64_t kMaxSmallTensor = 1 << 20;
 // Files that hold module references, beside each other or alone, by producer: transformers and ModelOpt, ModelOpt,
 // AutoAWQ and GPTQ, AutoAWQ.
 constexpr std::array<std::string_view, 4> kFiles = {kConfigName, kQuantConfigName, "quantize_config.json",
                                                     "quant_config.json"};
 
+// Adds what another file says. Where both speak, the first is taken: the check of configs finds them differing.
+void Merge(const QuantScheme& from, QuantScheme* into) {
+  into->quantized = true;
+  if (into->quant_algo.empty()) into->quant_algo = from.quant_algo;
+  if (into->claims.empty()) into->claims = from.claims;
+  if (into->group_sizes.empty()) into->group_sizes = from.group_sizes;
+  if (into->bits.empty()) into->bits = from.bits;
+  if (!into->states_tile) into->fp8_tile = from.fp8_tile;
+  into->states_tile |= from.states_tile;
+  into->ordered_groups |= from.ordered_groups;
+  into->overrides |= from.overrides;
+}
+
+// Reads small tensors by their place in the checkpoint's table; a shard stays open between reads.
+class SmallTensorReader {
+ public:
+  explicit SmallTensorReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  std::optional<std::string> Read(uint32_t index) {
+    const StoredTensor& tensor = checkpoint_.table.tensors[index];
+    const uint64_t bytes = tensor.info.end - tensor.info.begin;
+    if (bytes > kMaxSmallTensor) return std::nullopt;
+    if (!file_ || shard_ != tensor.shard) {
+      auto file = File::OpenForReading(checkpoint_.directory / checkpoint_.table.shards[tensor.shard].name);
+      if (!file) return std::nullopt;
+      file_ = std::move(*file);
+      shard_ = tensor.shard;
+    }
+    std::string content(bytes, '\0');
+    const auto status = file_->ReadAt(std::as_writable_bytes(std::span(content)),
+                                      checkpoint_.table.shards[tensor.shard].data_start + tensor.info.begin);
+    return status ? std::optional(std::move(content)) : std::nullopt;
+  }
+
+ private:
+  const Checkpoint& checkpoint_;
+  std::optional<File> file_;
+  uint32_t shard_ = 0;
+};
+
+// The only value of a list, or 0.
+uint64_t Only(const std::vector<uint64_t>& values) { return values.size() == 1 ? values[0] : 0; }
+
 }  // namespace
+
+RecognizeOptions RecognizeOptionsOf(const ConfigFiles& configs, const Checkpoint& checkpoint) {
+  const QuantScheme& scheme = configs.scheme;
+  RecognizeOptions options;
+  options.quantized = scheme.quantized;
+  options.fp8_tile = scheme.fp8_tile;
+  options.group_size = Only(scheme.group_sizes);
+  options.bits = Only(scheme.bits);
+  options.ordered_groups = scheme.ordered_groups;
+  options.algorithm = scheme.quant_algo;
+  options.read = [reader = std::make_shared<SmallTensorReader>(checkpoint)](uint32_t tensor) {
+    return reader->Read(tensor);
+  };
+  return options;
+}
 
 Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint) {
   ConfigFiles configs;
@@ -45,10 +107,7 @@ Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint) {
     }
     if (name == kConfigName) configs.config_text = *text;
     if (scheme->quantized) {
-      configs.scheme.quantized = true;
-      if (configs.scheme.quant_algo.empty()) configs.scheme.quant_algo = scheme->quant_algo;
-      if (scheme->fp8_block_size != QuantScheme().fp8_block_size)
-        configs.scheme.fp8_block_size = scheme->fp8_block_size;
+      Merge(*scheme, &configs.scheme);
       configs.schemes.emplace(name, std::move(*scheme));
     }
     configs.quantization_files.emplace(name, std::move(*text));

@@ -6,6 +6,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "config/references.h"
+#include "layout/layouts.h"
 #include "quantport/error.h"
 
 namespace quantport {
@@ -19,6 +20,10 @@ struct ConfigFiles {
   std::map<std::string, QuantScheme> schemes;             // of each of them that describes a quantization
   QuantScheme scheme;                                     // of all together
 };
+
+// What helps to recognize the checkpoint's tensors: what the configs say, and the bytes of small tensors.
+// `checkpoint` must outlive the result.
+RecognizeOptions RecognizeOptionsOf(const ConfigFiles& configs, const Checkpoint& checkpoint);
 
 // Errors: kIo where config.json is missing or unreadable, kInvalidConfig.
 Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint);

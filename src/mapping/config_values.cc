@@ -54,9 +54,16 @@ class Filler {
 
 }  // namespace
 
-void FillConfigValues(const Json& config, std::vector<Transform>* transforms) {
+void FillConfigValues(const Json& config, ResolvedModel* model) {
+  const Json& text = SubConfigOr(config, "text_config");
+  model->num_hidden_layers = Number(text, "num_hidden_layers");
+  for (const Json* place : {&config, &text}) {
+    const auto tied = place->find("tie_word_embeddings");
+    if (!model->tie_word_embeddings && tied != place->end() && tied->is_boolean())
+      model->tie_word_embeddings = tied->get<bool>();
+  }
   const Filler fill(config);
-  for (Transform& transform : *transforms) {
+  for (Transform& transform : model->transforms) {
     for (Operation& operation : transform.operations) std::visit(fill, operation);
   }
 }

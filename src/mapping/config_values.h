@@ -1,15 +1,13 @@
-// Numbers that operations take from a model's config.json.
+// What a mapping takes from a model's config.json beyond its composition.
 #pragma once
 
-#include <vector>
-
 #include "base/json.h"
-#include "mapping/transform.h"
+#include "mapping/resolve.h"
 
 namespace quantport {
 
-// Fills num_shards and num_heads of the operations that need them, as far as `config` has them; an operation that
-// lacks its number can't be carried out, and says so when it is met.
-void FillConfigValues(const Json& config, std::vector<Transform>* transforms);
+// Fills the layer count, the tying of embeddings, and the numbers of the operations that need some, as far as `config`
+// has them; an operation that lacks its number can't be carried out, and says so when it is met.
+void FillConfigValues(const Json& config, ResolvedModel* model);
 
 }  // namespace quantport

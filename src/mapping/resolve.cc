@@ -212,7 +212,7 @@ Result<ResolvedModel> ResolveModel(const Registry& registry, std::string_view co
   }
   resolved.submodels = composer.Take();
   resolved.transforms = CollectTransforms(registry, resolved.submodels, model->base_model_prefix);
-  FillConfigValues(*config, &resolved.transforms);
+  FillConfigValues(*config, &resolved);
   return resolved;
 }
 

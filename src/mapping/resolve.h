@@ -1,6 +1,7 @@
 // From a config.json to the transforms of its model: which sub-models it has, and what each brings.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,6 +25,8 @@ struct ResolvedModel {
   std::vector<SubModel> submodels;    // the root first, in the order of named_modules
   std::vector<Transform> transforms;  // in load order, with scopes
   std::vector<std::string> tied_weights;
+  std::optional<uint64_t> num_hidden_layers;  // of the text model; absent where the config does not say
+  std::optional<bool> tie_word_embeddings;
   // Set where the model runs code of its own that the registry does not know: there is no mapping then, and why.
   std::optional<std::string> remote_code;
 };

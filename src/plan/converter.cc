@@ -279,7 +279,7 @@ class Converter {
                               bool value) {
     if (role == UnitRole::kBias) return key;
     if (value && (part.leaf.empty() || part.leaf == "weight")) return key;
-    return PartTensorName(key, module_style ? NameStyle::kModule : NameStyle::kParameter, part.leaf);
+    return PartTensorName(key, module_style ? NameStyle::kModule : NameStyle::kParameter, part.leaf, part.suffix);
   }
 
   // Config files speak of linears, embeddings and norms, which own a weight, and of containers of stacked experts.

@@ -75,6 +75,11 @@ class Planner {
     return members;
   }
 
+  // What another checkpoint's shard is called here.
+  static std::string OutputName(const std::filesystem::path& shard) {
+    return shard.is_absolute() ? "carried-" + shard.filename().string() : shard.string();
+  }
+
   std::vector<FileDraft> KeepShards() const {
     std::vector<FileDraft> drafts;
     const std::vector<Members> members = MembersByShard();
@@ -82,8 +87,10 @@ class Planner {
       // A shard whose tensors were all fused into another one's goes away: an index can't name a shard without tensors.
       const bool emptied = members[s].empty() && std::any_of(table_.tensors.begin(), table_.tensors.end(),
                                                              [&](const StoredTensor& t) { return t.shard == s; });
+      const bool foreign = std::filesystem::path(table_.shards[s].name).is_absolute();
+      if (foreign && members[s].empty()) continue;
       if (!emptied || members.size() == 1)
-        drafts.push_back({table_.shards[s].name, table_.shards[s].metadata, members[s]});
+        drafts.push_back({OutputName(table_.shards[s].name), table_.shards[s].metadata, members[s]});
     }
     return drafts;
   }

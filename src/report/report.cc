@@ -50,6 +50,13 @@ Json RescaledList(const std::vector<RescaledTensor>& rescaled) {
   return list;
 }
 
+Json DroppedList(const std::vector<DroppedTensor>& dropped) {
+  Json list = Json::array();
+  for (const DroppedTensor& tensor : dropped)
+    list.push_back({{"name", tensor.name}, {"kind", tensor.kind}, {"carried", tensor.carried}});
+  return list;
+}
+
 Json RevertReportJson(const RevertReport& report) {
   return {{"outcome", OutcomeName(report.outcome)},
           {"architecture", report.architecture},
@@ -65,6 +72,7 @@ Json RevertReportJson(const RevertReport& report) {
           {"rules_differ", report.rules_differ},
           {"rules_differ_examples", report.rules_differ_examples},
           {"only_in_reference", report.only_in_reference},
+          {"dropped", DroppedList(report.dropped)},
           {"rescaled", RescaledList(report.rescaled)},
           {"notes", report.notes},
           {"warnings", report.warnings},

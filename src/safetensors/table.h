@@ -10,7 +10,7 @@
 namespace quantport {
 
 struct Shard {
-  std::string name;         // file name inside the checkpoint's folder
+  std::string name;         // file name inside the checkpoint's folder; absolute for one of another checkpoint
   uint64_t data_start = 0;  // file offset of the data section
   uint64_t file_bytes = 0;
   Metadata metadata;

@@ -9,8 +9,8 @@
 
 namespace quantport {
 
-// Problems: an exclude list that names a quantized module, or matches nothing at all; layers said to be quantized
-// that are not; two config files that mean different modules.
+// Problems: an exclude list that matches nothing at all; layers said to be quantized that are not; two config files
+// that mean different modules.
 Errors CheckConfigs(const ConfigFiles& configs, const std::vector<WeightUnit>& units);
 
 }  // namespace quantport

@@ -13,6 +13,7 @@
 #include "plan/reference_check.h"
 #include "quantport/quantport.h"
 #include "verify/config_check.h"
+#include "verify/scheme_check.h"
 
 namespace quantport {
 namespace {
@@ -120,8 +121,7 @@ Result<VerifyReport> Verify(const VerifyOptions& options) {
   auto model = LoadModel(configs->config_text, (options.checkpoint / kConfigName).string(), options.mapping);
   if (!model) return model.errors();
   report.mapping = model->version;
-  auto units = RecognizeUnits(
-      checkpoint->table, {.quantized = configs->scheme.quantized, .fp8_block_size = configs->scheme.fp8_block_size});
+  auto units = RecognizeUnits(checkpoint->table, RecognizeOptionsOf(*configs, *checkpoint));
   if (!units) {
     report.problems = units.errors();
     return report;
@@ -132,6 +132,7 @@ Result<VerifyReport> Verify(const VerifyOptions& options) {
   NameCheck(*units, reference, tied, &report).Run();
   CheckSiblingScales(*units, &report);
   for (Error& error : CheckConfigs(*configs, *units)) report.problems.push_back(std::move(error));
+  for (Error& error : CheckScheme(*configs, *units)) report.problems.push_back(std::move(error));
   return report;
 }
 

@@ -1,0 +1,19 @@
+// Adds modules to the lists of what a config leaves unquantized.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "quantport/error.h"
+
+namespace quantport {
+
+// Entries for `modules` in every exclude list of a config file's text, where none of the list's entries covers them
+// yet. `others`: the modules that must stay quantized; a whole sub-tree without any of them becomes one entry, "mtp.*",
+// or a regular expression in compressed-tensors' own list, which knows no globs. A file without such a list stays as it
+// is. Errors: kInvalidConfig naming `file`.
+Result<std::string> AddExcluded(const std::string& text, std::string_view file, const std::vector<std::string>& modules,
+                                const std::vector<std::string>& others);
+
+}  // namespace quantport

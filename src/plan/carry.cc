@@ -1,0 +1,48 @@
+#include "plan/carry.h"
+
+#include <algorithm>
+#include <set>
+#include <unordered_set>
+
+#include "base/text.h"
+#include "layout/layouts.h"
+
+namespace quantport {
+namespace {
+
+// KV scales go with their projection; anything else has a key of its own.
+bool IsWanted(const WeightUnit& unit, const std::unordered_set<std::string_view>& keys) {
+  return keys.contains(unit.role == UnitRole::kCacheScale ? unit.owner : unit.key);
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> CarryTensors(const std::vector<std::string>& keys, const TensorTable& reference,
+                                              const std::filesystem::path& directory, bool sharded, TensorTable* table,
+                                              Conversion* conversion) {
+  auto units = RecognizeUnits(reference, {});
+  if (!units) return units.errors();
+  const std::unordered_set<std::string_view> wanted(keys.begin(), keys.end());
+  const auto first_shard = static_cast<uint32_t>(table->shards.size());
+  for (Shard shard : reference.shards) {
+    shard.name = std::filesystem::absolute(directory / shard.name).string();
+    table->shards.push_back(std::move(shard));
+  }
+  std::set<std::string> modules;
+  for (const WeightUnit& unit : *units) {
+    if (!IsWanted(unit, wanted)) continue;
+    for (const uint32_t tensor : unit.tensors) {
+      StoredTensor stored = reference.tensors[tensor];
+      stored.shard += first_shard;
+      const auto index = static_cast<uint32_t>(table->tensors.size());
+      conversion->tensors.push_back({stored.info.name, WholeTensor(index, stored.info.dtype, stored.info.shape),
+                                     unit.weight.layout, sharded ? stored.shard : 0});
+      table->tensors.push_back(std::move(stored));
+    }
+    if (unit.role == UnitRole::kValue && unit.key.ends_with(".weight")) modules.insert(unit.module);
+  }
+  std::erase_if(conversion->only_in_reference, [&](const std::string& key) { return wanted.contains(key); });
+  return std::vector<std::string>(modules.begin(), modules.end());
+}
+
+}  // namespace quantport

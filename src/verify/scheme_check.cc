@@ -1,0 +1,261 @@
+#include "verify/scheme_check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <map>
+#include <set>
+#include <span>
+
+#include "base/checked.h"
+#include "config/module_set.h"
+
+namespace quantport {
+namespace {
+
+using Layouts = std::span<const Layout>;
+
+constexpr Layout kNvfp4[] = {Layout::kNvfp4, Layout::kNvfp4WeightOnly, Layout::kNvfp4Awq, Layout::kNvfp4Svd,
+                             Layout::kW4A8Nvfp4Fp8};
+constexpr Layout kFp8[] = {Layout::kFp8PerTensor, Layout::kFp8PerChannel, Layout::kFp8Block, Layout::kFp8Group};
+constexpr Layout kFineGrained[] = {Layout::kFp8PerTensor, Layout::kFp8PerChannel, Layout::kFp8Block, Layout::kFp8Group,
+                                   Layout::kMxfp8,        Layout::kFp4Block,      Layout::kMxfp4};
+constexpr Layout kMxfp8[] = {Layout::kMxfp8};
+constexpr Layout kMxfp4[] = {Layout::kMxfp4, Layout::kW4A8Mxfp4Fp8};
+constexpr Layout kGptOss[] = {Layout::kMxfp4Blocks, Layout::kMxfp4, Layout::kW4A8Mxfp4Fp8};
+constexpr Layout kInt4[] = {Layout::kInt4, Layout::kW4A8Awq};
+constexpr Layout kInt8[] = {Layout::kInt8, Layout::kInt8SmoothQuant, Layout::kIntQuantized};
+constexpr Layout kNaive[] = {Layout::kFp8PerTensor, Layout::kFp8PerChannel,   Layout::kFp8Block, Layout::kFp8Group,
+                             Layout::kInt8,         Layout::kInt8SmoothQuant, Layout::kMxfp8,    Layout::kIntQuantized};
+constexpr Layout kPack[] = {Layout::kPackQuantized};
+constexpr Layout kNvfp4Pack[] = {Layout::kNvfp4Pack};
+constexpr Layout kMxfp4Pack[] = {Layout::kMxfp4Pack};
+constexpr Layout kGptq[] = {Layout::kGptq};
+constexpr Layout kAwq[] = {Layout::kAwq};
+constexpr Layout kBnb4[] = {Layout::kBitsAndBytes4Bit};
+constexpr Layout kBnb8[] = {Layout::kBitsAndBytes8Bit};
+
+// What configs call the storage of weights (QuantScheme::claims, without regard to case), and the layouts that fit.
+struct Claim {
+  std::string_view name;
+  Layouts layouts;
+};
+constexpr std::array<Claim, 28> kClaims = {{
+    // ModelOpt's quant_algo
+    {"FP8", kFp8},
+    {"FP8_PER_CHANNEL_PER_TOKEN", kFp8},
+    {"FP8_PB_WO", kFp8},
+    {"FP8_PB_REAL", kFp8},
+    {"NVFP4", kNvfp4},
+    {"W4A16_NVFP4", kNvfp4},
+    {"NVFP4_AWQ", kNvfp4},
+    {"NVFP4_SVD", kNvfp4},
+    {"W4A8_NVFP4_FP8", kNvfp4},
+    {"MXFP8", kMxfp8},
+    {"MXFP4", kGptOss},
+    {"W4A8_MXFP4_FP8", kMxfp4},
+    {"W4A16_AWQ", kInt4},
+    {"INT4_AWQ", kInt4},
+    {"W4A8_AWQ", kInt4},
+    {"W8A16", kInt8},
+    {"W8A8_SQ_PER_CHANNEL", kInt8},
+    // compressed-tensors' format
+    {"float-quantized", kFp8},
+    {"int-quantized", kInt8},
+    {"naive-quantized", kNaive},
+    {"pack-quantized", kPack},
+    {"nvfp4-pack-quantized", kNvfp4Pack},
+    {"mxfp4-pack-quantized", kMxfp4Pack},
+    {"mxfp8-quantized", kMxfp8},
+    // quant_method
+    {"gptq", kGptq},
+    {"awq", kAwq},
+    {"bitsandbytes 4-bit", kBnb4},
+    {"bitsandbytes 8-bit", kBnb8},
+}};
+
+bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
+// The layouts that a name stands for; nothing for names that are not known.
+Layouts LayoutsOf(std::string_view name, std::string_view method) {
+  // transformers' fine-grained FP8 is called as ModelOpt's per-tensor FP8.
+  if (method == "fp8" && EqualsIgnoringCase(name, "fp8")) return kFineGrained;
+  for (const Claim& claim : kClaims) {
+    if (EqualsIgnoringCase(claim.name, name)) return claim.layouts;
+  }
+  return {};
+}
+
+bool Holds(Layouts layouts, Layout layout) {
+  return std::find(layouts.begin(), layouts.end(), layout) != layouts.end();
+}
+
+bool IsKnownQuantized(const WeightUnit& unit) {
+  return unit.role == UnitRole::kValue && unit.weight.layout != Layout::kPlain && unit.weight.layout != Layout::kOther;
+}
+
+// The scale that stands for groups of inputs, and along which dimension: the coarsest axis of the block scales.
+struct Groups {
+  const StoredPart* scale;
+  uint64_t inputs;
+  uint64_t group;
+};
+std::optional<Groups> FindGroups(const LogicalWeight& weight) {
+  const StoredPart* scale = weight.Find("weight_scale");
+  if (scale == nullptr) scale = weight.Find("scales");
+  const bool tiles = weight.layout == Layout::kFp8Block || weight.layout == Layout::kFp8PerTensor;
+  if (scale == nullptr || tiles) return std::nullopt;
+  std::optional<Groups> groups;
+  for (size_t dim = 0; dim < scale->axes.size(); ++dim) {
+    const auto& axis = scale->axes[dim];
+    if (axis && axis->granularity > 1 && axis->multiple == 1)
+      groups = Groups{scale, weight.shape[dim], axis->granularity};
+  }
+  return groups;
+}
+
+// The width of the integers of a packed weight, or 0.
+uint64_t PackedBits(const LogicalWeight& weight) {
+  if (weight.layout != Layout::kGptq && weight.layout != Layout::kPackQuantized) return 0;
+  const auto& axis = weight.parts[0].axes.back();
+  return axis && axis->whole.empty() ? 32 * axis->multiple / axis->granularity : 0;
+}
+
+std::string ShapeText(const std::vector<uint64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+class SchemeCheck {
+ public:
+  SchemeCheck(std::string_view file, const QuantScheme& scheme, const std::vector<WeightUnit>& units)
+      : file_(file), scheme_(scheme), units_(units), modules_(QuantizedModules(units)) {}
+
+  Errors Run() {
+    FindExcluded();
+    FindLayers();
+    for (const WeightUnit& unit : units_) {
+      if (unit.role != UnitRole::kValue || excluded_.contains(unit.module)) continue;
+      CheckTile(unit);
+      if (!IsKnownQuantized(unit)) continue;
+      CheckClaims(unit);
+      CheckGroups(unit);
+      CheckBits(unit);
+    }
+    return std::move(errors_);
+  }
+
+ private:
+  static std::vector<std::string> QuantizedModules(const std::vector<WeightUnit>& units) {
+    std::vector<std::string> modules;
+    for (const WeightUnit& unit : units) {
+      if (IsKnownQuantized(unit)) modules.push_back(unit.module);
+    }
+    return modules;
+  }
+
+  void Add(std::string message, const std::string& tensor) {
+    errors_.push_back({ErrorKind::kInvalidConfig, std::move(message), std::string(file_), tensor,
+                       "servers read the tensors as the config says"});
+  }
+
+  // A plain name means that module only: lists hold names of containers that no loader looks up.
+  void FindExcluded() {
+    for (const std::string& entry : scheme_.excluded) {
+      for (const uint32_t hit : modules_.Matches(entry)) {
+        const std::string& module = modules_.names()[hit];
+        if (!IsGlob(entry) && !IsRegex(entry) && module != entry) continue;
+        if (!excluded_.insert(module).second) continue;
+        Add(fmt::format("the exclude entry \"{}\" covers this module, whose tensors are quantized", entry), module);
+      }
+    }
+  }
+
+  void FindLayers() {
+    for (const LayerScheme& layer : scheme_.quantized_layers) {
+      for (const uint32_t hit : modules_.Matches(layer.entry)) layers_[modules_.names()[hit]] = &layer;
+    }
+  }
+
+  const LayerScheme* LayerOf(const WeightUnit& unit) const {
+    const auto layer = layers_.find(unit.module);
+    return layer == layers_.end() ? nullptr : layer->second;
+  }
+
+  void CheckClaims(const WeightUnit& unit) {
+    std::vector<std::string> claims = scheme_.claims;
+    if (const LayerScheme* layer = LayerOf(unit)) {
+      claims = {layer->algorithm};
+    } else if (scheme_.overrides || !scheme_.quantized_layers.empty()) {
+      return;
+    }
+    if (claims.empty()) return;
+    for (const std::string& claim : claims) {
+      const Layouts layouts = LayoutsOf(claim, scheme_.method);
+      if (layouts.empty() || Holds(layouts, unit.weight.layout)) return;
+    }
+    Add(fmt::format("the config says {}, the tensors are {}", fmt::join(claims, ", "), LayoutName(unit.weight.layout)),
+        unit.key);
+  }
+
+  void CheckGroups(const WeightUnit& unit) {
+    const auto groups = FindGroups(unit.weight);
+    if (!groups) return;
+    std::vector<uint64_t> sizes = scheme_.group_sizes;
+    if (const LayerScheme* layer = LayerOf(unit)) {
+      sizes = {layer->group_size};
+    } else if (scheme_.overrides || !scheme_.quantized_layers.empty()) {
+      return;
+    }
+    const uint64_t count = CeilDiv(groups->inputs, groups->group);
+    const bool fits = std::any_of(sizes.begin(), sizes.end(),
+                                  [&](uint64_t size) { return size == 0 || CeilDiv(groups->inputs, size) == count; });
+    if (fits || sizes.empty()) return;
+    Add(fmt::format("group_size is {}, but {} has one scale for {} values", fmt::join(sizes, ", "), groups->scale->leaf,
+                    groups->group),
+        unit.key);
+  }
+
+  void CheckBits(const WeightUnit& unit) {
+    const uint64_t bits = PackedBits(unit.weight);
+    if (bits == 0 || scheme_.bits.empty() || scheme_.overrides) return;
+    if (std::find(scheme_.bits.begin(), scheme_.bits.end(), bits) != scheme_.bits.end()) return;
+    Add(fmt::format("the config says {} bits, the tensors hold values of {}", fmt::join(scheme_.bits, ", "), bits),
+        unit.key);
+  }
+
+  // A grid of scales that the stated tile does not give; then the layout is not known either.
+  void CheckTile(const WeightUnit& unit) {
+    const StoredPart* scale = unit.weight.Find("weight_scale_inv");
+    const bool grid = unit.weight.layout == Layout::kOther && scheme_.states_tile && scale != nullptr &&
+                      scale->array.shape.size() == unit.weight.shape.size() && unit.weight.shape.size() >= 2 &&
+                      (unit.weight.parts[0].array.dtype == DType::kF8E4M3);
+    if (!grid) return;
+    Add(fmt::format("weight_block_size is {}, which does not make scales of shape {} of a weight of shape {}",
+                    ShapeText({scheme_.fp8_tile[0], scheme_.fp8_tile[1]}), ShapeText(scale->array.shape),
+                    ShapeText(unit.weight.shape)),
+        unit.key);
+  }
+
+  std::string_view file_;
+  const QuantScheme& scheme_;
+  const std::vector<WeightUnit>& units_;
+  ModuleSet modules_;
+  std::set<std::string> excluded_;
+  std::map<std::string, const LayerScheme*> layers_;
+  Errors errors_;
+};
+
+}  // namespace
+
+Errors CheckScheme(const ConfigFiles& configs, const std::vector<WeightUnit>& units) {
+  Errors errors;
+  for (const auto& [file, scheme] : configs.schemes) {
+    for (Error& error : SchemeCheck(file, scheme, units).Run()) errors.push_back(std::move(error));
+  }
+  return errors;
+}
+
+}  // namespace quantport
