@@ -8,6 +8,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.abspath(os.environ.get("QUANTPORT", f"{ROOT}/build/release/quantport"))
 STEPS = [
     ("registry against transformers, all classes", ["tools/check_mappings.py", "--program", PROGRAM]),
+    ("revert against transformers, all classes", ["tests/conformance/classes_test.py"]),
+    ("revert against transformers, composite models", ["tests/conformance/composites_test.py"]),
+    ("apply against transformers, round trips", ["tests/conformance/roundtrip_test.py"]),
     ("outputs load with safetensors and transformers", ["tests/conformance/loads_test.py"]),
     ("headers against the official safetensors", ["tests/conformance/headers_test.py"]),
 ]

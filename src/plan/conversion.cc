@@ -77,18 +77,28 @@ bool AssemblesAny(const std::vector<EngineKey>& keys, const Renamer& reverse) {
 
 // What loading does to a whole checkpoint's names when the class and the checkpoint are not of the same kind: a base
 // model's parameters get or lose the prefix that a model with a head has before them.
-void FitBasePrefix(const ResolvedModel& model, RuleNames* rules) {
+void FitBasePrefix(const ResolvedModel& model, const Renamer& reverse, RuleNames* rules) {
   if (model.base_model_prefix.empty()) return;
   const std::string prefix = model.base_model_prefix + ".";
-  const bool has_base = std::any_of(model.submodels.begin(), model.submodels.end(),
-                                    [&](const SubModel& sub) { return sub.path == model.base_model_prefix; });
+  // TimmWrapper's inner model is no sub-model of transformers': there the mapping itself adds the prefix.
+  const bool has_base =
+      std::any_of(model.submodels.begin(), model.submodels.end(),
+                  [&](const SubModel& sub) { return sub.path == model.base_model_prefix; }) ||
+      std::any_of(model.transforms.begin(), model.transforms.end(),
+                  [&](const Transform& transform) { return transform.prefix_to_add == model.base_model_prefix; });
   const bool prefixed = rules->AnyName([&](const std::string& name) { return name.starts_with(prefix); });
-  if (has_base && !prefixed) rules->ForEachName([&](std::string* name) { name->insert(0, prefix); });
-  if (!has_base && prefixed) {
-    rules->ForEachName([&](std::string* name) {
-      if (name->starts_with(prefix)) name->erase(0, prefix.size());
-    });
+  if (has_base && !prefixed) {
+    rules->ForEachName([&](const std::string&, std::string* name) { name->insert(0, prefix); });
+    return;
   }
+  rules->ForEachName([&](const std::string& hub, std::string* name) {
+    if (!name->starts_with(prefix)) return;
+    std::string stripped = name->substr(prefix.size());
+    // A model with a head has names of its own beside its base model's: those that only so reverse to the hub's
+    // (Tipsv2DptForDepthEstimation's head, which the hub keeps inside the backbone).
+    if (!has_base || (reverse.Probe(*name).name != hub && reverse.Probe(stripped).name == hub))
+      *name = std::move(stripped);
+  });
 }
 
 // How many names the reversed rules, all of them taken as used, would give otherwise than the reference does.
@@ -176,7 +186,9 @@ Result<Conversion> ApplyNames(const ConversionInput& input) {
   for (const WeightUnit& unit : *input.units) keys.push_back({unit.key, std::nullopt});
   auto rules = RuleNames::Create(transforms, Renamer::Direction::kLoad, keys);
   if (!rules) return rules.errors();
-  FitBasePrefix(*input.model, &*rules);
+  auto reverse = Renamer::Create(input.model->transforms, Renamer::Direction::kSave);
+  if (!reverse) return reverse.errors();
+  FitBasePrefix(*input.model, *reverse, &*rules);
   auto load = Renamer::Create(transforms, Renamer::Direction::kLoad);
   if (!load) return load.errors();
   const auto lookup = std::make_shared<NameLookup>(NameLookup{std::move(*load), std::move(*rules), std::nullopt});

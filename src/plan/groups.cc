@@ -121,8 +121,8 @@ bool RuleNames::AnyName(const std::function<bool(const std::string&)>& test) con
   return std::any_of(names_.begin(), names_.end(), [&](const auto& entry) { return test(entry.second.name); });
 }
 
-void RuleNames::ForEachName(const std::function<void(std::string*)>& change) {
-  for (auto& [key, renamed] : names_) change(&renamed.name);
+void RuleNames::ForEachName(const std::function<void(const std::string&, std::string*)>& change) {
+  for (auto& [key, renamed] : names_) change(key, &renamed.name);
 }
 
 }  // namespace quantport

@@ -82,7 +82,7 @@ class RuleNames {
                                   const std::vector<EngineKey>& keys);
   const RenamedKey& Find(const std::string& key) const { return names_.at(key); }
   bool AnyName(const std::function<bool(const std::string& name)>& test) const;
-  void ForEachName(const std::function<void(std::string* name)>& change);
+  void ForEachName(const std::function<void(const std::string& key, std::string* name)>& change);
   const Renamer& renamer() const { return *renamer_; }
   const std::vector<Transform>& transforms() const { return *transforms_; }
 

@@ -1,221 +1,17 @@
 #!/usr/bin/env python3
 """Reverts small exports of every class with a conversion mapping and holds them against transformers' own reversal.
 
-For each class of the auto mappings: its real parameter names (instantiated on the meta device), layers and experts 0 and 1 only,
-with small tensors. Float: transformers' `revert_weight_conversion`, every transform taken as used, against `quantport revert`, with
-and without a reference. Quantized, NVFP4-like: transformers' reversal runs once for each kind of stored tensor, on stand-ins that
-carry that kind's bytes under the weight's name, since it can't reverse scales itself; experts are given to it stacked and to quantport
-expanded.
+Float: transformers' `revert_weight_conversion`, every transform taken as used, against `quantport revert`, with and without a
+reference. Quantized, NVFP4-like: transformers' reversal runs once for each kind of stored tensor, on stand-ins that carry that kind's
+bytes under the weight's name, since it can't reverse scales itself; experts are given to it stacked and to quantport expanded.
 
     classes_test.py [--match REGEX] [-v]      exit status 1 where a class differs
 """
 import argparse
-import json
-import os
-import re
-import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, f"{ROOT}/tools")
-import generate_mappings as generator  # noqa: E402
-import torch  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: E402
-from transformers.core_model_loading import SplitModulelist, WeightConverter, revert_weight_conversion  # noqa: E402
-
-PROGRAM = os.environ.get("QUANTPORT", f"{ROOT}/build/release/quantport")
-OUT, IN, EXPERTS = 48, 64, 2  # OUT divides by 2, 3, 4 and 16: every fusion has that many equal parts
-NOT_YET = "is not carried out yet"
-
-
-def kept(name):
-    """Layers, experts and blocks 0 and 1 only: the others are named alike."""
-    return all(int(part) < 2 for part in name.split(".") if part.isdigit())
-
-
-def small(name, shape):
-    """A shape of the same rank, unequal sizes."""
-    if len(shape) == 3 and "expert" in name:
-        return [EXPERTS, OUT, IN]
-    return [OUT, IN, 3, 5, 2][:len(shape)]
-
-
-def values(name, shape, dtype=torch.bfloat16):
-    generator_ = torch.Generator().manual_seed(hash_name(name))
-    if dtype in (torch.bfloat16, torch.float32):
-        return torch.randn(shape, generator=generator_).to(dtype)
-    return torch.randint(0, 120, shape, generator=generator_, dtype=torch.uint8)
-
-
-def hash_name(name):
-    value = 2166136261
-    for c in name.encode():
-        value = (value ^ c) * 16777619 & 0x7FFFFFFF
-    return value
-
-
-def write(folder, config, tensors, quantized):
-    os.makedirs(folder)
-    config = dict(config)
-    if quantized:
-        config["quantization_config"] = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": []}
-    with open(f"{folder}/config.json", "w", encoding="utf-8") as f:
-        json.dump(config, f)
-    save_file({k: v.contiguous() for k, v in tensors.items()}, f"{folder}/model.safetensors", metadata={"format": "pt"})
-
-
-def difference(got, want):
-    """What is wrong with tensors read back, or None."""
-    missing, more = sorted(set(want) - set(got)), sorted(set(got) - set(want))
-    if missing or more:
-        return f"{len(missing)} missing, {len(more)} unexpected: {missing[:2]} {more[:2]}"
-    for name, tensor in want.items():
-        other = got[name]
-        if other.dtype != tensor.dtype or other.shape != tensor.shape:
-            return f"{name}: {other.dtype} {list(other.shape)}, should be {tensor.dtype} {list(tensor.shape)}"
-        if not torch.equal(other.contiguous().view(torch.uint8) if other.dim() else other, tensor.contiguous().view(torch.uint8) if tensor.dim() else tensor):
-            return f"{name}: other bytes"
-    return None
-
-
-class Case:
-    """One class: its model on the meta device, and what transformers makes of its tensors."""
-
-    def __init__(self, name, model, config):
-        self.name, self.model = name, model
-        self.config = config | {"architectures": [name]}
-        model._weight_conversions = get_model_conversion_mapping(model, add_legacy=False)
-        self.shapes = {k: list(v.shape) for k, v in model.state_dict().items() if kept(k)}
-
-    def has_mapping(self):
-        return bool(self.model._weight_conversions)
-
-    def float_inputs(self):
-        return {k: values(k, small(k, s)) for k, s in self.shapes.items()}
-
-    def revert(self, tensors):
-        # Transpose(check_dims=True) compares with the model's own shapes; here the small tensors are the model.
-        self.model.get_parameter = lambda name: tensors.get(name, torch.empty(0))
-        return {k: v.clone() for k, v in revert_weight_conversion(self.model, dict(tensors)).items()}
-
-    def splits_experts(self, name):
-        """True where the reversal takes this stacked parameter apart."""
-        for conversion in self.model._weight_conversions:
-            reverse = conversion.reverse_transform()
-            if isinstance(reverse, WeightConverter) and any(isinstance(op, SplitModulelist) for op in reverse.operations):
-                if reverse.rename_source_key(name)[1] is not None:
-                    return True
-        return False
-
-    def quantized(self):
-        """(export tensors, expected hub tensors), or None where the class has nothing to quantize or keeps experts fused."""
-        linears = {f"{n}.weight" for n, m in self.model.named_modules() if isinstance(m, torch.nn.Linear)} & set(self.shapes)
-        stacked = [n for n, s in self.shapes.items() if len(s) == 3 and re.search(r"\.experts\.(gate_up|up|down)_proj$", n)]
-        if any(not self.splits_experts(n) for n in stacked) or not linears:
-            return None
-        export, stand_ins = {}, {kind: {} for kind in ("weight", "weight_scale", "weight_scale_2", "input_scale")}
-        for name, shape in self.shapes.items():
-            if name not in linears and name not in stacked:
-                export[name] = values(name, small(name, shape))
-        for name in linears:
-            self.add_linear(name.removesuffix(".weight"), name.rsplit(".", 2)[0], OUT, export, stand_ins)
-        for name in stacked:
-            container, parameter = name.rsplit(".", 1)
-            parts = ["gate_proj", "up_proj"] if parameter == "gate_up_proj" else [parameter]
-            pieces = {kind: [] for kind in stand_ins}
-            for expert in range(EXPERTS):
-                made = {kind: {} for kind in stand_ins}
-                for part in parts:
-                    self.add_linear(f"{container}.{expert}.{part}", f"{container}.{expert}", OUT, export, made)
-                for kind in stand_ins:
-                    pieces[kind].append(torch.cat([made[kind][f"{container}.{expert}.{p}.weight"] for p in parts]))
-            for kind in stand_ins:
-                stand_ins[kind][name] = torch.stack(pieces[kind])
-        plain = {k: v for k, v in export.items() if k in self.shapes and k not in linears}
-        expected = {}
-        for kind, tensors in stand_ins.items():
-            with_others = tensors | (plain if kind == "weight" else {})
-            for name, tensor in self.revert(with_others).items():
-                if kind == "weight":
-                    expected[name] = tensor
-                    continue
-                if not name.endswith(".weight"):
-                    return None  # the hub has no module name to hang a scale on
-                expected[name.removesuffix("weight") + kind] = tensor if kind == "weight_scale" else tensor.flatten()[0].clone()
-        quantized_hub = {n.removesuffix("weight_scale") + "weight" for n in expected if n.endswith(".weight_scale")}
-        for name in expected:
-            if name.endswith("weight_scale"):
-                expected[name] = expected[name].view(torch.float8_e4m3fn)
-        return (export, expected) if quantized_hub <= set(expected) else None
-
-    @staticmethod
-    def add_linear(module, scalar_key, rows, export, stand_ins):
-        """An NVFP4 linear in the export, and its stand-ins: scalars as one row value each, so that they can be cut."""
-        export[f"{module}.weight"] = values(f"{module}.weight", [rows, IN // 2], torch.uint8)
-        scale = values(f"{module}.weight_scale", [rows, IN // 16], torch.uint8)
-        export[f"{module}.weight_scale"] = scale.view(torch.float8_e4m3fn)
-        stand_ins["weight"][f"{module}.weight"] = export[f"{module}.weight"]
-        stand_ins["weight_scale"][f"{module}.weight"] = scale
-        for kind in ("weight_scale_2", "input_scale"):
-            scalar = values(f"{scalar_key}.{kind}", [1], torch.float32)
-            export[f"{module}.{kind}"] = scalar[0].clone()
-            stand_ins[kind][f"{module}.weight"] = scalar.expand(rows, 2).contiguous()
-
-
-def run_program(config, export, expected, reference, quantized):
-    """None where the program's output is the expected one, else what differs."""
-    with tempfile.TemporaryDirectory() as folder:
-        write(f"{folder}/in", config, export, quantized)
-        command = [PROGRAM, "revert", f"{folder}/in", "-o", f"{folder}/out"]
-        if reference:
-            companions = (".weight_scale", ".weight_scale_2", ".input_scale")
-            hub = {k: torch.zeros([*v.shape[:-1], v.shape[-1] * 2] if v.dtype == torch.uint8 else v.shape, dtype=torch.bfloat16)
-                   for k, v in expected.items() if not k.endswith(companions)}
-            write(f"{folder}/hub", config, hub, False)
-            command += ["--reference", f"{folder}/hub"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
-            return NOT_YET if errors and all(NOT_YET in e for e in errors) else f"exit {done.returncode}: {errors[:1]}"
-        return difference(load_file(f"{folder}/out/model.safetensors"), expected)
-
-
-def check(case):
-    """{kind: result} of one class."""
-    results = {}
-    inputs = case.float_inputs()
-    try:
-        expected = case.revert(inputs)
-    except Exception as error:  # the oracle itself can't reverse these shapes
-        return {"float": f"transformers: {type(error).__name__}: {str(error)[:80]}"}
-    results["float"] = run_program(case.config, inputs, expected, False, False)
-    results["float, reference"] = run_program(case.config, inputs, expected, True, False)
-    try:
-        quantized = case.quantized()
-    except Exception as error:
-        results["quantized"] = f"transformers: {type(error).__name__}: {str(error)[:80]}"
-        return results
-    if quantized:
-        results["quantized"] = run_program(case.config, *quantized, False, True)
-        results["quantized, reference"] = run_program(case.config, *quantized, True, True)
-    return results
-
-
-def cases(match):
-    generator.stand_in_for_optional_libraries()
-    for name, (model_class, config_class) in generator.auto_models().items():
-        if not re.search(match, name):
-            continue
-        try:
-            config = generator.sample_config(model_class, config_class)
-            case = Case(name, generator.build(model_class, config_class, config), config)
-        except Exception:  # classes that can't be built are counted by tools/check_mappings.py
-            continue
-        if case.has_mapping():
-            yield case
+from oracle import Tally, cases, check_revert
 
 
 def main():
@@ -223,19 +19,11 @@ def main():
     parser.add_argument("--match", default="")
     parser.add_argument("-v", action="store_true")
     options = parser.parse_args()
-    totals, bad = {}, 0
+    tally = Tally(options.v)
     with ThreadPoolExecutor(2) as pool:
-        for name, results in pool.map(lambda c: (c.name, check(c)), cases(options.match)):
-            for kind, result in results.items():
-                oracle = isinstance(result, str) and result.startswith("transformers:")
-                state = "equal" if result is None else "oracle gives up" if oracle else "not yet" if result == NOT_YET else "differ"
-                totals.setdefault(kind, {}).setdefault(state, []).append(name)
-                if state == "differ" or (options.v and state != "equal"):
-                    print(f"{name}, {kind}: {result}", flush=True)
-                bad += state == "differ"
-    for kind, states in totals.items():
-        print(f"{kind}: " + ", ".join(f"{len(names)} {state}" for state, names in sorted(states.items())))
-    return bad != 0 or not totals
+        for name, results in pool.map(lambda case: (case.name, check_revert(case)), cases(options.match)):
+            tally.add(name, results)
+    return tally.failed()
 
 
 if __name__ == "__main__":
