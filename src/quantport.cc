@@ -57,6 +57,7 @@ class Preparer {
     if (auto s = ReadExport(); !s) return s.errors();
     if (auto s = ReadReference(); !s) return s.errors();
     if (auto s = ResolveMapping(); !s) return s.errors();
+    FindWhole();
     if (auto s = Convert(); !s) return s.errors();
     if (auto s = SortDropped(); !s) return s.errors();
     if (auto s = CheckStrict(); !s) return s.errors();
@@ -98,19 +99,33 @@ class Preparer {
     return {};
   }
 
+  // A model that was saved alone goes by the names it has inside the reference's: the language model of a
+  // vision-language model. A reference that says nothing of its class, or is of the same one, changes nothing.
+  void FindWhole() {
+    if (!options_.reference || model_.resolved.remote_code) return;
+    auto whole = LoadReferenceModel(*options_.reference, options_.mapping, model_);
+    if (!whole) return;
+    place_ = FindSubModel(model_.resolved, *whole);
+    if (!place_) return;
+    prepared_.report.notes.push_back(fmt::format("{} is taken for {} of the reference's {}",
+                                                 model_.resolved.architecture, place_->path, whole->architecture));
+    whole_ = std::move(*whole);
+  }
+
   Status Convert() {
     auto units = RecognizeUnits(prepared_.checkpoint.table, RecognizeOptionsOf(configs_, prepared_.checkpoint));
     if (!units) return Fallback(std::move(units.errors()));
     units_ = std::move(*units);
     if (Errors contradictions = CheckScheme(configs_, units_); !contradictions.empty()) return contradictions;
     const bool stacks = options_.experts == ExpertForm::kStacked;
-    if (model_.resolved.remote_code || (model_.resolved.transforms.empty() && !stacks)) {
+    if (model_.resolved.remote_code || (model_.resolved.transforms.empty() && !stacks && !reference_)) {
       conversion_ = KeepNames(prepared_.checkpoint.table, units_);
       conversion_.already_hub = true;
       return {};
     }
-    ConversionInput input{&prepared_.checkpoint.table, &units_, &model_.resolved, model_.legacy,
+    ConversionInput input{&prepared_.checkpoint.table, &units_, place_ ? &whole_ : &model_.resolved, model_.legacy,
                           reference_ ? &*reference_ : nullptr};
+    input.place = place_;
     input.loading = direction_ == Direction::kApply;
     input.stack_experts = stacks;
     input.merge_max = options_.merge_scales == MergeScales::kMax;
@@ -246,6 +261,8 @@ class Preparer {
   std::optional<TensorTable> reference_table_;  // where tensors are to be carried over
   std::vector<std::string> carried_modules_;
   ModelMapping model_;
+  std::optional<SubModelPlace> place_;  // of the export's model in the reference's, where it is a part of that
+  ResolvedModel whole_;
   std::vector<WeightUnit> units_;
   Conversion conversion_;
   bool kept_ = false;

@@ -31,6 +31,23 @@ Result<ModelMapping> LoadModel(const std::string& config_text, const std::string
   return ResolveMapping(config_text, config_file, text, file, options.architecture, options.transformers_version);
 }
 
+std::optional<ResolvedModel> LoadReferenceModel(const std::filesystem::path& reference, const MappingOptions& options,
+                                                const ModelMapping& part) {
+  std::error_code code;
+  const auto folder = std::filesystem::is_directory(reference, code) ? reference : reference.parent_path();
+  const auto file = folder / "config.json";
+  auto text = ReadTextFile(file, kMaxMappingBytes);
+  if (!text) return std::nullopt;
+  MappingOptions same = options;
+  same.architecture.reset();
+  constexpr std::string_view kPrefix = "transformers ";
+  if (!same.mapping_file && part.version.starts_with(kPrefix))
+    same.transformers_version = part.version.substr(kPrefix.size());
+  auto model = LoadModel(*text, file.string(), same);
+  if (!model || model->resolved.remote_code) return std::nullopt;
+  return std::move(model->resolved);
+}
+
 ReferenceView MakeReferenceView(ReferenceNames names) {
   ReferenceView view;
   view.keys = ValueKeys(names.names);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "checkpoint/checkpoint.h"
@@ -14,6 +15,11 @@ namespace quantport {
 // Reads the mapping file of `options`, if it names one, and resolves the model of `config_text`.
 Result<ModelMapping> LoadModel(const std::string& config_text, const std::string& config_file,
                                const MappingOptions& options);
+
+// The reference's own model, by the mapping that `part` is resolved with; nothing where there is no config.json in the
+// reference's folder or its class is not known.
+std::optional<ResolvedModel> LoadReferenceModel(const std::filesystem::path& reference, const MappingOptions& options,
+                                                const ModelMapping& part);
 
 // The reference's value keys and, where it has headers whose layouts are known, their logical shapes.
 ReferenceView MakeReferenceView(ReferenceNames names);

@@ -52,6 +52,21 @@ class FusedContainers {
   std::optional<std::unordered_set<std::string>> loaded_;  // in-memory names of the reference's stacked tensors
 };
 
+// What locating needs of a unit, under the whole model's names.
+WeightUnit InWhole(const WeightUnit& unit, const SubModelPlace& place) {
+  WeightUnit out;
+  out.key = place.Translate(unit.key);
+  out.module = place.Translate(unit.module);
+  out.style = unit.style;
+  out.weight.shape = unit.weight.shape;
+  return out;
+}
+
+// Of a part, only what loads below it can be missing.
+void KeepPart(const SubModelPlace& place, const Renamer& load, std::vector<std::string>* keys) {
+  std::erase_if(*keys, [&](const std::string& key) { return !load.Probe(key).name.starts_with(place.path + "."); });
+}
+
 Result<std::vector<EngineKey>> LocateKeys(const ConversionInput& input, const Renamer& reverse) {
   std::function<bool(const std::string&)> is_fused;
   if (input.stack_experts) {
@@ -62,7 +77,8 @@ Result<std::vector<EngineKey>> LocateKeys(const ConversionInput& input, const Re
   ExpertLocator locator(reverse, std::move(is_fused));
   std::vector<EngineKey> keys;
   keys.reserve(input.units->size());
-  for (const WeightUnit& unit : *input.units) keys.push_back(locator.Locate(unit));
+  for (const WeightUnit& unit : *input.units)
+    keys.push_back(locator.Locate(input.place ? InWhole(unit, *input.place) : unit));
   return keys;
 }
 
@@ -81,11 +97,11 @@ void FitBasePrefix(const ResolvedModel& model, const Renamer& reverse, RuleNames
   if (model.base_model_prefix.empty()) return;
   const std::string prefix = model.base_model_prefix + ".";
   // TimmWrapper's inner model is no sub-model of transformers': there the mapping itself adds the prefix.
-  const bool has_base =
-      std::any_of(model.submodels.begin(), model.submodels.end(),
-                  [&](const SubModel& sub) { return sub.path == model.base_model_prefix; }) ||
-      std::any_of(model.transforms.begin(), model.transforms.end(),
-                  [&](const Transform& transform) { return transform.prefix_to_add == model.base_model_prefix; });
+  const bool has_base = std::any_of(model.submodels.begin(), model.submodels.end(),
+                                    [&](const SubModel& sub) { return sub.path == model.base_model_prefix; }) ||
+                        std::any_of(model.transforms.begin(), model.transforms.end(), [&](const Transform& transform) {
+                          return transform.prefix_to_add == model.base_model_prefix;
+                        });
   const bool prefixed = rules->AnyName([&](const std::string& name) { return name.starts_with(prefix); });
   if (has_base && !prefixed) {
     rules->ForEachName([&](const std::string&, std::string* name) { name->insert(0, prefix); });
@@ -164,14 +180,19 @@ Result<Conversion> RevertNames(const ConversionInput& input) {
   auto conversion = RunGroups(input, grouping, *lookup);
   if (!conversion) return conversion.errors();
   conversion->already_hub = conversion->renamed == 0 && conversion->cut == 0;
-  conversion->rename_module = [lookup](const std::string& module) {
-    return std::string(SplitLeaf(lookup->NewKey(module)).module);
+  conversion->rename_module = [lookup, place = input.place](const std::string& module) {
+    return std::string(SplitLeaf(lookup->NewKey(place ? place->Translate(module) : module)).module);
   };
   if (input.reference != nullptr) {
     CountDifferences(grouping, keys, *every_rule, &*conversion);
     if (Errors errors = CheckAgainstReference(*input.reference, input.model->tied_weights, &*conversion);
         !errors.empty())
       return errors;
+    if (input.place) {
+      auto load = Renamer::Create(transforms, Renamer::Direction::kLoad);
+      if (!load) return load.errors();
+      KeepPart(*input.place, *load, &conversion->only_in_reference);
+    }
   } else {
     CountAmbiguous(keys, lookup->rules, input.model->submodels, &*conversion);
   }

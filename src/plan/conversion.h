@@ -14,6 +14,7 @@
 #include "layout/recognize.h"
 #include "layout/shared_scales.h"
 #include "mapping/resolve.h"
+#include "mapping/submodel.h"
 #include "quantport/error.h"
 #include "safetensors/table.h"
 
@@ -72,9 +73,11 @@ struct ConversionInput {
   const ResolvedModel* model = nullptr;
   std::span<const Transform> legacy;         // applied at load only
   const ReferenceView* reference = nullptr;  // null: reverse by rule
-  bool loading = false;                      // ApplyNames
-  bool stack_experts = false;                // of containers that the hub keeps in one tensor; else they stay expanded
-  bool merge_max = false;                    // differing scalars of weights that become one are merged
+  // Set where the export is a part of the reference's model: `model` and `reference` are the whole's then.
+  std::optional<SubModelPlace> place = {};
+  bool loading = false;        // ApplyNames
+  bool stack_experts = false;  // of containers that the hub keeps in one tensor; else they stay expanded
+  bool merge_max = false;      // differing scalars of weights that become one are merged
 };
 
 // Reverses in-memory names to hub names. Errors, all of them: kQuantConversionUnsupported, kNameCollision,
