@@ -31,6 +31,8 @@ std::string_view Version() { return QUANTPORT_VERSION; }
 
 namespace {
 
+constexpr size_t kExamples = 5;
+
 // Errors that mean "this can't be reverted", as opposed to "something is wrong with the input or the machine".
 bool IsUnsupported(const Errors& errors) {
   return std::all_of(errors.begin(), errors.end(), [](const Error& error) {
@@ -52,6 +54,16 @@ class Preparer {
   enum class Direction { kRevert, kApply };
 
   Preparer(const RevertOptions& options, Direction direction) : options_(options), direction_(direction) {}
+
+  // As far as names go; nothing is laid out.
+  Result<RuleComparison> CompareNames() {
+    if (auto s = ReadExport(); !s) return s.errors();
+    if (auto s = ReadReference(); !s) return s.errors();
+    if (auto s = ResolveMapping(); !s) return s.errors();
+    FindWhole();
+    if (auto s = Convert(); !s) return s.errors();
+    return Compare();
+  }
 
   Result<Prepared> Prepare() {
     if (auto s = ReadExport(); !s) return s.errors();
@@ -223,6 +235,22 @@ class Preparer {
     return {};
   }
 
+  RuleComparison Compare() {
+    RuleComparison comparison;
+    const ResolvedModel& model = place_ ? whole_ : model_.resolved;
+    comparison.already_hub = conversion_.already_hub;
+    for (RuleDifference& difference : conversion_.rules_differ) {
+      comparison.differences.push_back(
+          {std::move(difference.in_memory), std::move(difference.by_reference), std::move(difference.by_rule)});
+    }
+    for (uint32_t i = 0; i < model.transforms.size(); ++i) {
+      const auto& used = conversion_.used_transforms;
+      if (std::find(used.begin(), used.end(), i) == used.end())
+        comparison.unused.push_back(DescribeTransform(model.transforms[i]));
+    }
+    return comparison;
+  }
+
   void Summarize() {
     RevertReport& report = prepared_.report;
     report.outcome = kept_                             ? RevertOutcome::kKeptNames
@@ -237,8 +265,12 @@ class Preparer {
     report.files = prepared_.plan.files.size();
     report.ambiguous = conversion_.ambiguous;
     report.ambiguous_examples = conversion_.ambiguous_examples;
-    report.rules_differ = conversion_.rules_differ;
-    report.rules_differ_examples = conversion_.rules_differ_examples;
+    report.rules_differ = conversion_.rules_differ.size();
+    for (const RuleDifference& difference : conversion_.rules_differ) {
+      if (report.rules_differ_examples.size() == kExamples) break;
+      report.rules_differ_examples.push_back(
+          fmt::format("{} (rules: {})", difference.by_reference, difference.by_rule));
+    }
     report.only_in_reference = conversion_.only_in_reference;
     if (conversion_.already_hub && !model_.resolved.remote_code) {
       report.notes.push_back(model_.resolved.transforms.empty()
@@ -379,6 +411,15 @@ Result<PlanReport> PlanRevert(const RevertOptions& options) {
     }
   }
   return report;
+}
+
+Result<RuleComparison> CompareRules(const std::filesystem::path& checkpoint, const std::filesystem::path& reference,
+                                    const MappingOptions& mapping) {
+  RevertOptions options;
+  options.input = checkpoint;
+  options.reference = reference;
+  options.mapping = mapping;
+  return Preparer(options, Preparer::Direction::kRevert).CompareNames();
 }
 
 }  // namespace quantport

@@ -55,6 +55,46 @@ std::vector<std::string> BuiltInTransformersVersions();
 // Errors: kIo, kInvalidConfig, kInvalidMapping, kUnknownVersion, kUnknownArchitecture.
 Result<RulesReport> Rules(const std::filesystem::path& checkpoint, const MappingOptions& options = {});
 
+// One transform at work on a name.
+struct NameStep {
+  std::string transform;  // as in RulesReport::transforms
+  std::string pattern;    // of it, the one that matched
+  std::string before;
+  std::string after;
+};
+
+// What the mapping makes of one name, taken for an in-memory name (saved) and for a hub name (loaded). Names that no
+// transform fires on have no steps.
+struct ExplainedName {
+  std::string name;
+  std::string parameter;  // of one expert's linear: the stacked parameter it is a part of, whose name is saved
+  std::vector<NameStep> saved;
+  std::vector<NameStep> loaded;
+};
+
+// Guards of grouped renames count as seen where some name of the checkpoint matches them. Errors: as Rules.
+Result<std::vector<ExplainedName>> ExplainNames(const std::filesystem::path& checkpoint,
+                                                const std::vector<std::string>& names,
+                                                const MappingOptions& options = {});
+
+// Where the reference's names and the rules alone differ.
+struct RuleComparison {
+  struct Difference {
+    std::string in_memory;
+    std::string by_reference;
+    std::string by_rule;
+  };
+  bool already_hub = false;  // the checkpoint has the reference's names as it is
+  std::vector<Difference> differences;
+  std::vector<std::string> unused;  // transforms that no name of the reference needs
+};
+
+// Errors: as Revert.
+Result<RuleComparison> CompareRules(const std::filesystem::path& checkpoint, const std::filesystem::path& reference,
+                                    const MappingOptions& mapping = {});
+std::string RulesJson(const RulesReport& rules, const std::vector<ExplainedName>& names,
+                      const RuleComparison* comparison);
+
 // ---- revert: in-memory names to hub names ------------------------------------------------------------------------
 
 // What to do when a transform can't be carried through a stored layout.

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/exit_status.h"
@@ -58,21 +59,58 @@ int RunInspect(InspectArguments& arguments) {
 
 struct RulesArguments {
   std::string path;
+  std::string reference;
+  std::vector<std::string> names;
   MappingArguments mapping;
   bool json = false;
 };
 
+void PrintSteps(std::string_view title, const std::vector<NameStep>& steps) {
+  if (steps.empty()) fmt::print("  {}: no transform fires\n", title);
+  for (const NameStep& step : steps)
+    fmt::print("  {}: {}\n    by {}\n    whose \"{}\" matches {}\n", title, step.after, step.transform, step.pattern,
+               step.before);
+}
+
+void PrintComparison(const RuleComparison& comparison) {
+  if (comparison.already_hub) fmt::print("the checkpoint has the reference's names already\n");
+  for (const std::string& transform : comparison.unused) fmt::print("not used by the reference: {}\n", transform);
+  for (const auto& difference : comparison.differences)
+    fmt::print("{}\n  reference: {}\n  rules:     {}\n", difference.in_memory, difference.by_reference,
+               difference.by_rule);
+  fmt::print("{} names differ between the reference and the rules alone\n", comparison.differences.size());
+}
+
 int RunRules(const RulesArguments& arguments) {
-  auto report = Rules(arguments.path, arguments.mapping.Options());
+  const MappingOptions mapping = arguments.mapping.Options();
+  auto report = Rules(arguments.path, mapping);
   if (!report) return Fail(report.errors(), arguments.json);
+  auto names = ExplainNames(arguments.path, arguments.names, mapping);
+  if (!names) return Fail(names.errors(), arguments.json);
+  std::optional<RuleComparison> comparison;
+  if (!arguments.reference.empty()) {
+    auto compared = CompareRules(arguments.path, arguments.reference, mapping);
+    if (!compared) return Fail(compared.errors(), arguments.json);
+    comparison = std::move(*compared);
+  }
   if (arguments.json) {
-    fmt::print("{}", report->json);
+    fmt::print("{}", RulesJson(*report, *names, comparison ? &*comparison : nullptr));
     return kDone;
   }
-  fmt::print("{}\nmapping of {}: {}\n", report->architecture, report->mapping, report->mapping_reason);
-  for (const SubModelReport& sub : report->submodels)
-    fmt::print("  {:<40} {} ({})\n", sub.path.empty() ? "." : sub.path, sub.class_name, sub.model_type);
-  for (const std::string& transform : report->transforms) fmt::print("{}\n", transform);
+  // Asked about names, one need not read the whole mapping first.
+  if (names->empty()) {
+    fmt::print("{}\nmapping of {}: {}\n", report->architecture, report->mapping, report->mapping_reason);
+    for (const SubModelReport& sub : report->submodels)
+      fmt::print("  {:<40} {} ({})\n", sub.path.empty() ? "." : sub.path, sub.class_name, sub.model_type);
+    for (const std::string& transform : report->transforms) fmt::print("{}\n", transform);
+  }
+  for (const ExplainedName& name : *names) {
+    fmt::print("{}\n", name.name);
+    if (!name.parameter.empty()) fmt::print("  a part of {} in memory\n", name.parameter);
+    PrintSteps("saved as", name.saved);
+    PrintSteps("loaded as", name.loaded);
+  }
+  if (comparison) PrintComparison(*comparison);
   return kDone;
 }
 
@@ -113,6 +151,16 @@ void AddRules(CLI::App* app, Action* action) {
       app->add_subcommand("rules", "Show the conversion mapping that applies to a checkpoint's config.json");
   command->add_option("CHECKPOINT", arguments->path, "Folder with a config.json")->required();
   AddMappingArguments(command, &arguments->mapping);
+  command
+      ->add_option("--name", arguments->names,
+                   "Tell of this name which transforms fire on it and why, saved and loaded; may be repeated")
+      ->option_text("NAME")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command
+      ->add_option("--reference", arguments->reference,
+                   "The hub checkpoint: list the names and transforms for which the rules alone go wrong")
+      ->option_text("HUB");
   command->add_flag("--json", arguments->json, "Print it as JSON, in the form of mapping files");
   command->callback([arguments, action] { *action = [arguments] { return RunRules(*arguments); }; });
 }

@@ -66,7 +66,9 @@ Result<Inverse> Inverse::Build(const Input& input) {
     for (size_t p = 0; p < origin.in_memory.size(); ++p) inverse.by_name_.emplace(origin.in_memory[p], std::pair(i, p));
   }
   for (const uint32_t index : used) {
-    if (index < input.transforms.size()) inverse.used_.push_back(input.transforms[index]);
+    if (index >= input.transforms.size()) continue;
+    inverse.used_.push_back(input.transforms[index]);
+    inverse.used_indices_.push_back(index);
   }
   return inverse;
 }

@@ -41,11 +41,13 @@ class Inverse {
 
   // Transforms that matched some hub name, in load order, without legacy ones: what a reversal by rule may use.
   const std::vector<Transform>& used() const { return used_; }
+  const std::vector<uint32_t>& used_indices() const { return used_indices_; }
 
  private:
   std::vector<Origin> origins_;
   std::unordered_map<std::string, std::pair<size_t, size_t>> by_name_;
   std::vector<Transform> used_;
+  std::vector<uint32_t> used_indices_;
 };
 
 }  // namespace quantport

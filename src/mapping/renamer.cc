@@ -31,33 +31,49 @@ RenamedKey Renamer::Probe(std::string_view key, std::span<const uint32_t> skip) 
   return Apply(key, &active, skip);
 }
 
-RenamedKey Renamer::Apply(std::string_view key, std::vector<bool>* active, std::span<const uint32_t> skip) const {
+std::vector<RenameStep> Renamer::Trace(std::string_view key) const {
+  std::vector<bool> active = active_;
+  Steps steps;
+  Apply(key, &active, {}, &steps);
+  return steps;
+}
+
+RenamedKey Renamer::Apply(std::string_view key, std::vector<bool>* active, std::span<const uint32_t> skip,
+                          Steps* steps) const {
   RenamedKey renamed;
   renamed.name = key;
-  if (direction_ == Direction::kSave) ApplyConverters(&renamed, skip);
-  ApplyRenamings(&renamed, active, skip);
-  if (direction_ == Direction::kLoad) ApplyConverters(&renamed, skip);
+  if (direction_ == Direction::kSave) ApplyConverters(&renamed, skip, steps);
+  ApplyRenamings(&renamed, active, skip, steps);
+  if (direction_ == Direction::kLoad) ApplyConverters(&renamed, skip, steps);
   return renamed;
 }
 
-void Renamer::ApplyRenamings(RenamedKey* key, std::vector<bool>* active, std::span<const uint32_t> skip) const {
+RenameStep Renamer::Step(const Entry& entry, const CompiledTransform::Match& match, const std::string& before) {
+  const auto& sources = entry.compiled.sources();
+  return {entry.origin, match.source < sources.size() ? sources[match.source] : std::string(), before, match.renamed};
+}
+
+void Renamer::ApplyRenamings(RenamedKey* key, std::vector<bool>* active, std::span<const uint32_t> skip,
+                             Steps* steps) const {
   for (size_t i = 0; i < renamings_.size(); ++i) {
     if (std::find(skip.begin(), skip.end(), renamings_[i].origin) != skip.end()) continue;
     bool group_active = (*active)[i];
     auto match = renamings_[i].compiled.Rename(key->name, &group_active, &limit_exceeded_);
     (*active)[i] = group_active;
     if (!match) continue;
+    if (steps != nullptr) steps->push_back(Step(renamings_[i], *match, key->name));
     key->name = std::move(match->renamed);
     key->fired.push_back(renamings_[i].origin);
   }
 }
 
-void Renamer::ApplyConverters(RenamedKey* key, std::span<const uint32_t> skip) const {
+void Renamer::ApplyConverters(RenamedKey* key, std::span<const uint32_t> skip, Steps* steps) const {
   bool unused = false;
   for (size_t i = 0; i < converters_.size(); ++i) {
     if (std::find(skip.begin(), skip.end(), converters_[i].origin) != skip.end()) continue;
     auto match = converters_[i].compiled.Rename(key->name, &unused, &limit_exceeded_);
     if (!match) continue;
+    if (steps != nullptr) steps->push_back(Step(converters_[i], *match, key->name));
     key->name = std::move(match->renamed);
     key->converter = static_cast<int>(i);
     key->source = match->source;

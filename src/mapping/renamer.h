@@ -19,6 +19,14 @@ struct RenamedKey {
   std::vector<uint32_t> fired;  // transforms that matched, as indices into the list given to the constructor
 };
 
+// One transform at work on a name.
+struct RenameStep {
+  uint32_t transform = 0;  // index into the list given to Create
+  std::string pattern;     // the source that matched, in this direction
+  std::string before;
+  std::string after;
+};
+
 // transformers' rename_source_key: loading applies all renamings in order and then at most one converter; saving
 // applies the reversed list, at most one converter first and then all renamings.
 class Renamer {
@@ -35,6 +43,9 @@ class Renamer {
   // (indices as in `fired`).
   RenamedKey Probe(std::string_view key, std::span<const uint32_t> skip = {}) const;
 
+  // What each transform that fires does to the name, in order.
+  std::vector<RenameStep> Trace(std::string_view key) const;
+
   // The converter of a RenamedKey, in this direction (sources and operations already reversed when saving).
   const CompiledTransform& converter(int index) const { return converters_[static_cast<size_t>(index)].compiled; }
   // Its index in the list given to Create.
@@ -50,9 +61,13 @@ class Renamer {
     bool active = false;  // a GroupWeightRename that saw its guard
   };
 
-  void ApplyRenamings(RenamedKey* key, std::vector<bool>* active, std::span<const uint32_t> skip) const;
-  void ApplyConverters(RenamedKey* key, std::span<const uint32_t> skip) const;
-  RenamedKey Apply(std::string_view key, std::vector<bool>* active, std::span<const uint32_t> skip) const;
+  static RenameStep Step(const Entry& entry, const CompiledTransform::Match& match, const std::string& before);
+  // Steps are recorded where `steps` is not null.
+  using Steps = std::vector<RenameStep>;
+  void ApplyRenamings(RenamedKey* key, std::vector<bool>* active, std::span<const uint32_t> skip, Steps* steps) const;
+  void ApplyConverters(RenamedKey* key, std::span<const uint32_t> skip, Steps* steps) const;
+  RenamedKey Apply(std::string_view key, std::vector<bool>* active, std::span<const uint32_t> skip,
+                   Steps* steps = nullptr) const;
 
   Direction direction_ = Direction::kLoad;
   std::vector<Entry> renamings_;

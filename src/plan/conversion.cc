@@ -16,8 +16,6 @@
 namespace quantport {
 namespace {
 
-constexpr size_t kExamples = 5;
-
 // Finds out which expert containers the hub keeps in one tensor.
 class FusedContainers {
  public:
@@ -117,9 +115,9 @@ void FitBasePrefix(const ResolvedModel& model, const Renamer& reverse, RuleNames
   });
 }
 
-// How many names the reversed rules, all of them taken as used, would give otherwise than the reference does.
-void CountDifferences(const Grouping& grouping, const std::vector<EngineKey>& keys, const RuleNames& all_rules,
-                      Conversion* conversion) {
+// The names that the reversed rules, all of them taken as used, would give otherwise than the reference does.
+void ListDifferences(const Grouping& grouping, const std::vector<EngineKey>& keys, const RuleNames& all_rules,
+                     Conversion* conversion) {
   std::set<const Group*> counted;
   for (size_t unit = 0; unit < keys.size(); ++unit) {
     const size_t g = grouping.group_of[unit];
@@ -133,9 +131,7 @@ void CountDifferences(const Grouping& grouping, const std::vector<EngineKey>& ke
       if (const auto found = FindTarget(renamed.name, targets)) by_rule = found->Name(targets[0], 0);
     }
     if (by_rule == group.rule_name) continue;
-    ++conversion->rules_differ;
-    if (conversion->rules_differ_examples.size() < kExamples)
-      conversion->rules_differ_examples.push_back(fmt::format("{} (rules: {})", group.rule_name, by_rule));
+    conversion->rules_differ.push_back({keys[unit].key, group.rule_name, by_rule});
   }
 }
 
@@ -163,6 +159,7 @@ Result<Conversion> RevertNames(const ConversionInput& input) {
 
   auto lookup = std::make_shared<NameLookup>(NameLookup{std::move(*reverse), std::move(*all_rules), std::nullopt});
   std::optional<RuleNames> every_rule;
+  std::vector<uint32_t> used_transforms;
   if (input.reference != nullptr) {
     std::unordered_set<std::string> in_memory;
     for (const EngineKey& key : keys) in_memory.insert(key.key);
@@ -172,6 +169,7 @@ Result<Conversion> RevertNames(const ConversionInput& input) {
     // transformers reverses a transform only if it was used at load.
     auto used = RuleNames::Create(inverse->used(), Renamer::Direction::kSave, keys);
     if (!used) return used.errors();
+    used_transforms = inverse->used_indices();
     lookup->inverse = std::move(*inverse);
     every_rule = std::exchange(lookup->rules, std::move(*used));
   }
@@ -184,7 +182,8 @@ Result<Conversion> RevertNames(const ConversionInput& input) {
     return std::string(SplitLeaf(lookup->NewKey(place ? place->Translate(module) : module)).module);
   };
   if (input.reference != nullptr) {
-    CountDifferences(grouping, keys, *every_rule, &*conversion);
+    ListDifferences(grouping, keys, *every_rule, &*conversion);
+    conversion->used_transforms = std::move(used_transforms);
     if (Errors errors = CheckAgainstReference(*input.reference, input.model->tied_weights, &*conversion);
         !errors.empty())
       return errors;

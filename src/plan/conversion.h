@@ -41,6 +41,13 @@ struct ConvertedWeight {
 // that own a weight, since config files speak of no others.
 using ModuleMap = std::map<std::string, std::vector<std::string>>;
 
+// A tensor that the reversed rules, all taken as used, would name otherwise than the reference does.
+struct RuleDifference {
+  std::string in_memory;
+  std::string by_reference;
+  std::string by_rule;
+};
+
 struct Conversion {
   std::vector<ConvertedTensor> tensors;
   std::vector<ConvertedWeight> weights;
@@ -52,8 +59,8 @@ struct Conversion {
   size_t ambiguous = 0;
   std::vector<std::string> ambiguous_examples;
   // With a reference: names for which the reversed rules would give another result.
-  size_t rules_differ = 0;
-  std::vector<std::string> rules_differ_examples;
+  std::vector<RuleDifference> rules_differ;
+  std::vector<uint32_t> used_transforms;       // of the model's, in load order
   std::vector<std::string> only_in_reference;  // hub keys that nothing of the export became
   bool already_hub = false;                    // the tensors keep their names and bytes
   std::vector<std::string> warnings;

@@ -1,12 +1,22 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/json.h"
+#include "base/text.h"
 #include "io/file.h"
 #include "load/load.h"
+#include "mapping/renamer.h"
+#include "plan/groups.h"
 #include "quantport/quantport.h"
 #include "report/transform_json.h"
 
 namespace quantport {
+namespace {
+
+constexpr uint64_t kMaxConfigBytes = 64 << 20;
+
+}  // namespace
 
 std::vector<std::string> BuiltInTransformersVersions() {
   std::vector<std::string> versions;
@@ -16,7 +26,7 @@ std::vector<std::string> BuiltInTransformersVersions() {
 
 Result<RulesReport> Rules(const std::filesystem::path& checkpoint, const MappingOptions& options) {
   const auto file = checkpoint / "config.json";
-  auto text = ReadTextFile(file, 64 << 20);
+  auto text = ReadTextFile(file, kMaxConfigBytes);
   if (!text) return text.errors();
   auto model = LoadModel(*text, file.string(), options);
   if (!model) return model.errors();
@@ -40,6 +50,94 @@ Result<RulesReport> Rules(const std::filesystem::path& checkpoint, const Mapping
   }
   report.json = DumpJson(json);
   return report;
+}
+
+namespace {
+
+// Names of the checkpoint go first, so that guards are where loading or saving it would have them.
+Result<Renamer> MakeRenamer(const ResolvedModel& model, Renamer::Direction direction,
+                            const std::vector<std::string>& checkpoint) {
+  auto renamer = Renamer::Create(model.transforms, direction);
+  if (!renamer) return renamer.errors();
+  for (const std::string& name : checkpoint) renamer->Rename(name);
+  return renamer;
+}
+
+std::vector<NameStep> Trace(const ResolvedModel& model, const Renamer& renamer, const std::string& name) {
+  std::vector<NameStep> steps;
+  for (RenameStep& step : renamer.Trace(name)) {
+    steps.push_back({DescribeTransform(model.transforms[step.transform]), std::move(step.pattern),
+                     std::move(step.before), std::move(step.after)});
+  }
+  return steps;
+}
+
+// The name that transformers has for a tensor: an expert's linear is a part of a stacked parameter.
+std::string InMemoryName(const std::string& name, ExpertLocator* locator) {
+  WeightUnit unit;
+  unit.key = name;
+  unit.module = SplitLeaf(name).module;
+  return locator->Locate(unit).key;
+}
+
+Json StepsJson(const std::vector<NameStep>& steps) {
+  Json list = Json::array();
+  for (const NameStep& step : steps) {
+    list.push_back(
+        {{"transform", step.transform}, {"pattern", step.pattern}, {"before", step.before}, {"after", step.after}});
+  }
+  return list;
+}
+
+}  // namespace
+
+Result<std::vector<ExplainedName>> ExplainNames(const std::filesystem::path& checkpoint,
+                                                const std::vector<std::string>& names, const MappingOptions& options) {
+  const auto file = checkpoint / "config.json";
+  auto text = ReadTextFile(file, kMaxConfigBytes);
+  if (!text) return text.errors();
+  auto model = LoadModel(*text, file.string(), options);
+  if (!model) return model.errors();
+  std::vector<std::string> stored;
+  if (auto checkpoint_names = OpenReference(checkpoint)) stored = MakeReferenceView(std::move(*checkpoint_names)).keys;
+  std::sort(stored.begin(), stored.end(), DotNaturalLess);
+  auto save = MakeRenamer(model->resolved, Renamer::Direction::kSave, stored);
+  if (!save) return save.errors();
+  auto load = MakeRenamer(model->resolved, Renamer::Direction::kLoad, stored);
+  if (!load) return load.errors();
+  ExpertLocator locator(*save);
+  std::vector<ExplainedName> explained;
+  for (const std::string& name : names) {
+    std::string parameter = InMemoryName(name, &locator);
+    std::vector<NameStep> saved = Trace(model->resolved, *save, parameter);
+    if (parameter == name) parameter.clear();
+    explained.push_back({name, std::move(parameter), std::move(saved), Trace(model->resolved, *load, name)});
+  }
+  return explained;
+}
+
+std::string RulesJson(const RulesReport& rules, const std::vector<ExplainedName>& names,
+                      const RuleComparison* comparison) {
+  auto json = ParseJson(rules.json, "", ErrorKind::kInvalidMapping);
+  if (!json) return rules.json;
+  for (const ExplainedName& name : names) {
+    (*json)["names"].push_back({{"name", name.name},
+                                {"parameter", name.parameter},
+                                {"saved", StepsJson(name.saved)},
+                                {"loaded", StepsJson(name.loaded)}});
+  }
+  if (comparison != nullptr) {
+    Json differences = Json::array();
+    for (const auto& difference : comparison->differences) {
+      differences.push_back({{"in_memory", difference.in_memory},
+                             {"by_reference", difference.by_reference},
+                             {"by_rule", difference.by_rule}});
+    }
+    (*json)["reference"] = {{"already_hub", comparison->already_hub},
+                            {"differences", std::move(differences)},
+                            {"unused_transforms", comparison->unused}};
+  }
+  return DumpJson(*json);
 }
 
 }  // namespace quantport

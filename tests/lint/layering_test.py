@@ -20,7 +20,7 @@ LAYERS = {
     "verify": {"base", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "config", "load"},
     "inspect": {"base", "safetensors", "checkpoint", "layout", "load"},
     "diff": {"base", "io", "safetensors", "checkpoint", "load"},
-    "report": {"base", "io", "mapping", "load"},
+    "report": {"base", "io", "mapping", "plan", "load"},
     "cli": set(),
 }
 # Third-party headers, and where they may stand.
