@@ -9,8 +9,10 @@ namespace {
 
 uint64_t ElementBits(const Array& array) { return static_cast<uint64_t>(DTypeBits(array.dtype)); }
 
-std::vector<uint64_t> RowMajorStrides(std::span<const uint64_t> shape, uint64_t element_bits) {
-  std::vector<uint64_t> strides(shape.size());
+using Strides = absl::InlinedVector<uint64_t, 4>;
+
+Strides RowMajorStrides(std::span<const uint64_t> shape, uint64_t element_bits) {
+  Strides strides(shape.size());
   uint64_t stride = element_bits;
   for (size_t dim = shape.size(); dim-- > 0;) {
     strides[dim] = stride;

@@ -232,9 +232,12 @@ Result<WeightUnit> BuildUnit(const std::string& key, const Draft& draft, const T
   WeightUnit unit{key, key, std::string(SplitLeaf(key).module), UnitRole::kValue, draft.style, {}, {}};
   auto companions = draft.companions;
   std::sort(companions.begin(), companions.end(), [](const auto& a, const auto& b) {
-    return std::pair(CompanionOrder(a.leaf), a.leaf) < std::pair(CompanionOrder(b.leaf), b.leaf);
+    return std::pair(CompanionOrder(a.leaf), std::string_view(a.leaf)) <
+           std::pair(CompanionOrder(b.leaf), std::string_view(b.leaf));
   });
   companions.insert(companions.begin(), draft.values[0]);
+  unit.weight.parts.reserve(companions.size());
+  unit.tensors.reserve(companions.size());
   for (const DraftPart& part : companions) {
     unit.weight.parts.push_back(MakePart(part, table));
     unit.tensors.push_back(part.tensor);
@@ -254,35 +257,39 @@ Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const R
 
   // Values with companions are built when all of their tensors are known; their place is that of the first tensor.
   std::unordered_map<std::string, size_t> draft_of;
-  std::vector<std::pair<std::string, Draft>> drafts;
+  std::vector<std::pair<const std::string*, Draft>> drafts;  // with their keys in draft_of
   struct Slot {
     size_t draft = SIZE_MAX;
     std::optional<WeightUnit> unit;
   };
   std::vector<Slot> slots;
+  slots.reserve(names.size());
+  draft_of.reserve(names.size());
   for (uint32_t i = 0; i < table.tensors.size(); ++i) {
-    const NameRole role = namer.Role(names[i]);
+    NameRole role = namer.Role(names[i]);
     if (role.kind == NameRole::kBias || role.kind == NameRole::kCache) {
-      slots.push_back({SIZE_MAX, FollowerUnit(names[i], role, i, table)});
+      slots.push_back({SIZE_MAX, FollowerUnit(names[i], std::move(role), i, table)});
       continue;
     }
-    const auto [it, fresh] = draft_of.emplace(role.key, drafts.size());
+    const auto [it, fresh] = draft_of.emplace(std::move(role.key), drafts.size());
     if (fresh) {
-      drafts.emplace_back(role.key, Draft{{}, {}, role.style});
+      drafts.emplace_back(&it->first, Draft{{}, {}, role.style});
       slots.push_back({it->second, std::nullopt});
     }
     Draft& draft = drafts[it->second].second;
-    (role.kind == NameRole::kCompanion ? draft.companions : draft.values).push_back({role.leaf, role.suffix, i});
+    (role.kind == NameRole::kCompanion ? draft.companions : draft.values)
+        .push_back({std::move(role.leaf), std::move(role.suffix), i});
   }
 
   std::vector<WeightUnit> units;
+  units.reserve(slots.size());
   Errors errors;
   for (Slot& slot : slots) {
     if (slot.unit) {
       units.push_back(std::move(*slot.unit));
       continue;
     }
-    auto unit = BuildUnit(drafts[slot.draft].first, drafts[slot.draft].second, table, options);
+    auto unit = BuildUnit(*drafts[slot.draft].first, drafts[slot.draft].second, table, options);
     if (unit) {
       units.push_back(std::move(*unit));
     } else {

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -19,6 +18,8 @@ class Converter {
   Converter(const ConversionInput& input, const Grouping& grouping, const NameLookup& lookup)
       : input_(input), units_(*input.units), grouping_(grouping), lookup_(lookup) {
     produced_.resize(grouping.groups.size());
+    conversion_.tensors.reserve(input.table->tensors.size());
+    conversion_.weights.reserve(units_.size());
     conversion_.shared.merge_max = input.merge_max;
     renamed_.resize(units_.size());
   }
@@ -182,15 +183,24 @@ class Converter {
     const bool lists = group.converter != nullptr && TakesLists(group.converter->operations);
     for (const auto& inputs : group.inputs) {
       if (inputs.empty()) return Unsupported("a part of the fused tensor is missing from the export");
-      std::set<std::pair<uint64_t, uint64_t>> seen;
       if (auto status = CheckOneForm(inputs); !status) return status;
-      for (const GroupInput& input : inputs) {
-        const bool twice =
-            input.piece ? !seen.emplace(input.piece->index, input.piece->part).second : inputs.size() > 1 && !lists;
-        if (twice) return Collision(inputs[0].unit, input.unit == inputs[0].unit ? inputs[1].unit : input.unit);
-      }
+      if (!inputs[0].piece && inputs.size() > 1 && !lists) return Collision(inputs[0].unit, inputs[1].unit);
+      if (const auto twice = FindTwice(inputs)) return Collision(twice->first, twice->second);
     }
     return {};
+  }
+
+  // Two units that are the same piece of a stacked parameter.
+  static std::optional<std::pair<size_t, size_t>> FindTwice(const std::vector<GroupInput>& inputs) {
+    if (!inputs[0].piece) return std::nullopt;
+    const auto place = [](const GroupInput& input) { return std::pair(input.piece->index, input.piece->part); };
+    std::vector<GroupInput> sorted = inputs;
+    std::stable_sort(sorted.begin(), sorted.end(),
+                     [&](const GroupInput& a, const GroupInput& b) { return place(a) < place(b); });
+    const auto twice = std::adjacent_find(
+        sorted.begin(), sorted.end(), [&](const GroupInput& a, const GroupInput& b) { return place(a) == place(b); });
+    if (twice == sorted.end()) return std::nullopt;
+    return std::pair(twice->unit, std::next(twice)->unit);
   }
 
   Status CheckOneForm(const std::vector<GroupInput>& inputs) const {
@@ -288,7 +298,10 @@ class Converter {
   }
 
   void AddModule(const std::string& in_memory, std::string hub) {
-    std::vector<std::string>& list = conversion_.modules[in_memory];
+    // Modules come mostly in the order of the map, which spares the search among 50,000 names that begin alike.
+    const auto hint = conversion_.modules.empty() ? conversion_.modules.end() : std::next(last_module_);
+    last_module_ = conversion_.modules.try_emplace(hint, in_memory);
+    std::vector<std::string>& list = last_module_->second;
     // Most modules become one; only containers of experts become hundreds.
     if (!list.empty() && (list[0] == hub || !modules_seen_.insert(in_memory + '\n' + hub).second)) return;
     list.push_back(std::move(hub));
@@ -342,8 +355,9 @@ class Converter {
   const Grouping& grouping_;
   const NameLookup& lookup_;
   std::vector<std::vector<std::string>> produced_;  // for each group, the hub keys it gave
-  std::unordered_set<std::string> modules_seen_;    // pairs in conversion_.modules
-  std::vector<bool> renamed_;                       // for each unit: some tensor of its went under another name
+  ModuleMap::iterator last_module_;
+  std::unordered_set<std::string> modules_seen_;  // pairs in conversion_.modules
+  std::vector<bool> renamed_;                     // for each unit: some tensor of its went under another name
   Conversion conversion_;
   Errors errors_;
 };
