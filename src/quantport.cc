@@ -276,7 +276,8 @@ class Preparer {
       report.notes.push_back(model_.resolved.transforms.empty()
                                  ? fmt::format("{} has the same names in memory and on the hub: a plain copy",
                                                model_.resolved.architecture)
-                                 : "the export has hub names already: a plain copy");
+                             : direction_ == Direction::kApply ? "every name is the same in memory: a plain copy"
+                                                               : "the export has hub names already: a plain copy");
     }
     if (kept_)
       report.warnings.push_back(

@@ -41,6 +41,8 @@ std::optional<MergeRule> FindRule(const LogicalWeight& weight, std::string_view 
     // W4A8_AWQ: the second stage rounds what the first gives, at run time.
     return MergeRule{reciprocal, std::nullopt, ScaleStep::Kind::kValues};
   }
+  // Codes that count from a zero point can't be scaled by themselves.
+  if (PartIndex(weight, "weight_zero_point")) return std::nullopt;
   if ((leaf == "weight_scale" || leaf == "weight_scale_inv") && IsRounded(weight.parts[0].array.dtype))
     return MergeRule{false, 0, ScaleStep::Kind::kValues};
   return std::nullopt;

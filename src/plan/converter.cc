@@ -97,13 +97,22 @@ class Converter {
     if (!results) return results.errors();
     if (results->size() > group.targets)
       return Unsupported("the operations give more tensors than there are names for");
+    const bool same = sources.size() == 1 && results->size() == 1 && (*results)[0].size() == 1 &&
+                      IsUntouched((*results)[0][0].weight, units_[sources[0]].weight);
+    if (!group.inputs[0][0].piece && !same) conversion_.cut += sources.size();
     for (size_t target = 0; target < results->size(); ++target) {
       if (auto status = EmitList(g, group, target, (*results)[target], sources); !status) return status;
     }
-    const bool same = sources.size() == 1 && results->size() == 1 && (*results)[0].size() == 1 &&
-                      (*results)[0][0].weight.shape == units_[sources[0]].weight.shape;
-    if (!group.inputs[0][0].piece && !same) conversion_.cut += sources.size();
     return {};
+  }
+
+  // True where the operations changed neither shape nor the order of any stored byte.
+  static bool IsUntouched(const LogicalWeight& result, const LogicalWeight& source) {
+    return result.shape == source.shape &&
+           std::all_of(result.parts.begin(), result.parts.end(), [](const StoredPart& part) {
+             const auto& blocks = part.array.blocks;
+             return blocks.size() == 1 && blocks[0].offset == 0 && blocks[0].step == 0 && RunCount(part.array) <= 1;
+           });
   }
 
   // Pieces of an expert container that the other side keeps in one tensor are put together first.
@@ -179,10 +188,17 @@ class Converter {
     return shapes;
   }
 
+  // Loading dequantizes where scales are there; experts that are not quantized have the first tensor only.
+  static bool TakesOneAlone(const Group& group) {
+    return group.converter != nullptr && !group.converter->operations.empty() &&
+           std::holds_alternative<Inkling2LoopDequantizeExpertsOp>(group.converter->operations.front());
+  }
+
   Status CheckInputs(const Group& group) {
     const bool lists = group.converter != nullptr && TakesLists(group.converter->operations);
     for (const auto& inputs : group.inputs) {
-      if (inputs.empty()) return Unsupported("a part of the fused tensor is missing from the export");
+      if (inputs.empty() && &inputs != &group.inputs[0] && TakesOneAlone(group)) continue;
+      if (inputs.empty()) return Unsupported("a part of the fused tensor is missing");
       if (auto status = CheckOneForm(inputs); !status) return status;
       if (!inputs[0].piece && inputs.size() > 1 && !lists) return Collision(inputs[0].unit, inputs[1].unit);
       if (const auto twice = FindTwice(inputs)) return Collision(twice->first, twice->second);

@@ -108,9 +108,10 @@ class OperationRunner {
 
   Status Run(const PermuteForRopeOp& op) {
     return ForEach([&](const LogicalWeight& weight, size_t strand) -> Result<LogicalWeight> {
-      const bool named =
-          std::any_of(op.permute_layer_names.begin(), op.permute_layer_names.end(),
-                      [&](const std::string& name) { return patterns_[strand].find(name) != std::string::npos; });
+      const auto& names = op.permute_layer_names;
+      const bool named = names.empty() || std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+                           return patterns_[strand].find(name) != std::string::npos;
+                         });
       if (!named || weight.shape.empty() || weight.shape.size() > 2) return weight;
       if (!op.num_heads)
         return Unsupported("config.json does not say how many attention heads there are",
@@ -188,11 +189,22 @@ class OperationRunner {
   Status Run(const SplitOp& op) {
     if (strands_.size() != 1 || strands_[0].size() != 1) return Unsupported("several tensors at once");
     const size_t targets = context_.targets->size();
+    const LogicalWeight& weight = strands_[0][0].weight;
+    const auto dim = static_cast<size_t>(op.dim);
+    uint64_t total = 0;
+    for (size_t k = 0; k < targets; ++k) {
+      const auto* shape = KnownShape(k);
+      if (shape == nullptr)
+        return Unsupported("the sizes of the parts are those of the model's own parameters, which no file states");
+      total += dim < shape->size() ? (*shape)[dim] : 0;
+    }
+    // Without this the cut would fall back to equal parts.
+    if (dim >= weight.shape.size() || total != weight.shape[dim])
+      return Unsupported(fmt::format("parts of {} in all do not make up dimension {} of a weight of shape [{}]", total,
+                                     dim, fmt::join(weight.shape, ", ")));
     Strands parts(targets);
     for (size_t k = 0; k < targets; ++k) {
-      if (KnownShape(k) == nullptr)
-        return Unsupported("the sizes of the parts are those of the model's own parameters, which no file states");
-      auto part = CutForTarget(strands_[0][0].weight, static_cast<size_t>(op.dim), k);
+      auto part = CutForTarget(weight, dim, k);
       if (!part) return part.errors();
       parts[k].push_back(Whole(std::move(*part)));
     }

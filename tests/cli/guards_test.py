@@ -126,8 +126,8 @@ class GuardsTest(ProgramTest):
     def test_a_missing_part_of_a_fusion(self):
         tensors = [t for part in ("query", "key") for t in nvfp4(f"{ATTENTION}.{part}", 8, 32, "qkv")]
         self.refuse(radio_config(), tensors,
-                    f"QuantConversionUnsupportedError: model.safetensors: {ATTENTION}.query.weight: a part of the fused tensor is missing "
-                    "from the export")
+                    f"QuantConversionUnsupportedError: model.safetensors: {ATTENTION}.query.weight: a part of the fused tensor is "
+                    "missing")
 
     def test_all_problems_of_a_run_are_listed(self):
         tensors = [t for i in range(3) for t in nvfp4(FUSED.replace("layers.0", f"layers.{i}"), 7, 32)]

@@ -209,7 +209,7 @@ def run(command, config, tensors, *options, hub=None, quantized=False):
     """What the program makes of `tensors`, {name: tensor}; or, where it fails, the status and the first error."""
     with tempfile.TemporaryDirectory() as folder:
         write(f"{folder}/in", config, tensors, quantized)
-        arguments = [PROGRAM, command, f"{folder}/in", "-o", f"{folder}/out", *options]
+        arguments = [PROGRAM, command, f"{folder}/in", "-o", f"{folder}/out", "--transformers", transformers.__version__, *options]
         if hub is not None:
             write(f"{folder}/hub", config, hub, False)
             arguments += ["--reference", f"{folder}/hub"]

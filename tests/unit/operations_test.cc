@@ -3,79 +3,36 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "unit/error_lines.h"
 #include "unit/linears.h"
+#include "unit/operation_chains.h"
 
 namespace quantport {
 namespace {
 
+using test::Chain;
 using test::Dense;
 using test::ErrorLines;
+using test::ExpectUndone;
+using test::Indices;
 using test::LinearStore;
+using test::Listed;
+using test::Must;
+using test::Patterns;
+using test::Piece;
 using test::Shape;
+using test::Whole;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::SizeIs;
-
-using Patterns = std::vector<std::string>;
-
-// One run of operations; the shapes are those of the targets, where they are known.
-struct Conversion {
-  Patterns sources;
-  Patterns targets;
-  std::vector<std::optional<Shape>> shapes = {};
-  bool loading = false;
-  SharedScales shared = {};
-
-  Result<Strands> Run(Strands strands, const std::vector<Operation>& operations) {
-    std::vector<const Shape*> known;
-    for (const auto& shape : shapes) known.push_back(shape ? &*shape : nullptr);
-    return RunOperations(std::move(strands), operations, {&sources, &targets, known, loading, &shared});
-  }
-};
-
-Entry Whole(LogicalWeight weight) { return {std::move(weight), std::nullopt, std::nullopt, std::nullopt}; }
-
-Entry Listed(LogicalWeight weight, uint64_t index) { return {std::move(weight), std::nullopt, index, std::nullopt}; }
-
-Entry Piece(LogicalWeight weight, uint64_t index, uint64_t part, uint64_t parts) {
-  return {std::move(weight), ExpertPiece{index, part, parts}, std::nullopt, size_t{0}};
-}
-
-Strands Must(Result<Strands> result) {
-  if (!result) {
-    ADD_FAILURE() << result.errors()[0].ToString();
-    return {};
-  }
-  return std::move(*result);
-}
-
-std::vector<std::optional<uint64_t>> Indices(const std::vector<Entry>& entries) {
-  std::vector<std::optional<uint64_t>> indices;
-  for (const Entry& entry : entries) indices.push_back(entry.index);
-  return indices;
-}
-
-// Runs operations there and their reverses back, and expects one weight that is the first one.
-void ExpectUndone(const LinearStore& store, const LogicalWeight& weight, std::vector<Operation> operations,
-                  const Patterns& source, const Patterns& targets) {
-  Conversion load{source, targets};
-  load.loading = true;
-  Strands strands = Must(load.Run({{Whole(weight)}}, operations));
-  std::reverse(operations.begin(), operations.end());
-  for (Operation& operation : operations) operation = ReverseOperation(operation);
-  Conversion save{targets, source};
-  strands = Must(save.Run(std::move(strands), operations));
-  ASSERT_THAT(strands, SizeIs(1));
-  ASSERT_THAT(strands[0], SizeIs(1));
-  store.ExpectSame(strands[0][0].weight, weight);
-}
 
 // ---- Chunk and Concatenate ----------------------------------------------------------------------------------------
 
 TEST(OperationsTest, ChunksAreEqualWhereNoShapeIsKnown) {
   LinearStore store;
-  Conversion load{{"qkv"}, {"q", "k", "v"}};
+  Chain load{{"qkv"}, {"q", "k", "v"}};
   const Strands parts = Must(load.Run({{Whole(store.Nvfp4("qkv", 12, 32))}}, {ChunkOp{0, {}}}));
   ASSERT_THAT(parts, SizeIs(3));
   for (size_t i = 0; i < 3; ++i) {
@@ -86,7 +43,7 @@ TEST(OperationsTest, ChunksAreEqualWhereNoShapeIsKnown) {
 
 TEST(OperationsTest, ChunksHaveTheReferencesUnequalSizes) {
   LinearStore store;
-  Conversion save{{"qkv"}, {"q", "k", "v"}, {Shape{8, 32}, Shape{2, 32}, Shape{2, 32}}};
+  Chain save{{"qkv"}, {"q", "k", "v"}, {Shape{8, 32}, Shape{2, 32}, Shape{2, 32}}};
   const Strands parts = Must(save.Run({{Whole(store.Nvfp4("qkv", 12, 32))}}, {ChunkOp{0, {}}}));
   ASSERT_THAT(parts, SizeIs(3));
   EXPECT_EQ(store.PartBytes(parts[0][0].weight, "weight"), store.bytes[0].substr(0, 128));
@@ -96,7 +53,7 @@ TEST(OperationsTest, ChunksHaveTheReferencesUnequalSizes) {
 
 TEST(OperationsTest, SizesThatDoNotAddUpAreNotUsed) {
   LinearStore store;
-  Conversion save{{"qkv"}, {"q", "k"}, {Shape{8, 32}, Shape{8, 32}}};
+  Chain save{{"qkv"}, {"q", "k"}, {Shape{8, 32}, Shape{8, 32}}};
   const Strands parts = Must(save.Run({{Whole(store.Nvfp4("qkv", 12, 32))}}, {ChunkOp{0, {}}}));
   EXPECT_THAT(parts[0][0].weight.shape, ElementsAre(6, 32));
 }
@@ -105,7 +62,7 @@ TEST(OperationsTest, AChunkAlongADimensionThatIsNotThereIsRefusedWithKnownShapes
   LinearStore store;
   const LogicalWeight bias = store.Plain("norm", {8});
   for (const bool known : {false, true}) {
-    Conversion save{{"qkv"}, {"q", "k"}};
+    Chain save{{"qkv"}, {"q", "k"}};
     if (known) save.shapes = {Shape{4}, Shape{4}};
     EXPECT_THAT(ErrorLines(save.Run({{Whole(bias)}}, {ChunkOp{1, {}}})),
                 ElementsAre(HasSubstr("Chunk: Chunk along dimension 1 of a weight with 1")));
@@ -120,7 +77,7 @@ TEST(OperationsTest, ConcatenatingUndoesChunking) {
 
 TEST(OperationsTest, ChunkOfExpertsStoredOneByOneCutsTheDimensionBefore) {
   LinearStore store;
-  Conversion save{{"gate_up"}, {"gate", "up"}};
+  Chain save{{"gate_up"}, {"gate", "up"}};
   const Strands parts = Must(save.Run({{Piece(store.Nvfp4("e0", 8, 32), 0, 0, 1)}}, {ChunkOp{1, {}}}));
   ASSERT_THAT(parts, SizeIs(2));
   EXPECT_THAT(parts[1][0].weight.shape, ElementsAre(4, 32));
@@ -130,7 +87,7 @@ TEST(OperationsTest, ChunkOfExpertsStoredOneByOneCutsTheDimensionBefore) {
 
 TEST(OperationsTest, PartsThatAnExpanderCutAreTaken) {
   LinearStore store;
-  Conversion save{{"gate_up"}, {"gate", "up"}};
+  Chain save{{"gate_up"}, {"gate", "up"}};
   const LogicalWeight gate = store.Plain("gate", {4, 8});
   const LogicalWeight up = store.Plain("up", {4, 8});
   const Strands parts =
@@ -144,14 +101,14 @@ TEST(OperationsTest, PartsThatAnExpanderCutAreTaken) {
 TEST(OperationsTest, ShardsComeInTheNumberThatTheConfigSays) {
   LinearStore store;
   const LogicalWeight weight = store.Plain("ngram", {6, 4});
-  Conversion save{{"ngram.weight"}, {"ngram.shard_*.weight"}};
+  Chain save{{"ngram.weight"}, {"ngram.shard_*.weight"}};
   Strands parts = Must(save.Run({{Whole(weight)}}, {ChunkOp{0, "parts", 3}}));
   ASSERT_THAT(parts, SizeIs(1));
   EXPECT_THAT(Indices(parts[0]), ElementsAre(0u, 1u, 2u));
   EXPECT_EQ(store.PartBytes(parts[0][2].weight, "weight"), store.bytes[0].substr(32));
 
   std::reverse(parts[0].begin(), parts[0].end());  // the list's own numbers say the order
-  Conversion load{{"ngram.shard_*.weight"}, {"ngram.weight"}};
+  Chain load{{"ngram.shard_*.weight"}, {"ngram.weight"}};
   load.loading = true;
   const Strands joined = Must(load.Run(parts, {ConcatenateOp{0, "parts", 3}}));
   store.ExpectSame(joined[0][0].weight, weight);
@@ -176,13 +133,13 @@ TEST(OperationsTest, SplittingUndoesMergingOfExperts) {
   std::vector<LogicalWeight> want;
   for (const Entry& entry : ups) want.push_back(entry.weight);
   std::swap(gates[0], gates[2]);
-  Conversion load{{"experts.*.gate", "experts.*.up"}, {"experts.gate_up"}};
+  Chain load{{"experts.*.gate", "experts.*.up"}, {"experts.gate_up"}};
   load.shared.merge_max = false;
   Strands strands = Must(load.Run({gates, ups}, {MergeModulelistOp{0}, ConcatenateOp{1, {}}}));
   ASSERT_THAT(strands, SizeIs(1));
   EXPECT_THAT(strands[0][0].weight.shape, ElementsAre(3, 8, 32));
   EXPECT_EQ(load.shared.checks.size(), 2u) << "scalars of gate and up must be equal";
-  Conversion save{{"experts.gate_up"}, {"experts.*.gate", "experts.*.up"}};
+  Chain save{{"experts.gate_up"}, {"experts.*.gate", "experts.*.up"}};
   strands = Must(save.Run(std::move(strands), {ChunkOp{1, {}}, SplitModulelistOp{0}}));
   ASSERT_THAT(strands, SizeIs(2));
   EXPECT_THAT(Indices(strands[1]), ElementsAre(0u, 1u, 2u));
@@ -194,7 +151,7 @@ TEST(OperationsTest, SplittingUndoesMergingOfExperts) {
 
 TEST(OperationsTest, AStackOfNoExpertsIsRefused) {
   LinearStore store;
-  Conversion save{{"experts"}, {"experts.*"}};
+  Chain save{{"experts"}, {"experts.*"}};
   EXPECT_THAT(ErrorLines(save.Run({{Whole(store.Plain("e", {0, 4, 4}))}}, {SplitModulelistOp{0}})),
               ElementsAre("QuantConversionUnsupportedError SplitModulelist: a stack of 0 experts would leave nothing"));
 }
@@ -210,7 +167,7 @@ TEST(OperationsTest, WhatFitsTheReferenceIsNotTransposed) {
   LinearStore store;
   const LogicalWeight weight = store.StackedNvfp4("gate_up", 2, 32, 64);
   const auto reverted = [&](std::optional<Shape> shape) {
-    Conversion save{{"gate_up_proj"}, {"gate_up_proj"}, {std::move(shape)}};
+    Chain save{{"gate_up_proj"}, {"gate_up_proj"}, {std::move(shape)}};
     return Must(save.Run({{Whole(weight)}}, {TransposeOp{2, 1, true}}))[0][0].weight;
   };
   EXPECT_EQ(reverted(Shape{2, 64, 32}).shape, (Shape{2, 64, 32}));
@@ -221,7 +178,7 @@ TEST(OperationsTest, WhatFitsTheReferenceIsNotTransposed) {
 TEST(OperationsTest, LoadingTransposesWhatDoesNotFitTheHiddenSize) {
   LinearStore store;
   const auto loaded = [&](const std::string& pattern, const Shape& shape, std::optional<uint64_t> hidden) {
-    Conversion load{{pattern}, {pattern}};
+    Chain load{{pattern}, {pattern}};
     load.loading = true;
     const LogicalWeight weight = store.Plain(fmt::format("{}{}", pattern, store.bytes.size()), shape);
     return Must(load.Run({{Whole(weight)}}, {TransposeOp{1, 2, true, hidden}}))[0][0].weight.shape;
@@ -239,7 +196,7 @@ TEST(OperationsTest, LoadingTransposesWhatDoesNotFitTheHiddenSize) {
 TEST(OperationsTest, LoadingTakesInterleavedRowsApart) {
   LinearStore store;
   const LogicalWeight weight = store.Plain("w13", {6, 2});
-  Conversion load{{"w13"}, {"gate", "up"}};
+  Chain load{{"w13"}, {"gate", "up"}};
   load.loading = true;
   const Strands parts = Must(load.Run({{Whole(weight)}}, {InterleaveOp{0}, ChunkOp{0, {}}}));
   const Dense rows = store.Elements(0);
@@ -254,7 +211,7 @@ TEST(OperationsTest, LoadingTakesInterleavedRowsApart) {
 
 TEST(OperationsTest, AnOddNumberOfRowsHasNoHalves) {
   LinearStore store;
-  Conversion load{{"w13"}, {"gate_up"}};
+  Chain load{{"w13"}, {"gate_up"}};
   EXPECT_THAT(ErrorLines(load.Run({{Whole(store.Plain("w", {5, 2}))}}, {InterleaveOp{0}})),
               ElementsAre("QuantConversionUnsupportedError Interleave: a weight of shape [5, 2] has no two halves "
                           "along dimension 0"));
@@ -266,7 +223,7 @@ TEST(OperationsTest, RopePermutesTheNamedLinearsAndTheirBiases) {
                                              PermuteForRopeOp{"vision_config", {"q_proj", "k_proj"}, false, 2}};
   for (const Shape& shape : {Shape{24, 4}, Shape{24}}) {
     const LogicalWeight fused = store.Plain(fmt::format("wqkv{}", shape.size()), shape);
-    Conversion load{{"wqkv"}, {"attn.q_proj", "attn.k_proj", "attn.v_proj"}};
+    Chain load{{"wqkv"}, {"attn.q_proj", "attn.k_proj", "attn.v_proj"}};
     load.loading = true;
     const Strands parts = Must(load.Run({{Whole(fused)}}, operations));
     ASSERT_THAT(parts, SizeIs(3));
@@ -286,7 +243,7 @@ TEST(OperationsTest, RopePermutesTheNamedLinearsAndTheirBiases) {
 TEST(OperationsTest, RopeNeedsTheNumberOfHeads) {
   LinearStore store;
   const LogicalWeight weight = store.Plain("q", {8, 4});
-  Conversion save{{"attn.q_proj"}, {"wq"}};
+  Chain save{{"attn.q_proj"}, {"wq"}};
   const auto permuted = [&](std::optional<uint64_t> heads) {
     return save.Run({{Whole(weight)}}, {PermuteForRopeOp{"vision_config", {"q_proj"}, true, heads}});
   };
@@ -298,10 +255,58 @@ TEST(OperationsTest, RopeNeedsTheNumberOfHeads) {
                 ElementsAre(HasSubstr(fmt::format("8 rows are not {} heads of two halves", heads))));
   }
   // Names that are not listed need none.
-  Conversion other{{"attn.v_proj"}, {"wv"}};
+  Chain other{{"attn.v_proj"}, {"wv"}};
   store.ExpectSame(
       Must(other.Run({{Whole(weight)}}, {PermuteForRopeOp{"vision_config", {"q_proj"}, true, {}}}))[0][0].weight,
       weight);
+}
+
+TEST(OperationsTest, RopeWithoutNamesPermutesEveryLinear) {
+  LinearStore store;
+  const LogicalWeight weight = store.Plain("out", {8, 4});
+  const std::vector<Operation> operations = {PermuteForRopeOp{std::nullopt, {}, false, 2}};
+  Chain load{{"attn.out"}, {"attn.o_proj"}};
+  load.loading = true;
+  const Strands permuted = Must(load.Run({{Whole(weight)}}, operations));
+  const Dense heads = test::DenseSplit(test::DenseSplit(store.Elements(0), 0, 4), 1, 2);
+  EXPECT_EQ(store.Part(permuted[0][0].weight, "weight").values, test::DenseSwap(heads, 1, 2).values);
+  ExpectUndone(store, weight, operations, {"attn.out"}, {"attn.o_proj"});
+}
+
+// ---- Split --------------------------------------------------------------------------------------------------------
+
+TEST(OperationsTest, SplitCutsAtTheSizesOfTheParameters) {
+  LinearStore store;
+  const LogicalWeight fused = store.Nvfp4("qkv", 12, 32);
+  Chain load{{"qkv"}, {"q", "k", "v"}, {Shape{8, 32}, Shape{2, 32}, Shape{2, 32}}};
+  load.loading = true;
+  Strands parts = Must(load.Run({{Whole(fused)}}, {SplitOp{0}}));
+  ASSERT_THAT(parts, SizeIs(3));
+  EXPECT_EQ(store.PartBytes(parts[0][0].weight, "weight"), store.bytes[0].substr(0, 128));
+  EXPECT_EQ(store.PartBytes(parts[1][0].weight, "weight"), store.bytes[0].substr(128, 32));
+  EXPECT_EQ(store.PartBytes(parts[2][0].weight, "weight_scale"), store.bytes[1].substr(20, 4));
+  Chain save{{"q", "k", "v"}, {"qkv"}};
+  parts = Must(save.Run(std::move(parts), {ReverseOperation(SplitOp{0})}));
+  ASSERT_THAT(parts, SizeIs(1));
+  store.ExpectSame(parts[0][0].weight, fused);
+}
+
+TEST(OperationsTest, SplitNeedsEverySize) {
+  LinearStore store;
+  Chain load{{"qkv"}, {"q", "k"}, {Shape{8, 32}, std::nullopt}};
+  EXPECT_THAT(ErrorLines(load.Run({{Whole(store.Plain("qkv", {12, 32}))}}, {SplitOp{0}})),
+              ElementsAre("QuantConversionUnsupportedError Split: the sizes of the parts are those of the model's own "
+                          "parameters, which no file states"));
+}
+
+TEST(OperationsTest, SizesOfASplitMustAddUp) {
+  LinearStore store;
+  Chain load{{"qkv"}, {"q", "k"}, {Shape{8, 32}, Shape{8, 32}}};
+  EXPECT_THAT(ErrorLines(load.Run({{Whole(store.Plain("qkv", {12, 32}))}}, {SplitOp{0}})),
+              ElementsAre("QuantConversionUnsupportedError Split: parts of 16 in all do not make up dimension 0 of a "
+                          "weight of shape [12, 32]"));
+  EXPECT_THAT(ErrorLines(load.Run({{Whole(store.Plain("norm", {16}))}}, {SplitOp{1}})),
+              ElementsAre(HasSubstr("Split: parts of 64 in all do not make up dimension 1")));
 }
 
 // ---- convolutions -------------------------------------------------------------------------------------------------
@@ -310,7 +315,7 @@ TEST(OperationsTest, ConvolutionsAreFlattenedAndBack) {
   LinearStore store;
   const LogicalWeight conv = store.Plain("proj", {4, 3, 2, 5, 5});
   ExpectUndone(store, conv, {Conv3dToLinearOp{3, {2, 5, 5}}}, {"proj"}, {"linear"});
-  Conversion load{{"proj"}, {"linear"}};
+  Chain load{{"proj"}, {"linear"}};
   EXPECT_THAT(Must(load.Run({{Whole(conv)}}, {Conv3dToLinearOp{3, {2, 5, 5}}}))[0][0].weight.shape,
               ElementsAre(4, 150));
   // What is flat already stays.
@@ -344,7 +349,7 @@ const Patterns kErnieMemory = {"text_moe.experts.gate_up_proj", "vision_moe.expe
 TEST(OperationsTest, ErnieFusesTextAndVisionExpertsApart) {
   ErnieExperts experts;
   const LinearStore& store = experts.store;
-  Conversion load{kErnieHub, kErnieMemory};
+  Chain load{kErnieHub, kErnieMemory};
   load.loading = true;
   const Strands fused = Must(load.Run({experts.gates, experts.ups}, {ErnieFuseAndSplitOp{0, 1}}));
   ASSERT_THAT(fused, SizeIs(2));
@@ -354,7 +359,7 @@ TEST(OperationsTest, ErnieFusesTextAndVisionExpertsApart) {
             store.PartBytes(experts.gates[2].weight, "weight") + store.PartBytes(experts.ups[2].weight, "weight") +
                 store.PartBytes(experts.gates[3].weight, "weight") + store.PartBytes(experts.ups[3].weight, "weight"));
 
-  Conversion save{kErnieMemory, kErnieHub};
+  Chain save{kErnieMemory, kErnieHub};
   const Strands apart = Must(save.Run(fused, {ErnieSplitAndDecoupleOp{0, 1}}));
   ASSERT_THAT(apart, SizeIs(2));
   for (size_t i = 0; i < 4; ++i) {
@@ -380,7 +385,7 @@ Strands Expanded(ErnieExperts* experts, const std::vector<uint64_t>& text, const
 
 TEST(OperationsTest, ErnieExpertsStoredOneByOneCountOnFromTextToVision) {
   ErnieExperts experts;
-  Conversion save{kErnieMemory, kErnieHub};
+  Chain save{kErnieMemory, kErnieHub};
   const Strands apart = Must(save.Run(Expanded(&experts, {0, 1}, {0, 1}), {ErnieSplitAndDecoupleOp{0, 1}}));
   ASSERT_THAT(apart, SizeIs(2));
   EXPECT_THAT(Indices(apart[0]), ElementsAre(0u, 1u, 2u, 3u));
@@ -390,7 +395,7 @@ TEST(OperationsTest, ErnieExpertsStoredOneByOneCountOnFromTextToVision) {
 
 TEST(OperationsTest, ErnieVisionExpertsHaveNoNumberWhereATextExpertIsMissing) {
   ErnieExperts experts;
-  Conversion save{kErnieMemory, kErnieHub};
+  Chain save{kErnieMemory, kErnieHub};
   EXPECT_THAT(ErrorLines(save.Run(Expanded(&experts, {1}, {0, 1}), {ErnieSplitAndDecoupleOp{0, 1}})),
               ElementsAre(HasSubstr("ErnieSplitAndDecoupleTextVisionExperts: ")));
   // The last list may have holes: nothing counts on from it.
@@ -400,7 +405,7 @@ TEST(OperationsTest, ErnieVisionExpertsHaveNoNumberWhereATextExpertIsMissing) {
 
 TEST(OperationsTest, FewerExpertsThanStacksAreRefused) {
   ErnieExperts experts;
-  Conversion load{kErnieHub, kErnieMemory};
+  Chain load{kErnieHub, kErnieMemory};
   EXPECT_THAT(ErrorLines(load.Run({{experts.gates[0]}, {experts.ups[0]}}, {ErnieFuseAndSplitOp{0, 1}})),
               ElementsAre(HasSubstr("there are fewer experts than tensors to stack them in")));
 }
