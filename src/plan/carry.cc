@@ -1,6 +1,9 @@
 #include "plan/carry.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <set>
 #include <unordered_set>
 
@@ -10,9 +13,16 @@
 namespace quantport {
 namespace {
 
+// What attention modules call the projections of keys and values. A KV scale may stand below one of them or beside it.
+constexpr std::array<std::string_view, 5> kProjections = {"k_proj", "v_proj", "kv_proj", "kv_b_proj", "qkv_proj"};
+
 // KV scales go with their projection; anything else has a key of its own.
 bool IsWanted(const WeightUnit& unit, const std::unordered_set<std::string_view>& keys) {
-  return keys.contains(unit.role == UnitRole::kCacheScale ? unit.owner : unit.key);
+  if (unit.role != UnitRole::kCacheScale) return keys.contains(unit.key);
+  return keys.contains(unit.owner) ||
+         std::any_of(kProjections.begin(), kProjections.end(), [&](std::string_view projection) {
+           return keys.contains(fmt::format("{}.{}.weight", unit.module, projection));
+         });
 }
 
 }  // namespace

@@ -52,6 +52,8 @@ Result<std::string> Group::Name(size_t target, std::optional<uint64_t> index) co
   }
   if (converter == nullptr) return rule_name;
   if (!rule_template) {
+    // The only result there is needs no telling apart (Inkling 2's unembedding).
+    if (rule_targets->size() == 1 && (*rule_targets)[0].find('*') == std::string::npos) return rule_name;
     return Error{ErrorKind::kQuantConversionUnsupported,
                  "a renaming changes the names that this converter gives its results, so they can't be told apart",
                  {},

@@ -345,6 +345,16 @@ class QuantizedReferenceTest(CarryTest):
                          {t[0]: True for t in self.MTP_FP8 if t[0].endswith(".weight")})
         self.assert_tensors(REVERTED | as_dict(self.MTP_FP8))
 
+    def test_verify_tells_that_the_config_does_not_speak_of_them(self):
+        # No list of a NVFP4 config says FP8; servers would read such modules as not quantized.
+        self.write_export(config(**UNTIED))
+        self.write_hub([*SHARED, *self.MTP_FP8])
+        self.carry()
+        result = run("verify", self.path("out"), "--reference", self.path("hub"))
+        self.assert_fails(result, f"config.json: {MTP}.eh_proj: the exclude entry \"{MTP}.*\" covers this module, whose "
+                                  "tensors are quantized")
+        self.assertNotIn("ReferenceMismatchError", result.stderr)
+
     def test_a_scale_that_the_reference_lacks_is_an_error(self):
         self.write_export(config(**UNTIED))
         self.write_hub([*SHARED, *MTP_PLAIN, tensor(f"{MTP}.eh_proj.weight_scale_inv", "F32", [1, 1]),

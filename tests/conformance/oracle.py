@@ -34,6 +34,8 @@ def small(name, shape):
     """A shape of the same rank, unequal sizes."""
     if len(shape) == 3 and "expert" in name:
         return [EXPERTS, OUT, IN]
+    if len(shape) == 3 and name.endswith("message_input.query"):
+        return [OUT, 4, IN]  # query, key, value and MLP of each loop layer: the operation picks them by number
     return [OUT, IN, 3, 5, 2][:len(shape)]
 
 
@@ -231,6 +233,15 @@ def unquantized(tensors):
             for k, v in tensors.items() if not k.endswith(companions)}
 
 
+def by_reference(case, got, expected, hub, inputs):
+    """held_against(); but no reference can have names that transformers itself does not load, so that must be refused."""
+    if isinstance(got, str) and "ReferenceMismatchError" in got:
+        lost = sorted(h for h, (name, _) in case.load(hub, inputs).renamed.items() if name not in case.names)
+        if lost:
+            return f"{GAVE_UP}its own load has no parameter for {len(lost)} of its reversed names: {lost[0]}"
+    return held_against(got, expected)
+
+
 def check_revert(case):
     """{kind: result} of one case, reverted float and quantized, with and without a reference."""
     inputs = case.float_inputs()
@@ -239,16 +250,16 @@ def check_revert(case):
     except Exception as error:  # the oracle itself can't reverse these shapes
         return {"float": gave_up(error)}
     results = {"float": held_against(run("revert", case.config, inputs), expected),
-               "float, reference": held_against(run("revert", case.config, inputs, hub=expected), expected)}
+               "float, reference": by_reference(case, run("revert", case.config, inputs, hub=expected), expected, expected, inputs)}
     try:
         quantized = case.quantized()
     except Exception as error:
         return results | {"quantized": gave_up(error)}
     if quantized:
-        export, expected = quantized
-        results["quantized"] = held_against(run("revert", case.config, export, quantized=True), expected)
-        results["quantized, reference"] = held_against(
-            run("revert", case.config, export, hub=unquantized(expected), quantized=True), expected)
+        export, hub = quantized
+        results["quantized"] = held_against(run("revert", case.config, export, quantized=True), hub)
+        results["quantized, reference"] = by_reference(
+            case, run("revert", case.config, export, hub=unquantized(hub), quantized=True), hub, expected, inputs)
     return results
 
 

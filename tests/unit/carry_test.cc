@@ -97,6 +97,17 @@ TEST(CarryTest, KvScalesGoWithTheirProjection) {
               ElementsAre("model.norm.weight", "mtp.self_attn.k_proj.weight", "mtp.self_attn.k_proj.k_scale"));
 }
 
+TEST(CarryTest, KvScalesBesideTheirProjectionComeAlongAndOthersStay) {
+  Carry carry;
+  carry.reference.Add("mtp.self_attn.kv_b_proj.weight", DType::kBF16, {2, 2});
+  carry.reference.Add("mtp.self_attn.k_scale", DType::kF32, {});
+  carry.reference.Add("model.self_attn.rotary.inv_freq", DType::kF32, {2});
+  carry.reference.Add("model.self_attn.k_scale", DType::kF32, {});
+  ASSERT_TRUE(carry.Run({"model.self_attn.rotary.inv_freq", "mtp.self_attn.kv_b_proj.weight"}).ok());
+  EXPECT_THAT(carry.Names(), ElementsAre("model.norm.weight", "mtp.self_attn.kv_b_proj.weight", "mtp.self_attn.k_scale",
+                                         "model.self_attn.rotary.inv_freq"));
+}
+
 TEST(CarryTest, OnlyWeightsMakeModules) {
   Carry carry;
   carry.reference.Add("rotary.inv_freq", DType::kF32, {2});
