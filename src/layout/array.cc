@@ -126,7 +126,7 @@ void SplitBlock(const Block& block, size_t dim, uint64_t inner, Blocks* out) {
   if (begin < end) emit(begin, 1, end - begin);
 }
 
-void MergeBlock(const Block& block, size_t dim, uint64_t inner_size, Blocks* out) {
+void MergeBlock(const Block& block, size_t dim, uint64_t inner_size, uint64_t merged_size, Blocks* out) {
   const BlockDim outer = block.dims[dim];
   const BlockDim inner = block.dims[dim + 1];
   const auto emit = [&](uint64_t skip, BlockDim merged) {
@@ -137,6 +137,8 @@ void MergeBlock(const Block& block, size_t dim, uint64_t inner_size, Blocks* out
     out->push_back(std::move(part));
   };
   if (outer.extent == 0 || inner.extent == 0) return emit(0, {0, inner.stride, 0});
+  // Nothing to copy: not a block for each row that a header merely states, but one that all selections find.
+  if (IsEmpty(block)) return emit(0, {merged_size, inner.stride, 0});
   if (inner_size == 1) return emit(0, {outer.extent, outer.stride, outer.origin});
   if (inner.extent == inner_size && outer.stride == inner.stride * inner_size)
     return emit(0, {outer.extent * inner_size, inner.stride, outer.origin * inner_size});
@@ -217,7 +219,7 @@ Array MergeDims(const Array& array, size_t dim) {
   Array out{array.dtype, array.shape, {}, {}};
   out.shape[dim] *= out.shape[dim + 1];
   EraseAt(&out.shape, dim + 1);
-  for (const Block& block : array.blocks) MergeBlock(block, dim, array.shape[dim + 1], &out.blocks);
+  for (const Block& block : array.blocks) MergeBlock(block, dim, array.shape[dim + 1], out.shape[dim], &out.blocks);
   return out;
 }
 

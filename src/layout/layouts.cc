@@ -34,6 +34,17 @@ bool FillSharedParts(LogicalWeight* weight) {
   });
 }
 
+// Beyond what any tensor has, and far enough from 2^64 that no format's factors overflow: a tensor without elements
+// may state any size.
+constexpr uint64_t kMaxSize = uint64_t{1} << 48;
+
+bool IsSane(const LogicalWeight& weight) {
+  return std::all_of(weight.parts.begin(), weight.parts.end(), [](const StoredPart& part) {
+    return std::all_of(part.array.shape.begin(), part.array.shape.end(),
+                       [](uint64_t size) { return size <= kMaxSize; });
+  });
+}
+
 // What a format that was tried and did not fit has left behind.
 void Clear(LogicalWeight* weight) {
   weight->layout = Layout::kOther;
@@ -57,9 +68,10 @@ std::string_view LayoutName(Layout layout) {
 
 void FillLayout(LogicalWeight* weight, std::string_view key, const RecognizeOptions& options) {
   const Candidate candidate{weight, key, options};
+  const bool sane = IsSane(*weight);
   for (const Format* format : kFormats) {
     Clear(weight);
-    if (format->recognize(candidate) && FillSharedParts(weight)) return;
+    if (sane && format->recognize(candidate) && FillSharedParts(weight)) return;
   }
   Clear(weight);
   for (StoredPart& part : weight->parts) part.axes.assign(weight->shape.size(), std::nullopt);

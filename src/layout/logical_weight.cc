@@ -48,7 +48,17 @@ void DropLogicalDim(StoredPart* part, size_t dim) {
   }
 }
 
-// Weights that are to become one must be stored alike: same layout, same parts in the same order.
+// What one stored element stands for. A tensor may be one block in one weight and many in another.
+bool SameAxes(const StoredPart& a, const StoredPart& b) {
+  return std::equal(a.axes.begin(), a.axes.end(), b.axes.begin(), b.axes.end(), [](const auto& x, const auto& y) {
+    if (!x || !y) return x.has_value() == y.has_value();
+    // Where nothing may be cut, a block is all of the dimension, whatever its size.
+    const bool whole = !x->whole.empty() && !y->whole.empty();
+    return x->dim == y->dim && (whole || (x->granularity == y->granularity && x->multiple == y->multiple));
+  });
+}
+
+// Weights that are to become one must be stored alike: same layout, same parts in the same order, of same blocks.
 Status CheckAlike(const std::vector<LogicalWeight>& weights, std::string_view operation) {
   for (const LogicalWeight& weight : weights) {
     if (auto status = CheckKnown(weight, operation); !status) return status;
@@ -67,6 +77,9 @@ Status CheckAlike(const std::vector<LogicalWeight>& weights, std::string_view op
       if (a.array.dtype != b.array.dtype || a.array.shape.size() != b.array.shape.size()) {
         return Unsupported(fmt::format("{} of weights whose {} differ in dtype or rank", operation, PartName(a)));
       }
+      if (!SameAxes(a, b))
+        return Unsupported(
+            fmt::format("{} of weights whose {} are of blocks or groups of different sizes", operation, PartName(a)));
     }
   }
   return {};
@@ -82,6 +95,7 @@ const StoredPart* LogicalWeight::Find(std::string_view leaf) const {
 }
 
 Result<LogicalWeight> SliceWeight(const LogicalWeight& weight, size_t dim, uint64_t begin, uint64_t length) {
+  if (begin == 0 && length == weight.shape[dim]) return weight;
   LogicalWeight out{weight.layout, weight.shape, {}};
   out.shape[dim] = length;
   for (const StoredPart& part : weight.parts) {
@@ -189,6 +203,16 @@ Result<LogicalWeight> Unstack(const LogicalWeight& weight, size_t dim, uint64_t 
 Result<LogicalWeight> StackWeights(const std::vector<LogicalWeight>& weights, size_t dim) {
   if (auto status = CheckAlike(weights, "MergeModulelist"); !status) return status.errors();
   const LogicalWeight& first = weights[0];
+  if (dim > first.shape.size())
+    return Unsupported(fmt::format("no new dimension {} can be put into a weight with {}", dim, first.shape.size()));
+  for (const LogicalWeight& weight : weights) {
+    if (weight.shape != first.shape)
+      return Unsupported(fmt::format("MergeModulelist of weights of shapes [{}] and [{}]", fmt::join(first.shape, ", "),
+                                     fmt::join(weight.shape, ", ")));
+  }
+  // Stored flattened, experts would have to follow each other in one row and not stand side by side.
+  if (first.layout == Layout::kBitsAndBytes4Bit)
+    return Unsupported("MergeModulelist of weights that are stored as one row of values");
   LogicalWeight out{first.layout, first.shape, {}};
   out.shape.insert(out.shape.begin() + static_cast<std::ptrdiff_t>(dim), weights.size());
   for (size_t p = 0; p < first.parts.size(); ++p) {

@@ -157,7 +157,8 @@ class Namer {
     for (const auto& [suffix, leaf] : kParameterSuffixes) {
       if (!name.ends_with(suffix)) continue;
       std::string parameter(name.substr(0, name.size() - suffix.size()));
-      if (!HasParameter(parameter)) continue;
+      // Companions of a "weight" stand beside it, not behind it.
+      if (Contains(kValueLeaves, SplitLeaf(parameter).leaf) || !HasParameter(parameter)) continue;
       const bool joined_by_rule = suffix.substr(1) == leaf && suffix[0] == '_';
       return NameRole{leaf == "bias" ? NameRole::kBias : NameRole::kCompanion, std::move(parameter), std::string(leaf),
                       NameStyle::kParameter, joined_by_rule ? "" : std::string(suffix)};

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
+
+#include "base/checked.h"
 
 namespace quantport {
 namespace {
@@ -19,6 +22,9 @@ Status CheckKnown(const LogicalWeight& weight) {
   if (weight.layout != Layout::kOther) return {};
   return Unsupported("needs to know how this weight is stored, and its tensors match no layout");
 }
+
+// Every moved row is a block of its own, of some 100 bytes of memory.
+constexpr uint64_t kMaxMoved = 1 << 22;
 
 // Stored elements of `dim`, `multiple` of them for each logical one, permuted within stretches.
 Array TransposeStored(const Array& array, size_t dim, uint64_t multiple, uint64_t rows, uint64_t columns) {
@@ -40,6 +46,8 @@ Result<LogicalWeight> TransposeStretches(const LogicalWeight& weight, size_t dim
   if (stretch == 0 || weight.shape[dim] % stretch != 0)
     return Unsupported(
         fmt::format("a dimension of {} does not divide into stretches of {} x {}", weight.shape[dim], rows, columns));
+  if (weight.shape[dim] > kMaxMoved)
+    return Unsupported(fmt::format("{} rows are more than any weight has", weight.shape[dim]));
   LogicalWeight out = weight;
   for (StoredPart& part : out.parts) {
     const auto& axis = part.axes[dim];
@@ -53,7 +61,7 @@ Result<LogicalWeight> TransposeStretches(const LogicalWeight& weight, size_t dim
     // for scales; packed values themselves would have to be unpacked.
     const bool scale = &part != &out.parts[0] && !axis->packed;
     const bool stays = axis->granularity % stretch == 0 || axis->granularity >= weight.shape[dim];
-    if (scale && stays) continue;
+    if (scale && stays && axis->multiple == 1) continue;
     return Unsupported(
         fmt::format("rows move within stretches of {}, and {} stores one element for {} rows: they would "
                     "have to change blocks",
@@ -87,6 +95,13 @@ Result<LogicalWeight> TransposeWeight(const LogicalWeight& weight, size_t a, siz
                       PartName(part)));
     }
     std::swap(part.axes[a], part.axes[b]);
+    // A dimension of size 1 that stands for the one left out, as in [E, out, 1], changes places as well.
+    const bool aligned = part.array.shape.size() == weight.shape.size() && (!axis_a || axis_a->dim == a) &&
+                         (!axis_b || axis_b->dim == b);
+    if ((!axis_a || !axis_b) && aligned) {
+      part.array = SwapDims(part.array, a, b);
+      (axis_a ? part.axes[b]->dim : part.axes[a]->dim) = axis_a ? b : a;
+    }
     if (!axis_a || !axis_b) continue;
     part.array = SwapDims(part.array, axis_a->dim, axis_b->dim);
     std::swap(part.axes[a]->dim, part.axes[b]->dim);
@@ -121,8 +136,8 @@ Result<LogicalWeight> FlattenWeight(const LogicalWeight& weight) {
 
 Result<LogicalWeight> UnflattenWeight(const LogicalWeight& weight, std::span<const uint64_t> sizes) {
   if (auto status = CheckKnown(weight); !status) return status.errors();
-  uint64_t product = 1;
-  for (const uint64_t size : sizes) product *= size;
+  std::optional<uint64_t> product = 1;
+  for (const uint64_t size : sizes) product = product ? CheckedMul(*product, size) : std::nullopt;
   if (weight.shape.size() != 2 || weight.shape[1] != product || product == 0)
     return Unsupported(fmt::format("a weight of shape [{}] can't be the convolution [{}, {}]",
                                    fmt::join(weight.shape, ", "), weight.shape.empty() ? 0 : weight.shape[0],
@@ -136,7 +151,7 @@ Result<LogicalWeight> UnflattenWeight(const LogicalWeight& weight, std::span<con
     if (!axis) continue;
     if (axis->granularity != 1 || axis->multiple != 1 || axis->dim != 1 || part.array.shape.size() != 2)
       return Unsupported(fmt::format("{} is stored in blocks that no convolution's weight can have", PartName(part)));
-    uint64_t inner = product;
+    uint64_t inner = *product;
     for (size_t i = 0; i < sizes.size(); ++i) {
       inner /= sizes[i];
       if (i + 1 < sizes.size()) part.array = SplitDim(part.array, 1 + i, inner);
@@ -187,6 +202,9 @@ Result<LogicalWeight> PadRows(const LogicalWeight& weight, uint64_t rows) {
     return Unsupported(
         fmt::format("a weight of shape [{}] has more than {} rows", fmt::join(weight.shape, ", "), rows));
   if (array->shape[0] == rows) return weight;
+  // A vocabulary is padded to a multiple of something small. More than that is a mistake that would fill the disk.
+  if (rows / 2 > array->shape[0])
+    return Unsupported(fmt::format("{} rows would become {}: more zeros than rows", array->shape[0], rows));
   std::vector<uint64_t> missing = array->shape;
   missing[0] = rows - array->shape[0];
   return WithArray(weight, Concatenate(std::vector{*array, ZeroArray(array->dtype, missing)}, 0));

@@ -41,19 +41,20 @@ std::optional<MergeRule> FindRule(const LogicalWeight& weight, std::string_view 
     // W4A8_AWQ: the second stage rounds what the first gives, at run time.
     return MergeRule{reciprocal, std::nullopt, ScaleStep::Kind::kValues};
   }
-  // Codes that count from a zero point can't be scaled by themselves.
-  if (PartIndex(weight, "weight_zero_point")) return std::nullopt;
-  if ((leaf == "weight_scale" || leaf == "weight_scale_inv") && IsRounded(weight.parts[0].array.dtype))
+  // Under a zero point, which is in units of the old scale, codes are no multiples of the scale.
+  const bool centered = weight.Find("weight_zero_point") == nullptr;
+  if ((leaf == "weight_scale" || leaf == "weight_scale_inv") && centered && IsRounded(weight.parts[0].array.dtype))
     return MergeRule{false, 0, ScaleStep::Kind::kValues};
   return std::nullopt;
 }
 
-// The entries of a scalar that has one for each expert, or itself. `axis`: of the expert dimension.
-std::vector<Array> Entries(const Array& scalar, const std::optional<Axis>& axis) {
-  if (!axis) return {scalar};
-  std::vector<Array> entries;
-  for (uint64_t e = 0; e < scalar.shape[axis->dim]; ++e) entries.push_back(Slice(scalar, axis->dim, e, 1));
-  return entries;
+// One entry of a tensor that has one for each expert, or the tensor itself. `axis`: of the expert dimension.
+Array EntryOf(const Array& array, const std::optional<Axis>& axis, uint64_t entry) {
+  return axis ? Slice(array, axis->dim, entry, 1) : array;
+}
+
+bool HasStep(const Array& array) {
+  return std::any_of(array.blocks.begin(), array.blocks.end(), [](const Block& block) { return block.step != 0; });
 }
 
 uint64_t Elements(const Array& array) {
@@ -85,6 +86,8 @@ class Merger {
                       "without quantizing the weight again",
                       scalar.leaf));
     if (entries == 0) return {};  // stacks without experts
+    if (AnyMerged())
+      return Unsupported(fmt::format("{} was merged before: weights are put together twice", scalar.leaf));
     std::vector<Array> merged;
     std::vector<Array> rescaled;
     for (uint64_t e = 0; e < entries; ++e) {
@@ -104,10 +107,17 @@ class Merger {
   }
 
  private:
+  // A block has one step at most; a second one would take the place of the first.
+  bool AnyMerged() const {
+    return std::any_of(weights_.begin(), weights_.end(), [&](const LogicalWeight& weight) {
+      return HasStep(weight.parts[part_].array) || (rule_.rescaled && HasStep(weight.parts[*rule_.rescaled].array));
+    });
+  }
+
   void AddMerge(const std::optional<Axis>& axis, uint64_t entry) {
     ScaleMerge merge{weights_[0].parts[part_].leaf, rule_.reciprocal, {}};
     for (const LogicalWeight& weight : weights_)
-      merge.scalars.push_back(Entries(weight.parts[part_].array, axis)[entry]);
+      merge.scalars.push_back(EntryOf(weight.parts[part_].array, axis, entry));
     shared_->merges.push_back(std::move(merge));
   }
 

@@ -42,6 +42,12 @@ std::array<int, 3> KernelSize(const Json& json) {
   return {sizes[0], sizes[1], sizes[2]};
 }
 
+int InChannels(const Json& json) {
+  const int channels = json.at("in_channels").get<int>();
+  if (channels <= 0) throw Malformed("in_channels is not positive");
+  return channels;
+}
+
 Operation ParseOperation(const Json& json) {
   const std::string op = json.at("op").get<std::string>();
   if (op == "Chunk") return ChunkOp{Dim(json, "dim"), OptionalString(json, "num_shards_attribute")};
@@ -57,8 +63,8 @@ Operation ParseOperation(const Json& json) {
                             layers == json.end() || layers->is_null() ? std::vector<std::string>() : Strings(*layers),
                             json.value("inverse", false)};
   }
-  if (op == "Conv3dToLinear") return Conv3dToLinearOp{json.at("in_channels").get<int>(), KernelSize(json)};
-  if (op == "LinearToConv3d") return LinearToConv3dOp{json.at("in_channels").get<int>(), KernelSize(json)};
+  if (op == "Conv3dToLinear") return Conv3dToLinearOp{InChannels(json), KernelSize(json)};
+  if (op == "LinearToConv3d") return LinearToConv3dOp{InChannels(json), KernelSize(json)};
   if (op == "ErnieFuseAndSplitTextVisionExperts")
     return ErnieFuseAndSplitOp{Dim(json, "stack_dim"), Dim(json, "concat_dim")};
   if (op == "ErnieSplitAndDecoupleTextVisionExperts")

@@ -293,7 +293,8 @@ class Converter {
   static void Restate(const std::vector<uint64_t>& shape, StoredPart* part) {
     std::vector<std::byte> bytes = part->restate(shape);
     const uint64_t element = std::max<uint64_t>(1, static_cast<uint64_t>(DTypeBits(part->array.dtype)) / 8);
-    part->array.shape = {bytes.size() / element};
+    // Text changes its length with the shape it states; lists of numbers were cut and stacked as the weight was.
+    if (TensorBytes(part->array.dtype, part->array.shape) != bytes.size()) part->array.shape = {bytes.size() / element};
     part->array.blocks.clear();
     part->array.literal = std::move(bytes);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "base/checked.h"
 #include "plan/plan.h"
@@ -75,22 +76,34 @@ class Planner {
     return members;
   }
 
-  // What another checkpoint's shard is called here.
-  static std::string OutputName(const std::filesystem::path& shard) {
-    return shard.is_absolute() ? "carried-" + shard.filename().string() : shard.string();
+  // What each shard is called here. Those of another checkpoint lose their folders, so that two may get one name.
+  std::vector<std::string> OutputNames() const {
+    std::set<std::string> taken;
+    for (const Shard& shard : table_.shards) taken.insert(shard.name);
+    std::vector<std::string> names;
+    for (const Shard& shard : table_.shards) {
+      const std::filesystem::path path(shard.name);
+      std::string name = shard.name;
+      if (path.is_absolute()) {
+        name = "carried-" + path.filename().string();
+        while (!taken.insert(name).second) name.insert(0, "carried-");
+      }
+      names.push_back(std::move(name));
+    }
+    return names;
   }
 
   std::vector<FileDraft> KeepShards() const {
     std::vector<FileDraft> drafts;
     const std::vector<Members> members = MembersByShard();
+    const std::vector<std::string> names = OutputNames();
     for (size_t s = 0; s < members.size(); ++s) {
       // A shard whose tensors were all fused into another one's goes away: an index can't name a shard without tensors.
       const bool emptied = members[s].empty() && std::any_of(table_.tensors.begin(), table_.tensors.end(),
                                                              [&](const StoredTensor& t) { return t.shard == s; });
       const bool foreign = std::filesystem::path(table_.shards[s].name).is_absolute();
       if (foreign && members[s].empty()) continue;
-      if (!emptied || members.size() == 1)
-        drafts.push_back({OutputName(table_.shards[s].name), table_.shards[s].metadata, members[s]});
+      if (!emptied || members.size() == 1) drafts.push_back({names[s], table_.shards[s].metadata, members[s]});
     }
     return drafts;
   }
@@ -157,6 +170,11 @@ class Planner {
     for (const size_t i : draft.members) {
       const ConvertedTensor& tensor = conversion_.tensors[i];
       const uint64_t bytes = TensorSize(i);
+      if (!TensorBytes(tensor.array.dtype, tensor.array.shape) || !CheckedAdd(offset, bytes)) {
+        errors.push_back(
+            {ErrorKind::kQuantConversionUnsupported, "its size is beyond any file's", {}, tensor.name, {}});
+        continue;
+      }
       PlannedTensor planned{
           {tensor.name, tensor.array.dtype, tensor.array.shape, offset, offset + bytes}, tensor.layout, {}, {}};
       if (IsGathered(tensor.array, bytes)) {

@@ -15,6 +15,9 @@ Error Unsupported(std::string message, std::string hint = {}) {
   return Error{ErrorKind::kQuantConversionUnsupported, std::move(message), {}, {}, std::move(hint)};
 }
 
+// Experts or layers that one tensor may come apart into. A tensor without elements may state any number of them.
+constexpr uint64_t kMaxParts = 1 << 16;
+
 // transformers does each of these on plain tensors; source: core_model_loading.py, the classes of the same names.
 class OperationRunner {
  public:
@@ -48,8 +51,12 @@ class OperationRunner {
     std::vector<LogicalWeight> weights;
     for (std::vector<Entry>& strand : strands_) {
       SortByIndex(&strand);
-      for (Entry& entry : strand) weights.push_back(std::move(entry.weight));
+      for (Entry& entry : strand) {
+        if (entry.piece) return Unsupported("experts that are stored one by one, which the hub keeps in one tensor");
+        weights.push_back(std::move(entry.weight));
+      }
     }
+    if (weights.empty()) return Unsupported("there is nothing to put together");
     if (op.num_shards && *op.num_shards != weights.size())
       return Unsupported(fmt::format("config.json says {} is {}, and there are {} parts", *op.num_shards_attribute,
                                      *op.num_shards, weights.size()));
@@ -331,12 +338,13 @@ class OperationRunner {
     const size_t targets = context_.targets->size();
     if (dim >= weight.shape.size()) return Chunk(weight, dim, targets, k);
     uint64_t begin = 0;
-    uint64_t total = 0;
+    std::optional<uint64_t> total = 0;
     for (size_t t = 0; t < targets; ++t) {
       const auto* shape = KnownShape(t);
       if (shape == nullptr || shape->size() != weight.shape.size()) return Chunk(weight, dim, targets, k);
-      if (t < k) begin += (*shape)[dim];
-      total += (*shape)[dim];
+      if (t == k) begin = *total;
+      total = CheckedAdd(*total, (*shape)[dim]);
+      if (!total) return Chunk(weight, dim, targets, k);
     }
     if (total != weight.shape[dim] || weight.layout == Layout::kOther) return Chunk(weight, dim, targets, k);
     return SliceWeight(weight, dim, begin, (*KnownShape(k))[dim]);
@@ -346,6 +354,8 @@ class OperationRunner {
     if (!op.num_shards || *op.num_shards == 0)
       return Unsupported(fmt::format("config.json does not say {}", *op.num_shards_attribute),
                          "it is the number of parts that the hub has");
+    if (*op.num_shards > kMaxParts)
+      return Unsupported(fmt::format("config.json says {} is {}", *op.num_shards_attribute, *op.num_shards));
     std::vector<Entry> parts;
     for (const Entry& entry : strands_[0]) {
       for (uint64_t i = 0; i < *op.num_shards; ++i) {
@@ -381,6 +391,8 @@ class OperationRunner {
     if (dim >= weight.shape.size())
       return Unsupported(fmt::format("dimension {} of a weight with {}", dim, weight.shape.size()));
     if (weight.shape[dim] == 0) return Unsupported("a stack of 0 experts would leave nothing");
+    if (weight.shape[dim] > kMaxParts)
+      return Unsupported(fmt::format("{} experts are more than any model has", weight.shape[dim]));
     for (uint64_t i = 0; i < weight.shape[dim]; ++i) {
       auto expert = Unstack(weight, dim, i);
       if (!expert) return expert.errors();

@@ -52,6 +52,24 @@ void ExpectRecognized(const FormatCase& c, const RecognizeOptions& options = {})
   for (const auto& [leaf, axes] : c.axes) EXPECT_EQ(AxesText(unit, leaf), axes) << leaf;
 }
 
+TEST(FormatsTest, TakesASizeThatOverflowsForNoFormat) {
+  constexpr uint64_t kHalf = uint64_t{1} << 63;
+  ExpectRecognized({"other",
+                    {0, kHalf},
+                    {{"weight", DType::kU8, {0, kHalf}},
+                     {"weight_scale", DType::kF8E4M3, {0, 0}},
+                     {"weight_scale_2", DType::kF32, {}}},
+                    {}});
+}
+
+TEST(FormatsTest, LooksForCompanionsOfAWeightBesideItAlone) {
+  const auto units =
+      RecognizeUnits(test::Module({{"weight", DType::kBF16, {4, 4}}, {"weight_input_scale", DType::kF32, {}}}), {});
+  ASSERT_TRUE(units.ok());
+  ASSERT_EQ(units->size(), 2u);
+  EXPECT_EQ((*units)[1].key, "m.weight_input_scale");
+}
+
 TEST(FormatsTest, KnowsTheVariantsOfNvfp4) {
   const std::vector<Row> nvfp4 = {{"weight", DType::kU8, {8, 32}},
                                   {"weight_scale", DType::kF8E4M3, {8, 4}},

@@ -421,11 +421,37 @@ TEST(StackTest, MakesAVectorOfScalars) {
   EXPECT_EQ(linears.PartBytes(*stacked, "weight_scale_2"), linears.bytes[2] + linears.bytes[6] + linears.bytes[10]);
 }
 
+TEST(StackTest, RefusesADimensionThatNoWeightHas) {
+  Linears linears;
+  EXPECT_THAT(ErrorLines(StackWeights({linears.Nvfp4("a", 4, 32)}, 3)),
+              ElementsAre("QuantConversionUnsupportedError no new dimension 3 can be put into a weight with 2"));
+}
+
+TEST(ConcatenateTest, RefusesGroupsOfDifferentSizes) {
+  Linears linears;
+  const LogicalWeight rows = linears.Fp8("a", 4, 64, {4, 1});
+  LogicalWeight tiled = linears.Fp8("b", 4, 64, {4, 1});
+  tiled.parts[1].axes[0]->granularity = 2;
+  SharedScales shared;
+  EXPECT_THAT(ErrorLines(ConcatenateWeights({rows, tiled}, 0, &shared)),
+              ElementsAre("QuantConversionUnsupportedError Concatenate of weights whose weight_scale are of blocks or "
+                          "groups of different sizes"));
+}
+
+TEST(SliceTest, AllOfADimensionIsTheWeightItselfHoweverItIsStored) {
+  Linears linears;
+  LogicalWeight flat = linears.Fp8("a", 4, 64, {});
+  flat.parts[0].axes[1] = Axis{0, 1, 1, "stored as one row"};
+  const auto all = SliceWeight(flat, 1, 0, 64);
+  ASSERT_TRUE(all.ok());
+  EXPECT_THAT(PartShape(*all, "weight"), ElementsAre(4, 64));
+}
+
 TEST(StackTest, RefusesExpertsThatDiffer) {
   Linears linears;
   const LogicalWeight a = linears.Nvfp4("a", 4, 32);
   EXPECT_THAT(ErrorLines(StackWeights({a, linears.Nvfp4("b", 8, 32)}, 0)),
-              ElementsAre("QuantConversionUnsupportedError MergeModulelist of weights whose weight differ in shape"));
+              ElementsAre("QuantConversionUnsupportedError MergeModulelist of weights of shapes [4, 32] and [8, 32]"));
   EXPECT_THAT(ErrorLines(StackWeights({a, linears.Fp8("c", 4, 16, {})}, 0)),
               ElementsAre("QuantConversionUnsupportedError MergeModulelist of weights in different formats, NVFP4 and "
                           "FP8"));

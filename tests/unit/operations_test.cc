@@ -410,5 +410,31 @@ TEST(OperationsTest, FewerExpertsThanStacksAreRefused) {
               ElementsAre(HasSubstr("there are fewer experts than tensors to stack them in")));
 }
 
+TEST(OperationsTest, StopsAtMorePartsThanAnyModelHas) {
+  LinearStore store;
+  const LogicalWeight weight = store.Plain("w", {uint64_t{1} << 40, 0});
+  Chain run{{"a"}, {"b"}};
+  EXPECT_THAT(ErrorLines(run.Run({{Whole(weight)}}, {SplitModulelistOp{0}})),
+              ElementsAre(HasSubstr("experts are more than any model has")));
+  EXPECT_THAT(ErrorLines(run.Run({{Whole(weight)}}, {ChunkOp{0, "n", uint64_t{1} << 40}})),
+              ElementsAre(HasSubstr("config.json says n is")));
+}
+
+TEST(OperationsTest, SizesOfAReferenceThatOverflowCutNothing) {
+  LinearStore store;
+  const LogicalWeight weight = store.Plain("w", {6, 2});
+  Chain run{{"a"}, {"b", "c"}, {Shape{UINT64_MAX - 1, 0}, Shape{8, 0}}};
+  const Strands parts = Must(run.Run({{Whole(weight)}}, {ChunkOp{0, {}}}));
+  EXPECT_EQ(parts.at(1).at(0).weight.shape, (Shape{3, 2}));
+}
+
+TEST(OperationsTest, DoesNotConcatenateExpertsThatAreStoredOneByOne) {
+  LinearStore store;
+  Chain run{{"a"}, {"b"}};
+  EXPECT_THAT(ErrorLines(run.Run({{Piece(store.Plain("w", {6, 2}), 0, 0, 1), Piece(store.Plain("x", {6, 2}), 1, 0, 1)}},
+                                 {ConcatenateOp{0, {}}})),
+              ElementsAre(HasSubstr("stored one by one")));
+}
+
 }  // namespace
 }  // namespace quantport

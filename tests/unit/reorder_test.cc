@@ -41,6 +41,49 @@ void ExpectValues(const LinearStore& store, const LogicalWeight& weight, const s
 
 // ---- stretches ----------------------------------------------------------------------------------------------------
 
+TEST(TransposeStretchesTest, RefusesBlocksThatShareSeveralElementsAmongRows) {
+  LinearStore store;
+  LogicalWeight weight = store.Fp8("w", {8, 4}, {8, 1});
+  // 4 rows share 3 scales, and which row has which is not known.
+  weight.parts[1].axes = {Axis{0, 4, 3}, std::nullopt};
+  EXPECT_THAT(ErrorLines(TransposeStretches(weight, 0, 2, 2)), ElementsAre(HasSubstr("would have to change blocks")));
+}
+
+TEST(TransposeStretchesTest, ATensorWithoutElementsCostsNothing) {
+  LinearStore store;
+  const LogicalWeight weight = store.Plain("w", {uint64_t{1} << 22, 0});
+  const LogicalWeight out = Must(TransposeStretches(weight, 0, 2, uint64_t{1} << 21));
+  EXPECT_EQ(out.parts.at(0).array.blocks.size(), 1u);
+  const LogicalWeight larger = store.Plain("x", {uint64_t{1} << 40, 0});
+  EXPECT_THAT(ErrorLines(TransposeStretches(larger, 0, 2, uint64_t{1} << 39)),
+              ElementsAre(HasSubstr("more than any weight has")));
+}
+
+TEST(UnflattenWeightTest, RefusesSizesWhoseProductOverflows) {
+  LinearStore store;
+  const LogicalWeight weight = store.Plain("w", {2, 8});
+  const std::vector<uint64_t> sizes = {uint64_t{1} << 63, 2, 1, 8};
+  EXPECT_FALSE(UnflattenWeight(weight, sizes).ok());
+  // 2^65 + 8
+  const std::vector<uint64_t> wraps = {(uint64_t{1} << 33) + 2, uint64_t{1} << 31, 4, 1};
+  EXPECT_FALSE(UnflattenWeight(weight, wraps).ok());
+}
+
+TEST(PadRowsTest, RefusesMoreZerosThanRows) {
+  LinearStore store;
+  EXPECT_THAT(ErrorLines(PadRows(store.Plain("w", {8, 2}), uint64_t{1} << 40)),
+              ElementsAre(HasSubstr("more zeros than rows")));
+}
+
+TEST(TransposeWeightTest, ADimensionOfOneChangesPlacesWithTheOneThatIsMoved) {
+  LinearStore store;
+  const LogicalWeight weight = store.Fp8("e", {3, 8, 4}, {3, 8, 1});
+  const LogicalWeight out = Must(TransposeWeight(weight, 1, 2));
+  EXPECT_THAT(LinearStore::PartArray(out, "weight_scale").shape, ElementsAre(3, 1, 8));
+  EXPECT_EQ(store.PartBytes(out, "weight_scale"), store.PartBytes(weight, "weight_scale"));
+  store.ExpectSame(Must(TransposeWeight(out, 1, 2)), weight);
+}
+
 TEST(TransposeStretchesTest, InterleavingPutsTheHalvesRowByRow) {
   LinearStore store;
   const LogicalWeight weight = store.Plain("w", {6, 2});

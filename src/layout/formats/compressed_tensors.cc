@@ -75,7 +75,8 @@ std::optional<Packing> FindPacking(const Candidate& candidate, const StoredPart*
   const uint64_t columns = words.back();
   if (const auto inputs = stated == nullptr ? std::nullopt : StatedInputs(candidate, *stated)) {
     // Rows of less than 32 values may fit several widths; the config's is then as good as any.
-    if (candidate.options.bits > 0 && CeilDiv(*inputs * candidate.options.bits, 32) == columns)
+    if (candidate.options.bits > 0 && candidate.options.bits <= 8 &&
+        CeilDiv(*inputs * candidate.options.bits, 32) == columns)
       return Packing{*inputs, candidate.options.bits};
     for (uint64_t bits = 1; bits <= 8; ++bits) {
       if (CeilDiv(*inputs * bits, 32) == columns) return Packing{*inputs, bits};
@@ -90,7 +91,7 @@ std::optional<Packing> FindPacking(const Candidate& candidate, const StoredPart*
 bool FitStatedShape(StoredPart* stated, const Shape& logical) {
   Axes axes(logical.size());
   if (logical.size() == 3) axes[0] = Axis{0, 1};
-  if (stated->array.shape.empty() || stated->array.shape.back() != 2 ||
+  if (logical.size() > 3 || stated->array.shape.empty() || stated->array.shape.back() != 2 ||
       stated->array.shape.size() + 1 != logical.size() || !FitLoosely(stated, logical, std::move(axes)))
     return false;
   stated->restate = stated->array.dtype == DType::kI64 ? ShapeBytes<int64_t> : ShapeBytes<int32_t>;

@@ -14,11 +14,14 @@ namespace {
 
 constexpr LayoutLabel kLabels[] = {{Layout::kGptq, "GPTQ"}};
 
-// g_idx for another number of inputs, where groups follow each other.
-std::vector<std::byte> OrderedGroups(uint64_t inputs, uint64_t group) {
-  std::vector<std::byte> bytes(inputs * 4);
-  for (uint64_t i = 0; i < inputs; ++i) {
-    const auto index = static_cast<uint32_t>(i / group);
+// g_idx for a weight of another shape, each of its experts included, where groups follow each other.
+std::vector<std::byte> OrderedGroups(std::span<const uint64_t> shape, uint64_t group) {
+  const uint64_t inputs = shape.back();
+  uint64_t weights = 1;
+  for (size_t dim = 0; dim + 2 < shape.size(); ++dim) weights *= shape[dim];
+  std::vector<std::byte> bytes(weights * inputs * 4);
+  for (uint64_t i = 0; i < weights * inputs; ++i) {
+    const auto index = static_cast<uint32_t>(i % inputs / group);
     std::memcpy(&bytes[i * 4], &index, 4);
   }
   return bytes;
@@ -33,7 +36,7 @@ bool FitGroupIndex(const Candidate& candidate, StoredPart* index, uint64_t group
                {std::nullopt, WholeAxis(0, logical[1], logical[1],
                                         "the groups of inputs are numbered through, in the order of activations")});
   }
-  index->restate = [group](std::span<const uint64_t> shape) { return OrderedGroups(shape.back(), group); };
+  index->restate = [group](std::span<const uint64_t> shape) { return OrderedGroups(shape, group); };
   return Fit(index, logical, {std::nullopt, Axis{0, 1}});
 }
 

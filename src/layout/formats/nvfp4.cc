@@ -31,8 +31,7 @@ uint64_t FitPacked(const Candidate& candidate, StoredPart* scale, size_t dim) {
   Axes axes = SameDims(logical.size());
   axes[dim]->granularity = 2;
   for (const uint64_t block : {uint64_t{16}, uint64_t{32}}) {
-    if (logical[dim] % block == 0 && FitGroups(scale, logical, dim, block) &&
-        Fit(&candidate.value(), logical, std::move(axes)))
+    if (logical[dim] % block == 0 && FitGroups(scale, logical, dim, block) && Fit(&candidate.value(), logical, axes))
       return block;
   }
   return 0;
