@@ -3,8 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <tuple>
-
 #include "unit/error_lines.h"
 #include "unit/linears.h"
 #include "unit/operation_chains.h"
