@@ -165,10 +165,17 @@ class Preparer {
       prepared_.report.dropped.push_back({tensor.key, std::string(DroppedKindName(tensor.kind)), carry});
     }
     if (carried.empty()) return {};
-    auto modules = CarryTensors(carried, *reference_table_, *options_.reference, prepared_.checkpoint.sharded,
-                                &prepared_.checkpoint.table, &conversion_);
-    if (!modules) return modules.errors();
-    carried_modules_ = std::move(*modules);
+    auto result = CarryTensors(carried, *reference_table_, *options_.reference, prepared_.checkpoint.sharded,
+                               &prepared_.checkpoint.table, &conversion_);
+    if (!result) return result.errors();
+    carried_modules_ = std::move(result->modules);
+    quantized_modules_ = std::move(result->quantized);
+    if (!quantized_modules_.empty()) {
+      prepared_.report.warnings.push_back(
+          fmt::format("{} of the weights carried over are quantized in the reference's own format, which the export's "
+                      "configs do not describe: an inference engine may not read them",
+                      quantized_modules_.size()));
+    }
     prepared_.report.notes.push_back(
         fmt::format("{} weights were carried over from the reference as they are there", carried.size()));
     return {};
@@ -219,6 +226,7 @@ class Preparer {
     std::vector<std::string> modules;
     for (const auto& [module, renamed] : conversion_.modules)
       modules.insert(modules.end(), renamed.begin(), renamed.end());
+    modules.insert(modules.end(), quantized_modules_.begin(), quantized_modules_.end());
     Errors errors;
     for (const auto& [name, text] : configs_.quantization_files) {
       const std::string file = (options_.input / name).string();
@@ -292,7 +300,8 @@ class Preparer {
   size_t input_tensors_ = 0;
   std::optional<ReferenceView> reference_;
   std::optional<TensorTable> reference_table_;  // where tensors are to be carried over
-  std::vector<std::string> carried_modules_;
+  std::vector<std::string> carried_modules_;    // not quantized
+  std::vector<std::string> quantized_modules_;  // carried as the reference has them quantized
   ModelMapping model_;
   std::optional<SubModelPlace> place_;  // of the export's model in the reference's, where it is a part of that
   ResolvedModel whole_;

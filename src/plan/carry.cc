@@ -27,9 +27,9 @@ bool IsWanted(const WeightUnit& unit, const std::unordered_set<std::string_view>
 
 }  // namespace
 
-Result<std::vector<std::string>> CarryTensors(const std::vector<std::string>& keys, const TensorTable& reference,
-                                              const std::filesystem::path& directory, bool sharded, TensorTable* table,
-                                              Conversion* conversion) {
+Result<Carried> CarryTensors(const std::vector<std::string>& keys, const TensorTable& reference,
+                             const std::filesystem::path& directory, bool sharded, TensorTable* table,
+                             Conversion* conversion) {
   auto units = RecognizeUnits(reference, {});
   if (!units) return units.errors();
   const std::unordered_set<std::string_view> wanted(keys.begin(), keys.end());
@@ -39,20 +39,29 @@ Result<std::vector<std::string>> CarryTensors(const std::vector<std::string>& ke
     table->shards.push_back(std::move(shard));
   }
   std::set<std::string> modules;
+  std::set<std::string> quantized;
+  std::unordered_set<std::string> taken;
+  for (const ConvertedTensor& tensor : conversion->tensors) taken.insert(tensor.name);
   for (const WeightUnit& unit : *units) {
     if (!IsWanted(unit, wanted)) continue;
     for (const uint32_t tensor : unit.tensors) {
       StoredTensor stored = reference.tensors[tensor];
+      if (!taken.insert(stored.info.name).second) {
+        return Error{ErrorKind::kNameCollision,
+                     "the export has a tensor of this name, which its reference has for another", directory.string(),
+                     stored.info.name, "leave --carry-missing out"};
+      }
       stored.shard += first_shard;
       const auto index = static_cast<uint32_t>(table->tensors.size());
       conversion->tensors.push_back({stored.info.name, WholeTensor(index, stored.info.dtype, stored.info.shape),
                                      unit.weight.layout, sharded ? stored.shard : 0});
       table->tensors.push_back(std::move(stored));
     }
-    if (unit.role == UnitRole::kValue && unit.key.ends_with(".weight")) modules.insert(unit.module);
+    if (unit.role != UnitRole::kValue || !unit.key.ends_with(".weight")) continue;
+    (unit.weight.layout == Layout::kPlain ? modules : quantized).insert(unit.module);
   }
   std::erase_if(conversion->only_in_reference, [&](const std::string& key) { return wanted.contains(key); });
-  return std::vector<std::string>(modules.begin(), modules.end());
+  return Carried{{modules.begin(), modules.end()}, {quantized.begin(), quantized.end()}};
 }
 
 }  // namespace quantport

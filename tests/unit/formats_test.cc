@@ -270,6 +270,8 @@ TEST(FormatsTest, KnowsGptqOfEveryWidth) {
     const WeightUnit ordered = OnlyUnit(rows, {.ordered_groups = true});
     EXPECT_EQ(AxesText(ordered, "g_idx"), "- 0/1");
     EXPECT_EQ(Text(ordered.weight.Find("g_idx")->restate(Shape{64, 66})).substr(64 * 4), Numbers<int32_t>({1, 1}));
+    const std::string one = Text(ordered.weight.Find("g_idx")->restate(Shape{64, 66}));
+    EXPECT_EQ(Text(ordered.weight.Find("g_idx")->restate(Shape{2, 64, 66})), one + one) << "stacked experts";
   }
 }
 

@@ -438,6 +438,37 @@ TEST(ConcatenateTest, RefusesGroupsOfDifferentSizes) {
                           "groups of different sizes"));
 }
 
+TEST(ConcatenateTest, CodesWithAZeroPointAreNotPutUnderACommonScale) {
+  Linears linears;
+  std::vector<LogicalWeight> weights;
+  for (const std::string name : {"a", "b"}) {
+    linears.Add(name + ".weight", DType::kI8, {4, 8});
+    linears.Add(name + ".weight_scale", DType::kF32, {});
+    linears.Add(name + ".weight_zero_point", DType::kI8, {});
+    weights.push_back(linears.Weight(name + ".weight"));
+  }
+  SharedScales shared;
+  shared.merge_max = true;
+  ASSERT_TRUE(ConcatenateWeights(weights, 0, &shared).ok());
+  EXPECT_TRUE(shared.merges.empty());
+  EXPECT_EQ(shared.checks.size(), 2u);
+}
+
+TEST(ConcatenateTest, RefusesToMergeScalesTwice) {
+  Linears linears;
+  SharedScales shared;
+  shared.merge_max = true;
+  const auto pair = [&](const std::string& name) {
+    return ConcatenateWeights({linears.Fp8(name + "0", 4, 8, {}), linears.Fp8(name + "1", 4, 8, {})}, 0, &shared);
+  };
+  const auto a = pair("a");
+  const auto b = pair("b");
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_THAT(ErrorLines(ConcatenateWeights({*a, *b}, 0, &shared)),
+              ElementsAre("QuantConversionUnsupportedError weight_scale was merged before: weights are put together "
+                          "twice"));
+}
+
 TEST(SliceTest, AllOfADimensionIsTheWeightItselfHoweverItIsStored) {
   Linears linears;
   LogicalWeight flat = linears.Fp8("a", 4, 64, {});
