@@ -10,7 +10,7 @@ namespace quantport::bench {
 namespace {
 
 constexpr uint64_t kShardBytes = 5'000'000'000;
-constexpr int kExperts = 128;
+constexpr int kExperts = 256;
 constexpr uint64_t kHidden = 1888;
 constexpr uint64_t kExpert = 944;
 
