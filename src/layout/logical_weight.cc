@@ -94,8 +94,23 @@ const StoredPart* LogicalWeight::Find(std::string_view leaf) const {
   return nullptr;
 }
 
+namespace {
+
+// The parts of a weight cut along its inputs give partial sums, to which a bias is added once.
+Status CheckBias(const LogicalWeight& weight, size_t dim) {
+  const StoredPart* bias = weight.Find("bias");
+  if (bias == nullptr || bias->axes[dim]) return {};
+  return Unsupported(
+      fmt::format("the weight is cut or joined along dimension {}, its inputs, and has a bias, which each "
+                  "part would add",
+                  dim));
+}
+
+}  // namespace
+
 Result<LogicalWeight> SliceWeight(const LogicalWeight& weight, size_t dim, uint64_t begin, uint64_t length) {
   if (begin == 0 && length == weight.shape[dim]) return weight;
+  if (auto status = CheckBias(weight, dim); !status) return status.errors();
   LogicalWeight out{weight.layout, weight.shape, {}};
   out.shape[dim] = length;
   for (const StoredPart& part : weight.parts) {
@@ -162,6 +177,7 @@ Result<Array> ConcatenatePart(const std::vector<LogicalWeight>& weights, size_t 
 
 Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weights, size_t dim, SharedScales* shared) {
   if (auto status = CheckConcatenable(weights, dim); !status) return status.errors();
+  if (auto status = CheckBias(weights[0], dim); !status && weights.size() > 1) return status.errors();
   LogicalWeight out = weights[0];
   for (size_t i = 1; i < weights.size(); ++i) out.shape[dim] += weights[i].shape[dim];
   for (size_t p = 0; p < out.parts.size(); ++p) {
