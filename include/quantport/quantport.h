@@ -92,6 +92,9 @@ struct RuleComparison {
 // Errors: as Revert.
 Result<RuleComparison> CompareRules(const std::filesystem::path& checkpoint, const std::filesystem::path& reference,
                                     const MappingOptions& mapping = {});
+// The mapping, or what it makes of `names` where there are any, and the comparison where it is not null.
+std::string RulesText(const RulesReport& rules, const std::vector<ExplainedName>& names,
+                      const RuleComparison* comparison);
 std::string RulesJson(const RulesReport& rules, const std::vector<ExplainedName>& names,
                       const RuleComparison* comparison);
 

@@ -65,22 +65,6 @@ struct RulesArguments {
   bool json = false;
 };
 
-void PrintSteps(std::string_view title, const std::vector<NameStep>& steps) {
-  if (steps.empty()) fmt::print("  {}: no transform fires\n", title);
-  for (const NameStep& step : steps)
-    fmt::print("  {}: {}\n    by {}\n    whose \"{}\" matches {}\n", title, step.after, step.transform, step.pattern,
-               step.before);
-}
-
-void PrintComparison(const RuleComparison& comparison) {
-  if (comparison.already_hub) fmt::print("the checkpoint has the reference's names already\n");
-  for (const std::string& transform : comparison.unused) fmt::print("not used by the reference: {}\n", transform);
-  for (const auto& difference : comparison.differences)
-    fmt::print("{}\n  reference: {}\n  rules:     {}\n", difference.in_memory, difference.by_reference,
-               difference.by_rule);
-  fmt::print("{} names differ between the reference and the rules alone\n", comparison.differences.size());
-}
-
 int RunRules(const RulesArguments& arguments) {
   const MappingOptions mapping = arguments.mapping.Options();
   auto report = Rules(arguments.path, mapping);
@@ -97,20 +81,7 @@ int RunRules(const RulesArguments& arguments) {
     fmt::print("{}", RulesJson(*report, *names, comparison ? &*comparison : nullptr));
     return kDone;
   }
-  // Asked about names, one need not read the whole mapping first.
-  if (names->empty()) {
-    fmt::print("{}\nmapping of {}: {}\n", report->architecture, report->mapping, report->mapping_reason);
-    for (const SubModelReport& sub : report->submodels)
-      fmt::print("  {:<40} {} ({})\n", sub.path.empty() ? "." : sub.path, sub.class_name, sub.model_type);
-    for (const std::string& transform : report->transforms) fmt::print("{}\n", transform);
-  }
-  for (const ExplainedName& name : *names) {
-    fmt::print("{}\n", name.name);
-    if (!name.parameter.empty()) fmt::print("  a part of {} in memory\n", name.parameter);
-    PrintSteps("saved as", name.saved);
-    PrintSteps("loaded as", name.loaded);
-  }
-  if (comparison) PrintComparison(*comparison);
+  fmt::print("{}", RulesText(*report, *names, comparison ? &*comparison : nullptr));
   return kDone;
 }
 

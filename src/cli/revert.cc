@@ -34,11 +34,12 @@ void PrintRescaled(const std::vector<RescaledTensor>& rescaled) {
   constexpr size_t kShown = 50;
   for (size_t i = 0; i < std::min(rescaled.size(), kShown); ++i) {
     const RescaledTensor& tensor = rescaled[i];
-    fmt::print(stderr,
-               "note: {} is under a common {}: {} of {} elements rounded again, relative error {:.2e} rms, {:.2e} at "
-               "most\n",
-               tensor.name, tensor.scalar, tensor.changed, tensor.elements, tensor.rms_relative,
-               tensor.largest_relative);
+    PrintNotes(
+        {fmt::format("{} is under a common {}: {} of {} elements rounded again, relative error {:.2e} rms, {:.2e} "
+                     "at most",
+                     tensor.name, tensor.scalar, tensor.changed, tensor.elements, tensor.rms_relative,
+                     tensor.largest_relative)},
+        "note");
   }
   if (rescaled.size() > kShown)
     fmt::print(stderr, "note:   and {} more (--json lists all)\n", rescaled.size() - kShown);

@@ -140,4 +140,55 @@ std::string RulesJson(const RulesReport& rules, const std::vector<ExplainedName>
   return DumpJson(*json);
 }
 
+namespace {
+
+std::string StepsText(std::string_view title, const std::vector<NameStep>& steps) {
+  if (steps.empty()) return fmt::format("  {}: no transform fires\n", title);
+  std::string out;
+  for (const NameStep& step : steps) {
+    out += fmt::format("  {}: {}\n    by {}\n    whose \"{}\" matches {}\n", title, Printable(step.after),
+                       Printable(step.transform), Printable(step.pattern), Printable(step.before));
+  }
+  return out;
+}
+
+std::string MappingText(const RulesReport& rules) {
+  std::string out = fmt::format("{}\nmapping of {}: {}\n", Printable(rules.architecture), Printable(rules.mapping),
+                                Printable(rules.mapping_reason));
+  for (const SubModelReport& sub : rules.submodels) {
+    out += fmt::format("  {:<40} {} ({})\n", sub.path.empty() ? "." : Printable(sub.path), Printable(sub.class_name),
+                       Printable(sub.model_type));
+  }
+  for (const std::string& transform : rules.transforms) out += Printable(transform) + "\n";
+  return out;
+}
+
+std::string ComparisonText(const RuleComparison& comparison) {
+  std::string out;
+  if (comparison.already_hub) out += "the checkpoint has the reference's names already\n";
+  for (const std::string& transform : comparison.unused)
+    out += fmt::format("not used by the reference: {}\n", Printable(transform));
+  for (const auto& difference : comparison.differences) {
+    out += fmt::format("{}\n  reference: {}\n  rules:     {}\n", Printable(difference.in_memory),
+                       Printable(difference.by_reference), Printable(difference.by_rule));
+  }
+  return out +
+         fmt::format("{} names differ between the reference and the rules alone\n", comparison.differences.size());
+}
+
+}  // namespace
+
+std::string RulesText(const RulesReport& rules, const std::vector<ExplainedName>& names,
+                      const RuleComparison* comparison) {
+  // Asked about names, one need not read the whole mapping first.
+  std::string out = names.empty() ? MappingText(rules) : std::string();
+  for (const ExplainedName& name : names) {
+    out += Printable(name.name) + "\n";
+    if (!name.parameter.empty()) out += fmt::format("  a part of {} in memory\n", Printable(name.parameter));
+    out += StepsText("saved as", name.saved) + StepsText("loaded as", name.loaded);
+  }
+  if (comparison != nullptr) out += ComparisonText(*comparison);
+  return out;
+}
+
 }  // namespace quantport
