@@ -85,6 +85,7 @@ class Preparer {
     if (!checkpoint) return checkpoint.errors();
     prepared_.checkpoint = std::move(*checkpoint);
     input_tensors_ = prepared_.checkpoint.table.tensors.size();
+    input_shards_ = prepared_.checkpoint.table.shards.size();
     prepared_.report.notes = prepared_.checkpoint.notes;
     auto configs = ReadConfigs(prepared_.checkpoint);
     if (!configs) return configs.errors();
@@ -170,14 +171,6 @@ class Preparer {
     if (!result) return result.errors();
     carried_modules_ = std::move(result->modules);
     quantized_modules_ = std::move(result->quantized);
-    if (!quantized_modules_.empty()) {
-      prepared_.report.warnings.push_back(
-          fmt::format("{} of the weights carried over are quantized in the reference's own format, which the export's "
-                      "configs do not describe: an inference engine may not read them",
-                      quantized_modules_.size()));
-    }
-    prepared_.report.notes.push_back(
-        fmt::format("{} weights were carried over from the reference as they are there", carried.size()));
     return {};
   }
 
@@ -216,8 +209,19 @@ class Preparer {
     if (kept_ || options_.on_unsupported == OnUnsupported::kFail || !IsUnsupported(errors)) return errors;
     kept_ = true;
     prepared_.report.unsupported = std::move(errors);
+    DropCarried();
     conversion_ = KeepNames(prepared_.checkpoint.table, units_);
     return {};
+  }
+
+  // What was carried over has hub names, which don't go with in-memory ones.
+  void DropCarried() {
+    TensorTable& table = prepared_.checkpoint.table;
+    table.tensors.resize(input_tensors_);
+    table.shards.resize(input_shards_);
+    for (DroppedTensor& tensor : prepared_.report.dropped) tensor.carried = false;
+    carried_modules_.clear();
+    quantized_modules_.clear();
   }
 
   Status RewriteConfigs() {
@@ -280,6 +284,16 @@ class Preparer {
           fmt::format("{} (rules: {})", difference.by_reference, difference.by_rule));
     }
     report.only_in_reference = conversion_.only_in_reference;
+    const auto carried = std::count_if(report.dropped.begin(), report.dropped.end(),
+                                       [](const DroppedTensor& tensor) { return tensor.carried; });
+    if (carried > 0)
+      report.notes.push_back(fmt::format("{} weights were carried over from the reference as they are there", carried));
+    if (!quantized_modules_.empty()) {
+      report.warnings.push_back(
+          fmt::format("{} of the weights carried over are quantized in the reference's own format, which the export's "
+                      "configs do not describe: an inference engine may not read them",
+                      quantized_modules_.size()));
+    }
     if (conversion_.already_hub && !model_.resolved.remote_code) {
       report.notes.push_back(model_.resolved.transforms.empty()
                                  ? fmt::format("{} has the same names in memory and on the hub: a plain copy",
@@ -297,7 +311,8 @@ class Preparer {
   const Direction direction_;
   Prepared prepared_;
   ConfigFiles configs_;
-  size_t input_tensors_ = 0;
+  size_t input_tensors_ = 0;  // of the export alone; the table may grow by what is carried over
+  size_t input_shards_ = 0;
   std::optional<ReferenceView> reference_;
   std::optional<TensorTable> reference_table_;  // where tensors are to be carried over
   std::vector<std::string> carried_modules_;    // not quantized

@@ -5,7 +5,7 @@ import subprocess
 import unittest
 
 import program
-from exports import as_dict, bf16, entry, fp8, hf_quant_config, modelopt_config, nvfp4, rows, tensor
+from exports import as_dict, bf16, entry, fp8, hf_quant_config, modelopt_config, nvfp4, radio_config, rows, tensor
 from modules import all_matched
 from program import ProgramTest, read_checkpoint, read_file, run, safetensors, write, write_checkpoint
 
@@ -414,6 +414,28 @@ class StrictTest(CarryTest):
         self.assert_fails(result, f"{HEAD[0]}: only the reference has this tensor")
         self.assertEqual(result.stderr.count("error: "), 1)
         self.assert_nothing_left()
+
+
+class KeptNamesTest(ProgramTest):
+    """Where names stay in memory's, nothing under hub names joins them."""
+    ATTENTION = "encoder.layer.0.attention.attention"
+
+    def linears(self, scalars):
+        return [t for part, key in zip(("query", "key", "value"), scalars)
+                for t in nvfp4(f"{self.ATTENTION}.{part}", 8, 32, key)]
+
+    def test_scales_that_differ_leave_nothing_carried(self):
+        write_checkpoint(self.path("good"), radio_config(), self.linears(["same"] * 3))
+        self.assert_done(run("revert", self.path("good"), "-o", self.path("reverted")))
+        hub = [(name, *value) for name, value in read_checkpoint(self.path("reverted")).items()]
+        write_checkpoint(self.path("hub"), {}, [*hub, bf16("radio_model.extra.weight", 4, 4)])
+        export = self.linears(["a", "b", "c"])
+        write_checkpoint(self.path("in"), radio_config(), export)
+        result = run("revert", self.path("in"), "-o", self.path("out"), "--reference", self.path("hub"),
+                     "--carry-missing", "--on-unsupported", "keep-names", "--json")
+        self.assertEqual(result.returncode, 3, result.stderr)
+        self.assertEqual(read_checkpoint(self.path("out")), as_dict(export))
+        self.assertFalse([d for d in json.loads(result.stdout)["dropped"] if d["carried"]])
 
 
 if __name__ == "__main__":
