@@ -87,7 +87,7 @@ class Job {
   std::vector<std::string> contents_;
 };
 
-// Two sources and an output of 20 MiB: three windows of 8 MiB.
+// Two sources and an output of 20 MiB: six windows of 4 MiB.
 void AddLargeFile(Job* job) {
   job->AddSource(12 * kMiB);
   job->AddSource(9 * kMiB);
@@ -171,7 +171,7 @@ TEST(WriteFilesTest, ReportsProgressUpToTheWholeAndNeverBackwards) {
     seen.push_back(done);
   };
   ASSERT_TRUE(job.Write(3, progress).ok());
-  EXPECT_EQ(seen.size(), 3u);
+  EXPECT_EQ(seen.size(), 6u);
   EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
   EXPECT_EQ(seen.back(), job.plan.TotalBytes());
 }
