@@ -24,9 +24,11 @@ enum class Action {
   kKillAfter,
   kTorn,
   kTornShift,
+  kStop,
+  kInterrupt,
   kError,
   kShort,
-  kInterrupt,
+  kRepeat,
   kTouch,
   kGrow,
   kCut,
@@ -76,12 +78,13 @@ struct Syntax {
   Action action;
   size_t fields;
 };
-constexpr Syntax kSyntax[] = {{"kill", Action::kKill, 2},       {"kill-after", Action::kKillAfter, 2},
-                              {"torn", Action::kTorn, 2},       {"torn-shift", Action::kTornShift, 2},
-                              {"error", Action::kError, 4},     {"short", Action::kShort, 2},
-                              {"eintr", Action::kInterrupt, 3}, {"touch", Action::kTouch, 3},
-                              {"grow", Action::kGrow, 3},       {"cut", Action::kCut, 3},
-                              {"nosync", Action::kNoSync, 1},   {"count", Action::kCount, 2}};
+constexpr Syntax kSyntax[] = {{"stop", Action::kStop, 2},     {"interrupt", Action::kInterrupt, 2},
+                              {"kill", Action::kKill, 2},     {"kill-after", Action::kKillAfter, 2},
+                              {"torn", Action::kTorn, 2},     {"torn-shift", Action::kTornShift, 2},
+                              {"error", Action::kError, 4},   {"short", Action::kShort, 2},
+                              {"eintr", Action::kRepeat, 3},  {"touch", Action::kTouch, 3},
+                              {"grow", Action::kGrow, 3},     {"cut", Action::kCut, 3},
+                              {"nosync", Action::kNoSync, 1}, {"count", Action::kCount, 2}};
 
 bool IsFile(Action action) {
   return action == Action::kTouch || action == Action::kGrow || action == Action::kCut || action == Action::kCount;
@@ -89,7 +92,7 @@ bool IsFile(Action action) {
 
 bool IsPoint(Action action) {
   return action == Action::kKill || action == Action::kKillAfter || action == Action::kTorn ||
-         action == Action::kTornShift;
+         action == Action::kTornShift || action == Action::kStop || action == Action::kInterrupt;
 }
 
 void ParseNumber(const std::string& text, std::string_view whole, Rule* rule) {
@@ -119,7 +122,7 @@ void ParseRule(std::string_view text, std::deque<Rule>* rules) {
   }
   if (fields.size() > 2) ParseNumber(fields[2], text, &rule);
   // Every call interrupted would be repeated for ever.
-  if (rule.action == Action::kInterrupt && rule.number < 2) Refuse(text);
+  if (rule.action == Action::kRepeat && rule.number < 2) Refuse(text);
   if (rule.action != Action::kError) return;
   for (const ErrorName& error : kErrors) {
     if (error.name == fields[3]) rule.error = error.code;
@@ -189,6 +192,10 @@ void Log(int log, long number, const Call& call, const std::string& path) {
 // A rule for the counted call of one number.
 void ApplyPoint(const Rule& rule, const Call& call, Fate* fate) {
   if (rule.action == Action::kKill) Kill();
+  if (rule.action == Action::kStop || rule.action == Action::kInterrupt) {
+    syscall(SYS_kill, getpid(), rule.action == Action::kStop ? SIGSTOP : SIGINT);
+    return;
+  }
   fate->kill = true;
   fate->torn_shift = rule.action == Action::kTornShift;
   fate->torn = fate->torn_shift || rule.action == Action::kTorn;
@@ -202,7 +209,7 @@ void ApplyMatched(Rule* rule, Fate* fate) {
   const long matched = rule->matched.fetch_add(1) + 1;
   const bool hit = rule->onward ? matched >= rule->number : matched == rule->number;
   if (rule->action == Action::kShort) fate->shorten = true;
-  if (rule->action == Action::kInterrupt && matched % rule->number == 0) fate->error = EINTR;
+  if (rule->action == Action::kRepeat && matched % rule->number == 0) fate->error = EINTR;
   if (rule->action == Action::kError && hit) fate->error = rule->error;
   if (IsFile(rule->action) && hit) Change(*rule);
 }

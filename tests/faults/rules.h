@@ -4,6 +4,7 @@
 //   kill-after:N    just after it
 //   torn:N          a write writes half of its bytes, a shift of blocks only changes the file's size; then SIGKILL
 //   torn-shift:N    a shift of blocks has moved the extents of the file's second half only; then SIGKILL
+//   stop:N, interrupt:N   SIGSTOP or SIGINT just before the Nth counted call
 //   error:CALLS:N:ERRNO   the Nth of these calls fails; `N+`: the Nth and every later one
 //   short:CALLS     every one transfers at most a third of what it was asked for, but at least a byte
 //   eintr:CALLS:N   every Nth of these calls fails with EINTR and does nothing
