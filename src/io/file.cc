@@ -15,6 +15,20 @@ namespace quantport {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// The result of a system call that a signal did not interrupt. Network file systems and tmpfs interrupt more than
+// reads and writes.
+template <typename Call>
+auto Uninterrupted(Call call) {
+  while (true) {
+    const auto result = call();
+    if (result >= 0 || errno != EINTR) return result;
+  }
+}
+
+}  // namespace
+
 Error SystemError(std::string_view doing, const fs::path& path) {
   const int code = errno;
   std::string hint;
@@ -41,7 +55,7 @@ File::~File() {
 
 Result<File> File::OpenForReading(const fs::path& path) {
   // O_NONBLOCK: opening a fifo must not wait for a writer; it has no effect on regular files.
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  const int fd = Uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
   if (fd < 0) return SystemError("open", path);
   File file(fd, path);
   struct stat info = {};
@@ -51,7 +65,7 @@ Result<File> File::OpenForReading(const fs::path& path) {
 }
 
 Result<File> File::Create(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  const int fd = Uninterrupted([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644); });
   if (fd < 0) return SystemError("create", path);
   return File(fd, path);
 }
@@ -64,8 +78,7 @@ Result<uint64_t> File::Size() const {
 
 Status File::ReadAt(std::span<std::byte> out, uint64_t offset) const {
   while (!out.empty()) {
-    const ssize_t n = ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
+    const ssize_t n = Uninterrupted([&] { return ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset)); });
     if (n < 0) return SystemError("read", path_);
     if (n == 0)
       return Error{ErrorKind::kIo,
@@ -81,8 +94,8 @@ Status File::ReadAt(std::span<std::byte> out, uint64_t offset) const {
 
 Status File::WriteAt(std::span<const std::byte> data, uint64_t offset) {
   while (!data.empty()) {
-    const ssize_t n = ::pwrite(fd_, data.data(), data.size(), static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
+    const ssize_t n =
+        Uninterrupted([&] { return ::pwrite(fd_, data.data(), data.size(), static_cast<off_t>(offset)); });
     if (n < 0) return SystemError("write", path_);
     data = data.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);
@@ -93,14 +106,15 @@ Status File::WriteAt(std::span<const std::byte> data, uint64_t offset) {
 Status File::Allocate(uint64_t bytes) {
   if (bytes == 0) return {};
   // posix_fallocate would write every block on file systems without fallocate(2); the plain call says so instead.
-  if (::fallocate(fd_, 0, 0, static_cast<off_t>(bytes)) == 0) return {};
+  if (Uninterrupted([&] { return ::fallocate(fd_, 0, 0, static_cast<off_t>(bytes)); }) == 0) return {};
   if (errno != EOPNOTSUPP && errno != ENOSYS) return SystemError("reserve space", path_);
-  if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) return SystemError("set the size", path_);
+  if (Uninterrupted([&] { return ::ftruncate(fd_, static_cast<off_t>(bytes)); }) != 0)
+    return SystemError("set the size", path_);
   return {};
 }
 
 Status File::Sync() {
-  if (::fsync(fd_) != 0) return SystemError("sync", path_);
+  if (Uninterrupted([&] { return ::fsync(fd_); }) != 0) return SystemError("sync", path_);
   return {};
 }
 
@@ -151,9 +165,9 @@ Status CopyFile(const fs::path& from, const fs::path& to) {
 }
 
 Status SyncDirectory(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int fd = Uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   if (fd < 0) return SystemError("open", path);
-  const int failed = ::fsync(fd);
+  const int failed = Uninterrupted([&] { return ::fsync(fd); });
   const Error error = SystemError("sync", path);
   ::close(fd);
   if (failed != 0) return error;
