@@ -227,7 +227,7 @@ class InPlaceTest(InPlaceCase):
                 self.assert_fails(run(*command), JOURNAL, f"quantport recover {folder}")
                 self.assertFalse(os.path.exists(out))
 
-    def test_undoing_a_killed_finish_and_finishing_a_killed_undo_give_a_whole_checkpoint(self):
+    def test_a_killed_finish_can_be_undone_and_a_killed_undo_finished(self):
         self.prepare(EXPERTS)
         state = self.points[len([p for p in self.points if p.startswith("kill:")]) // 2]
         crashed = self.crashed(state)
@@ -237,9 +237,10 @@ class InPlaceTest(InPlaceCase):
             def check(point, first=first, second=second):
                 folder = copy_tree(crashed, f"{crashed}-{len(first)}-{point.replace(':', '-')}")
                 self.kill(point, "recover", folder, *first)
+                # Without a journal the first one was done but for what it had staged.
+                last = second if os.path.exists(f"{folder}/{JOURNAL}") else first
                 self.recover(folder, *second)
-                got = snapshot(folder)
-                self.assertIn("", [difference(got, self.old), difference(got, self.new)])
+                self.assert_same(snapshot(folder), self.old if last else self.new)
 
             at_each(kill_points(calls)[::3], check)
 

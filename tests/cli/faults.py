@@ -17,18 +17,23 @@ from typing import NamedTuple
 from exports import bf16, hf_quant_config, mixtral_config, modelopt_config, nvfp4, tensor
 from program import BITS, byte_count, fill, run, write, write_checkpoint
 
-SHIM = os.environ.get("QUANTPORT_FAULT_SHIM", "")
+SHIM = os.path.abspath(os.environ.get("QUANTPORT_FAULT_SHIM", "build/release/tests/libquantport_fault_shim.so"))
 WRITES = ("write", "pwrite", "writev", "pwritev", "copy_file_range", "sendfile")
 JOURNAL = ".quantport-journal"
 MAX_HEADER = 100_000_000
+REASONS = {"ENOSPC": "No space left on device", "EIO": "Input/output error", "EROFS": "Read-only file system",
+           "EXDEV": "Invalid cross-device link"}
+# How each call fails on real disks.
+CAUSES = {"open": "EROFS", "mkdir": "ENOSPC", "fallocate": "ENOSPC", "ftruncate": "ENOSPC", "pwrite": "ENOSPC",
+          "fsync": "EIO", "rename": "EIO"}
 
-needs_shim = unittest.skipUnless(os.path.exists(SHIM), "QUANTPORT_FAULT_SHIM names no library")
+needs_shim = unittest.skipUnless(os.path.exists(SHIM), f"{SHIM} is not there")
 needs_root = unittest.skipUnless(os.geteuid() == 0, "only root can mount")
 needs_in_place = unittest.skipUnless("--in-place" in run("revert", "--help").stdout, "the program has no --in-place")
 
 
 def faulty(fault):
-    """The environment of a program that meets `fault`; no call waits for the disk, which a killed process can't tell."""
+    """The environment of a program that meets `fault`. Nothing waits for the disk: a killed process can't tell."""
     return {"LD_PRELOAD": SHIM, "QUANTPORT_FAULT": f"nosync,{fault}"}
 
 
