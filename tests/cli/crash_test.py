@@ -8,8 +8,8 @@ import tempfile
 import unittest
 
 import faults
-from faults import EXPERTS, JOURNAL, PERMUTED, at_each, calls_of, copy_tree, difference, kill_points, \
-    run_fast, run_faulty, snapshot, strictly_read
+from faults import EXPERTS, JOURNAL, PERMUTED, at_each, calls_of, copy_tree, difference, journaled, \
+    kill_points, middle, run_fast, run_faulty, snapshot, strictly_read
 from program import ProgramTest, read_checkpoint, run
 
 ONE_THREAD = ["--threads", "1"]
@@ -36,7 +36,9 @@ class CrashTest(ProgramTest):
         self.folder = temporary.name
 
     def assert_same(self, got, want):
-        self.assertEqual(difference(got, want), "")
+        differs = difference(got, want)
+        if differs:
+            self.fail(differs)
 
     def kill(self, point, *args):
         self.assertEqual(run_faulty(point, *args).returncode, -9, "the program was not killed")
@@ -106,7 +108,8 @@ class InPlaceCase(CrashTest):
         self.shifts = faults.can_insert_range(self.folder)
         self.old = snapshot(self.original)
         done = copy_tree(self.original, self.path("done"))
-        self.points = kill_points(calls_of(*self.command(done, *ONE_THREAD)))
+        calls = calls_of(*self.command(done, *ONE_THREAD))
+        self.points, self.journaled = kill_points(calls), journaled(calls)
         self.new = snapshot(done)
         self.assertEqual([name for name in self.new if name.startswith(".")], [])
         self.assertNotEqual(difference(self.old, self.new), "")
@@ -169,12 +172,12 @@ class InPlaceCase(CrashTest):
     def check_killed_recovery(self, model):
         """Recovery itself is killed, and then made to finish in the same direction."""
         self.prepare(model)
-        states = [p for p in self.points if p.startswith("kill:")][::7] + [p for p in self.points if "shift" in p][:2]
+        states = [f"kill:{number}" for number in self.journaled[::7]]
+        states += [point for point in self.points if point.startswith("torn-shift:")
+                   and int(point.split(":")[1]) in self.journaled][:2]
 
         def check(state):
             crashed = self.crashed(state)
-            if not os.path.exists(f"{crashed}/{JOURNAL}"):
-                return
             for direction, want in ([], self.new), (["--undo"], self.old):
                 name = f"{crashed}{''.join(direction)}"
                 calls = calls_of("recover", copy_tree(crashed, f"{name}-counted"), *direction)
@@ -215,9 +218,8 @@ class InPlaceTest(InPlaceCase):
 
     def test_every_command_stops_at_a_journal(self):
         self.prepare(PERMUTED)
-        middle = self.points[len([p for p in self.points if p.startswith("kill:")]) // 2]
-        folder = self.crashed(middle)
-        self.assertTrue(os.path.exists(f"{folder}/{JOURNAL}"), "the run was killed without a journal")
+        folder = self.crashed(f"kill:{middle(self.journaled)}")
+        self.assertTrue(os.path.exists(f"{folder}/{JOURNAL}"))
         other, out = self.original, self.path("out")
         for command in (["inspect", folder], ["verify", folder, "--reference", other], ["diff", folder, other],
                         ["diff", other, folder], ["apply", folder, "-o", out], ["revert", folder, "-o", out],
@@ -229,8 +231,7 @@ class InPlaceTest(InPlaceCase):
 
     def test_a_killed_finish_can_be_undone_and_a_killed_undo_finished(self):
         self.prepare(EXPERTS)
-        state = self.points[len([p for p in self.points if p.startswith("kill:")]) // 2]
-        crashed = self.crashed(state)
+        crashed = self.crashed(f"kill:{middle(self.journaled)}")
         for first, second in ([], ["--undo"]), (["--undo"], []):
             calls = calls_of("recover", copy_tree(crashed, f"{crashed}-counted{len(first)}"), *first)
 

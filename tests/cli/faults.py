@@ -73,6 +73,18 @@ def kill_points(calls):
     return points + [f"kill-after:{len(counted)}"]
 
 
+def journaled(calls):
+    """The numbers of the calls before which a change in place has a journal."""
+    counted = [call for call in calls if call.number > 0 and os.path.basename(call.path) == JOURNAL]
+    made = next(call.number for call in counted if call.name.startswith(("rename", "link")))
+    gone = next(call.number for call in counted if call.name in ("unlink", "unlinkat", "remove"))
+    return range(made + 1, gone + 1)
+
+
+def middle(numbers):
+    return numbers[len(numbers) // 2]
+
+
 def snapshot(folder):
     """Relative path -> bytes, or None for a folder."""
     found = {}
@@ -228,8 +240,11 @@ def at_each(points, check):
             raise AssertionError(f"at {point}: {error}") from error
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(checked, point) for point in points]:
-            done.result()
+        try:
+            for done in [pool.submit(checked, point) for point in points]:
+                done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def mount(test, kind, size, folder):

@@ -6,8 +6,8 @@ import subprocess
 import unittest
 
 import faults
-from faults import CAUSES, EXPERTS, JOURNAL, PERMUTED, REASONS, at_each, calls_of, copy_tree, difference, faulty, \
-    run_fast, run_faulty, snapshot
+from faults import CAUSES, EXPERTS, JOURNAL, PERMUTED, REASONS, WRITES, at_each, calls_of, copy_tree, difference, \
+    faulty, journaled, middle, run_fast, run_faulty, snapshot
 from program import PROGRAM, ProgramTest, read_checkpoint, run
 
 SHARD = "model-00002-of-00003.safetensors"
@@ -38,10 +38,15 @@ class InPlaceCase(ProgramTest):
         return calls
 
     def assert_old(self, folder):
-        self.assertEqual(difference(snapshot(folder), self.old), "")
+        self.assert_same(folder, self.old)
 
     def assert_new(self, folder):
-        self.assertEqual(difference(snapshot(folder), self.new), "")
+        self.assert_same(folder, self.new)
+
+    def assert_same(self, folder, want):
+        differs = difference(snapshot(folder), want)
+        if differs:
+            self.fail(differs)
 
     def assert_new_tensors(self, folder):
         """Of a file changed in another way than usual, whose tensors may be in another order."""
@@ -60,15 +65,20 @@ class InPlaceCase(ProgramTest):
 @faults.needs_shim
 @faults.needs_in_place
 class InPlaceErrorTest(InPlaceCase):
-    def check_failed(self, folder, result, reason):
-        """Taken back, or left with a journal that says how to go on, or the call did not matter."""
+    def check_failed(self, folder, result, reason, ended):
+        """Taken back, or left with a journal that says how to go on, or the call did not matter. Once the change has
+        `ended`, what was staged may be left too."""
         if result.returncode == 0:
             self.assertEqual([name for name in os.listdir(folder) if name.startswith(".")], [])
             self.assertEqual(read_checkpoint(folder), read_checkpoint(self.path("done")))
             return
         self.assert_fails(result, reason)
         if not os.path.exists(f"{folder}/{JOURNAL}"):
-            self.assert_old(folder)
+            if ended:
+                self.assert_done(run_fast("recover", folder))
+                self.assertIn("", [difference(snapshot(folder), side) for side in (self.new, self.old)])
+            else:
+                self.assert_old(folder)
             return
         self.assertIn(f"quantport recover {folder}", result.stderr)
         self.assert_done(run_fast("recover", folder, "--undo"))
@@ -76,19 +86,20 @@ class InPlaceErrorTest(InPlaceCase):
 
     def check_each(self, calls, causes):
         """Every call of these fails once."""
+        ending = journaled(calls)[-1]
         tries, seen = [], {}
         for call in calls:
             if call.name not in causes:
                 continue
             seen[call.name] = seen.get(call.name, 0) + 1
-            tries.append((call.name, seen[call.name]))
+            tries.append((call.name, seen[call.name], call.number >= ending))
         self.assertGreater(len(tries), 10)
 
         def check(case):
-            name, number = case
+            name, number, ended = case
             folder = self.fresh(f"{name}-{number}")
             result = run_faulty(f"error:{name}:{number}:{causes[name]}", *self.command(folder))
-            self.check_failed(folder, result, REASONS[causes[name]])
+            self.check_failed(folder, result, REASONS[causes[name]], ended)
 
         at_each(tries, check)
 
@@ -97,8 +108,8 @@ class InPlaceErrorTest(InPlaceCase):
             with self.subTest(model.write.__name__):
                 ProgramTest.setUp(self)
                 self.use(model)
-                calls = [call for call in self.done() if call.number > 0]
-                self.check_each(calls, {name: "EIO" for name in ("unlink", "unlinkat", "remove", "ioctl")} | CAUSES)
+                removing = {name: "EIO" for name in ("unlink", "unlinkat", "remove", "ioctl")}
+                self.check_each(self.done(), removing | CAUSES)
 
     def test_any_read_that_fails_is_taken_back(self):
         self.check_each(self.done(), {"pread": "EIO", "read": "EIO"})
@@ -106,11 +117,11 @@ class InPlaceErrorTest(InPlaceCase):
     def test_where_taking_back_fails_too_the_journal_stays(self):
         shutil.rmtree(self.original)
         self.use(PERMUTED)
-        writes = [call for call in self.done() if call.name == "pwrite"]
+        writes = [call for call in self.done() if call.name in WRITES]
         met = 0
         for number in range(1, len(writes) + 1):
             folder = self.fresh(f"in{number}")
-            result = run_faulty(f"error:pwrite:{number}+:EIO", *self.command(folder))
+            result = run_faulty(f"error:write:{number}+:EIO", *self.command(folder))
             self.assert_fails(result, "Input/output error")
             if not os.path.exists(f"{folder}/{JOURNAL}"):
                 self.assert_old(folder)
@@ -139,13 +150,12 @@ class InPlaceErrorTest(InPlaceCase):
                     self.assert_new(folder)
 
     def test_short_and_interrupted_recovery_gives_the_same(self):
-        middle = [call.number for call in self.done() if call.number > 0][-1] * 2 // 3
         crashed = self.fresh()
-        self.assertEqual(run_faulty(f"kill:{middle}", *self.command(crashed)).returncode, -9)
+        self.assertEqual(run_faulty(f"kill:{middle(journaled(self.done()))}", *self.command(crashed)).returncode, -9)
         self.assertTrue(os.path.exists(f"{crashed}/{JOURNAL}"))
         fault = "short:read,short:write,eintr:read:3,eintr:write:3,eintr:sync:2,eintr:fallocate:2"
         for direction, want in ([], self.new), (["--undo"], self.old):
-            folder = copy_tree(crashed, f"{crashed}{''.join(direction)}")
+            folder = copy_tree(crashed, f"{crashed}-recovered{''.join(direction)}")
             self.assert_done(run_faulty(fault, "recover", folder, *direction))
             self.assertEqual(difference(snapshot(folder), want), "")
 
@@ -223,8 +233,8 @@ class LockTest(InPlaceCase):
             self.assert_fails(run(*command), folder, "another process")
 
     def test_a_second_process_is_refused_while_one_changes_the_folder(self):
-        last = max(call.number for call in self.done())
-        for number in (1, last // 3, last * 2 // 3, last):
+        calls = self.done()
+        for number in (1, middle(range(journaled(calls)[0])), middle(journaled(calls)), max(c.number for c in calls)):
             with self.subTest(number):
                 folder = self.fresh(f"in{number}")
                 process = self.stopped(folder, number, *self.command(folder))
@@ -234,9 +244,9 @@ class LockTest(InPlaceCase):
                 self.assert_new(folder)
 
     def test_a_second_recovery_is_refused(self):
-        last = max(call.number for call in self.done())
+        number = middle(journaled(self.done()))
         folder = self.fresh()
-        self.assertEqual(run_faulty(f"kill:{last * 2 // 3}", *self.command(folder)).returncode, -9)
+        self.assertEqual(run_faulty(f"kill:{number}", *self.command(folder)).returncode, -9)
         process = self.stopped(folder, 2, "recover", folder)
         self.check_held(folder)
         process.send_signal(signal.SIGCONT)
