@@ -25,6 +25,9 @@ enum class ErrorKind : uint8_t {
   kReferenceMismatch,           // the result contradicts the reference checkpoint
   kVerification,                // what was written is not what was planned
   kOutputExists,                // the target is there already
+  kLinkedFile,                  // a symbolic link, or a file with other names, that is not to be changed unasked
+  kLocked,                      // another process is changing the folder
+  kUnfinishedChange,            // a change in place was interrupted: Recover finishes it or takes it back
   kCancelled,                   // the caller asked to stop
 };
 

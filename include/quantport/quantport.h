@@ -118,9 +118,23 @@ enum class MergeScales {
   kMax,  // the largest for all; what was stored under another is rounded again, and the error reported
 };
 
+// Whether output files share blocks with the files they are made from, on file systems that can (xfs, btrfs).
+enum class Reflink {
+  kAuto,    // where it can be done; else bytes are copied
+  kAlways,  // an error where it can't
+  kNever,
+};
+
 struct RevertOptions {
-  std::filesystem::path input;                     // the quantized export
-  std::filesystem::path output;                    // must not exist, or be an empty folder
+  std::filesystem::path input;   // the quantized export
+  std::filesystem::path output;  // must not exist, or be an empty folder; not with in_place
+  // Change the export itself: new headers over data that stays where it is. A file that can't be changed so is written
+  // anew and takes the old one's place. All files change or none; an interrupted run leaves a journal (see Recover).
+  bool in_place = false;
+  // With in_place: a file that is a symbolic link, or has several names, gets replaced by one of its own, and what the
+  // others name stays as it is. Otherwise such a file is an error.
+  bool detach_links = false;
+  Reflink reflink = Reflink::kAuto;
   std::optional<std::filesystem::path> reference;  // the hub checkpoint, or its model.safetensors.index.json
   MappingOptions mapping;
   OnUnsupported on_unsupported = OnUnsupported::kFail;
@@ -161,6 +175,15 @@ struct DroppedTensor {
   bool carried = false;  // brought over, with its scales
 };
 
+// What became of one file of a checkpoint that was changed in place.
+struct FileChangeReport {
+  std::string name;
+  // "untouched", "header" (rewritten in its room), "inserted" (blocks put in for a longer header), "cloned" (a new file
+  // that shares the old one's blocks), "copied" (a new file), "removed" or "config" (a file without tensors).
+  std::string method;
+  std::string reason;  // of "copied": why it could not be changed where it lies
+};
+
 struct RevertReport {
   RevertOutcome outcome = RevertOutcome::kReverted;
   std::string architecture;
@@ -171,9 +194,11 @@ struct RevertReport {
   uint64_t cut = 0;      // weights of the export that were split, un-stacked or fused
   uint64_t bytes = 0;    // of the files written
   uint64_t files = 0;
-  std::vector<std::string> notes;     // what was done beyond the obvious
-  std::vector<std::string> warnings;  // what may not be what you want
-  Errors unsupported;                 // with kKeptNames: why
+  uint64_t cloned_bytes = 0;                    // of them shared with the files they were made from
+  std::vector<FileChangeReport> changed_files;  // in place only
+  std::vector<std::string> notes;               // what was done beyond the obvious
+  std::vector<std::string> warnings;            // what may not be what you want
+  Errors unsupported;                           // with kKeptNames: why
   // Names that two hub names would load to; a reference settles which one the hub has.
   uint64_t ambiguous = 0;
   std::vector<std::string> ambiguous_examples;
@@ -186,8 +211,27 @@ struct RevertReport {
 };
 
 // Memory: headers, names and a buffer of 8 MiB a thread; never the size of a tensor or file.
-// Errors: any kind. Nothing is left at `output` but a complete result.
+// Errors: any kind. Nothing is left at `output` but a complete result; in place, the export is as it was, or the errors
+// hold a kUnfinishedChange.
 Result<RevertReport> Revert(const RevertOptions& options);
+
+enum class RecoverOutcome {
+  kNothing,    // the folder was not being changed
+  kFinished,   // it is the new checkpoint
+  kUndone,     // it is the old one
+  kLeftovers,  // it had not been changed yet; what was staged is gone
+};
+
+struct RecoverReport {
+  RecoverOutcome outcome = RecoverOutcome::kNothing;
+  uint64_t files = 0;  // of the interrupted change
+};
+
+// Finishes a Revert in place that was interrupted, by a crash or a loss of power, or takes it back. May be interrupted
+// itself, and called again either way. Errors: kLocked, kUnfinishedChange where a file is not one that an interruption
+// leaves, kIo.
+Result<RecoverReport> Recover(const std::filesystem::path& folder, bool undo = false);
+std::string RecoverJson(const RecoverReport& report);
 
 struct ApplyOptions {
   std::filesystem::path input;   // a hub checkpoint, quantized or not
@@ -196,6 +240,7 @@ struct ApplyOptions {
   MergeScales merge_scales = MergeScales::kRefuse;
   bool repair_index = false;
   std::optional<uint64_t> max_shard_bytes;
+  Reflink reflink = Reflink::kAuto;
   int threads = 0;
   std::function<void(uint64_t done, uint64_t total)> progress;
   const std::atomic<bool>* cancel = nullptr;

@@ -32,6 +32,12 @@ std::string_view ErrorKindName(ErrorKind kind) {
       return "VerificationError";
     case ErrorKind::kOutputExists:
       return "OutputExistsError";
+    case ErrorKind::kLinkedFile:
+      return "LinkedFileError";
+    case ErrorKind::kLocked:
+      return "LockedError";
+    case ErrorKind::kUnfinishedChange:
+      return "UnfinishedChangeError";
     case ErrorKind::kCancelled:
       return "CancelledError";
   }

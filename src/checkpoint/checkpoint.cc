@@ -10,6 +10,7 @@
 
 #include "checkpoint/shards.h"
 #include "io/file.h"
+#include "io/folder_lock.h"
 
 namespace quantport {
 
@@ -164,6 +165,9 @@ Result<Checkpoint> OpenCheckpoint(const fs::path& directory, const OpenOptions& 
                  directory.string(),
                  {},
                  "give the folder that holds config.json and the safetensors files"};
+  }
+  if (!options.being_changed) {
+    if (auto status = CheckNoUnfinishedChange(directory); !status) return status.errors();
   }
   auto files = ListFiles(directory);
   if (!files) return files.errors();

@@ -25,12 +25,14 @@ struct Checkpoint {
 };
 
 struct OpenOptions {
-  bool repair_index = false;  // trust the headers, drop the index that contradicts them
+  bool repair_index = false;   // trust the headers, drop the index that contradicts them
+  bool being_changed = false;  // by the caller, in place: its journal is no obstacle
 };
 
 // Reads every header of the checkpoint in `directory`.
 // Errors: kIo, kInvalidHeader, kInvalidIndex (ghost keys, unlisted tensors or shards, missing shards); all are
-// listed, and none is repaired unless asked for.
+// listed, and none is repaired unless asked for. kLocked and kUnfinishedChange where the folder is being changed in
+// place, or was when that was interrupted.
 Result<Checkpoint> OpenCheckpoint(const std::filesystem::path& directory, const OpenOptions& options = {});
 
 // Names alone, from an index file or a folder's index or headers: what a reference needs at least.

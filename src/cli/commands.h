@@ -11,6 +11,7 @@ using Action = std::function<int()>;
 
 void AddRevert(CLI::App* app, Action* action);
 void AddApply(CLI::App* app, Action* action);
+void AddRecover(CLI::App* app, Action* action);
 void AddVerify(CLI::App* app, Action* action);
 void AddDiff(CLI::App* app, Action* action);
 void AddInspect(CLI::App* app, Action* action);

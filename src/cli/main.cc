@@ -56,6 +56,7 @@ int Main(int argc, char** argv) {
   Action action;
   AddRevert(&app, &action);
   AddApply(&app, &action);
+  AddRecover(&app, &action);
   AddVerify(&app, &action);
   AddInspect(&app, &action);
   AddDiff(&app, &action);

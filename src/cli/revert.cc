@@ -1,7 +1,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/exit_status.h"
@@ -14,10 +17,21 @@
 namespace quantport::cli {
 namespace {
 
+// What became of files that were changed in place.
+std::string_view ChangeWords(std::string_view method) {
+  if (method == "untouched") return "left as they are";
+  if (method == "header") return "given a new header in the old one's room";
+  if (method == "inserted") return "given a longer header by inserting blocks";
+  if (method == "cloned") return "replaced by a clone that shares its blocks";
+  if (method == "removed") return "removed: other files hold all of its tensors";
+  return "rewritten, which hold no tensors";
+}
+
 // Of revert and apply; apply leaves out what only a reversal has.
 struct Arguments {
   RevertOptions options;
   bool apply = false;
+  std::string reflink = "auto";
   std::string experts = "expanded";
   std::string merge_scales = "refuse";
   std::string reference;
@@ -66,6 +80,27 @@ void PrintDropped(const std::vector<DroppedTensor>& dropped) {
   if (dropped.size() > kShown) fmt::print(stderr, "note:   and {} more (--json lists all)\n", dropped.size() - kShown);
 }
 
+// One line for each way in which files were changed, and one for each reason to copy.
+void PrintChanges(const std::vector<FileChangeReport>& changes) {
+  std::map<std::string, size_t> methods;
+  std::map<std::string, std::vector<std::string>> copied;
+  for (const FileChangeReport& change : changes) {
+    if (change.method == "copied") {
+      copied[change.reason].push_back(change.name);
+    } else {
+      ++methods[change.method];
+    }
+  }
+  for (const auto& [method, count] : methods) {
+    fmt::print(stderr, "note: {} {} {}\n", count, count == 1 ? "file was" : "files were", ChangeWords(method));
+  }
+  for (const auto& [reason, names] : copied) {
+    PrintNotes({fmt::format("{} of the files, {}{}, copied: {}", names.size(), names.front(),
+                            names.size() > 1 ? ", ..." : "", reason)},
+               "note");
+  }
+}
+
 void PrintReport(const RevertReport& report) {
   PrintNotes(report.notes, "note");
   if (report.ambiguous > 0) {
@@ -80,18 +115,21 @@ void PrintReport(const RevertReport& report) {
                report.rules_differ);
     PrintNotes(report.rules_differ_examples, "note:   for example");
   }
+  PrintChanges(report.changed_files);
   PrintDropped(report.dropped);
   PrintRescaled(report.rescaled);
   PrintErrors(report.unsupported);
   PrintNotes(report.warnings, "warning");
 }
 
-int Finish(const Errors& errors, bool json) {
-  if (errors.front().kind == ErrorKind::kCancelled) {
-    fmt::print(stderr, "interrupted: nothing was left at the output\n");
+int Finish(const Errors& errors, const Arguments& arguments) {
+  // More errors than that one: what was begun could not be taken back.
+  if (errors.size() == 1 && errors.front().kind == ErrorKind::kCancelled) {
+    fmt::print(stderr, "interrupted: {}\n",
+               arguments.options.in_place ? "the folder is as it was" : "nothing was left at the output");
     return InterruptedStatus();
   }
-  return Fail(errors, json);
+  return Fail(errors, arguments.json);
 }
 
 Result<RevertReport> RunApply(const RevertOptions& options) {
@@ -102,6 +140,7 @@ Result<RevertReport> RunApply(const RevertOptions& options) {
   apply.merge_scales = options.merge_scales;
   apply.repair_index = options.repair_index;
   apply.max_shard_bytes = options.max_shard_bytes;
+  apply.reflink = options.reflink;
   apply.threads = options.threads;
   apply.progress = options.progress;
   apply.cancel = options.cancel;
@@ -124,7 +163,7 @@ std::string_view Verb(RevertOutcome outcome) {
 
 int PrintPlan(const Arguments& arguments) {
   auto plan = PlanRevert(arguments.options);
-  if (!plan) return Finish(plan.errors(), arguments.json);
+  if (!plan) return Finish(plan.errors(), arguments);
   fmt::print("{}", arguments.json ? PlanJson(*plan) : PlanText(*plan));
   if (!arguments.quiet && !arguments.json) PrintReport(plan->revert);
   return kDone;
@@ -132,8 +171,8 @@ int PrintPlan(const Arguments& arguments) {
 
 int Run(Arguments& arguments) {
   RevertOptions& options = arguments.options;
-  if (!arguments.plan && arguments.output.empty()) {
-    fmt::print(stderr, "error: -o OUT is needed (or --plan, which writes nothing)\n");
+  if (!arguments.plan && arguments.output.empty() && !options.in_place) {
+    fmt::print(stderr, "error: -o OUT is needed (or --in-place, or --plan, which writes nothing)\n");
     return kUsage;
   }
   options.output = arguments.output;
@@ -142,6 +181,9 @@ int Run(Arguments& arguments) {
   options.on_unsupported = arguments.on_unsupported == "keep-names" ? OnUnsupported::kKeepNames : OnUnsupported::kFail;
   options.experts = arguments.experts == "stacked" ? ExpertForm::kStacked : ExpertForm::kExpanded;
   options.merge_scales = arguments.merge_scales == "max" ? MergeScales::kMax : MergeScales::kRefuse;
+  options.reflink = arguments.reflink == "always"  ? Reflink::kAlways
+                    : arguments.reflink == "never" ? Reflink::kNever
+                                                   : Reflink::kAuto;
   if (!arguments.max_shard_size.empty()) options.max_shard_bytes = ParseSize(arguments.max_shard_size);
   if (arguments.plan) return PrintPlan(arguments);
 
@@ -150,7 +192,7 @@ int Run(Arguments& arguments) {
   options.progress = [&](uint64_t done, uint64_t total) { progress->Update(done, total); };
   auto report = arguments.apply ? RunApply(options) : Revert(options);
   progress.reset();
-  if (!report) return Finish(report.errors(), arguments.json);
+  if (!report) return Finish(report.errors(), arguments);
   if (arguments.json) {
     fmt::print("{}", ReportJson(*report));
   } else if (!arguments.quiet) {
@@ -175,6 +217,12 @@ void AddWriteOptions(CLI::App* command, Arguments* arguments) {
                    "Write new shards of at most this size, for example 5GB; default: the export's shards")
       ->option_text("SIZE")
       ->check([](const std::string& text) { return ParseSize(text) ? std::string() : "not a size: " + text; });
+  command
+      ->add_option("--reflink", arguments->reflink,
+                   "Let files share blocks with those they are made from, on xfs and btrfs: auto (where it can be "
+                   "done), always (fail where it can't) or never")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->option_text("auto|always|never");
   command->add_flag("--repair-index", arguments->options.repair_index,
                     "Rebuild an index that contradicts the headers, instead of failing");
   AddMappingArguments(command, &arguments->mapping);
@@ -195,6 +243,17 @@ void AddRevert(CLI::App* app, Action* action) {
       ->required();
   command->add_option("-o,--output", arguments->output, "Folder to write; must not exist, or be empty")
       ->option_text("OUT");
+  command
+      ->add_flag("--in-place", arguments->options.in_place,
+                 "Change the export itself: new headers over data that stays where it is. All files change or none; "
+                 "quantport recover finishes or undoes what a crash interrupts")
+      ->excludes("--output");
+  command
+      ->add_flag(
+          "--force", arguments->options.detach_links,
+          "With --in-place: replace files that are links or have several names (hub caches), instead of failing; "
+          "what the other names show stays as it is")
+      ->needs("--in-place");
   command
       ->add_option("--reference", arguments->reference,
                    "The hub checkpoint's folder, or just its model.safetensors.index.json: its names decide")
@@ -221,6 +280,7 @@ void AddRevert(CLI::App* app, Action* action) {
   command->add_flag("--plan", arguments->plan,
                     "Dry run: print every output tensor and where its bytes come from, write nothing");
   AddWriteOptions(command, arguments.get());
+  command->get_option("--in-place")->excludes("--max-shard-size");
   command->callback([arguments, action] { *action = [arguments] { return Run(*arguments); }; });
 }
 

@@ -70,6 +70,28 @@ Result<File> File::Create(const fs::path& path) {
   return File(fd, path);
 }
 
+Result<File> File::OpenForChange(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return SystemError("open for writing", path);
+  File file(fd, path);
+  struct stat info = {};
+  if (::fstat(fd, &info) != 0) return SystemError("stat", path);
+  if (!S_ISREG(info.st_mode)) return Error{ErrorKind::kIo, "not a regular file", path.string(), {}, {}};
+  return file;
+}
+
+Result<File> File::CreateNameless(const fs::path& folder) {
+  const int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd < 0) return SystemError("create a file in", folder);
+  return File(fd, folder);
+}
+
+Result<File> File::OpenFolder(const fs::path& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return SystemError("open", folder);
+  return File(fd, folder);
+}
+
 Result<uint64_t> File::Size() const {
   struct stat info = {};
   if (::fstat(fd_, &info) != 0) return SystemError("stat", path_);
@@ -110,6 +132,11 @@ Status File::Allocate(uint64_t bytes) {
   if (errno != EOPNOTSUPP && errno != ENOSYS) return SystemError("reserve space", path_);
   if (Uninterrupted([&] { return ::ftruncate(fd_, static_cast<off_t>(bytes)); }) != 0)
     return SystemError("set the size", path_);
+  return {};
+}
+
+Status File::Truncate(uint64_t bytes) {
+  if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) return SystemError("set the size", path_);
   return {};
 }
 

@@ -26,6 +26,13 @@ class File {
   // A new file, mode 0644; an existing one is an error.
   static Result<File> Create(const std::filesystem::path& path);
 
+  // An existing regular file to read and write; a symbolic link is refused.
+  static Result<File> OpenForChange(const std::filesystem::path& path);
+  // A file in `folder` that has no name and is gone when it is closed.
+  static Result<File> CreateNameless(const std::filesystem::path& folder);
+  // For its lock and for what else asks for a descriptor.
+  static Result<File> OpenFolder(const std::filesystem::path& folder);
+
   Result<uint64_t> Size() const;
   // Fills `out` from `offset`; an end of file before that is an error.
   Status ReadAt(std::span<std::byte> out, uint64_t offset) const;
@@ -33,6 +40,7 @@ class File {
   // Reserves space for `bytes`, so that a full disk shows before hours of copying. A file system that can't
   // reserve gets the size only.
   Status Allocate(uint64_t bytes);
+  Status Truncate(uint64_t bytes);
   Status Sync();
   // Tells the kernel that the range will be read front to back, or won't be needed again.
   void AdviseSequential() const;

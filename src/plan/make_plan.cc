@@ -6,12 +6,11 @@
 #include <set>
 
 #include "base/checked.h"
+#include "plan/placement.h"
 #include "plan/plan.h"
 
 namespace quantport {
 namespace {
-
-uint64_t Alignment(DType dtype) { return std::max<uint64_t>(1, static_cast<uint64_t>(DTypeBits(dtype)) / 8); }
 
 // The tensors of one output file, as indices into the conversion.
 using Members = std::vector<size_t>;
@@ -20,6 +19,7 @@ struct FileDraft {
   std::string name;
   Metadata metadata;
   Members members;
+  std::optional<uint32_t> shard = {};  // whose place it takes
 };
 
 class Planner {
@@ -36,8 +36,8 @@ class Planner {
     }
     std::vector<FileDraft> drafts = options_.max_shard_bytes ? Reshard(*options_.max_shard_bytes) : KeepShards();
     Errors errors;
-    for (FileDraft& draft : drafts) {
-      auto file = LayOut(std::move(draft));
+    for (const FileDraft& draft : drafts) {
+      auto file = LayOut(draft);
       if (file) {
         plan.files.push_back(std::move(*file));
       } else {
@@ -103,7 +103,9 @@ class Planner {
                                                              [&](const StoredTensor& t) { return t.shard == s; });
       const bool foreign = std::filesystem::path(table_.shards[s].name).is_absolute();
       if (foreign && members[s].empty()) continue;
-      if (!emptied || members.size() == 1) drafts.push_back({names[s], table_.shards[s].metadata, members[s]});
+      if (emptied && members.size() > 1) continue;
+      drafts.push_back({names[s], table_.shards[s].metadata, members[s], {}});
+      if (!foreign) drafts.back().shard = static_cast<uint32_t>(s);
     }
     return drafts;
   }
@@ -115,14 +117,14 @@ class Planner {
       for (const size_t tensor : shard) {
         const uint64_t size = TensorSize(tensor);
         if (drafts.empty() || (bytes + size > max_bytes && bytes > 0)) {
-          drafts.push_back({"", table_.shards[0].metadata, {}});
+          drafts.push_back({"", table_.shards[0].metadata, {}, {}});
           bytes = 0;
         }
         drafts.back().members.push_back(tensor);
         bytes += size;
       }
     }
-    if (drafts.empty()) drafts.push_back({"", table_.shards[0].metadata, {}});
+    if (drafts.empty()) drafts.push_back({"", table_.shards[0].metadata, {}, {}});
     for (size_t i = 0; i < drafts.size(); ++i) {
       drafts[i].name = drafts.size() == 1 ? "model.safetensors"
                                           : fmt::format("model-{:05d}-of-{:05d}.safetensors", i + 1, drafts.size());
@@ -135,18 +137,18 @@ class Planner {
     return TensorBytes(array.dtype, array.shape).value_or(0);
   }
 
-  // A reader that maps the file hands out pointers into it, so every tensor must start at a multiple of its element.
-  // The source's order mostly keeps that; where it does not, wide elements go first, which always does.
-  void Align(Members* members) const {
+  // The source's order mostly keeps every tensor at a multiple of its element size; where it does not, wide elements go
+  // first, which always does.
+  static void Align(std::vector<PlannedTensor>* tensors) {
     uint64_t offset = 0;
     bool aligned = true;
-    for (const size_t tensor : *members) {
-      aligned &= offset % Alignment(conversion_.tensors[tensor].array.dtype) == 0;
-      offset += TensorSize(tensor);
+    for (const PlannedTensor& tensor : *tensors) {
+      aligned &= offset % Alignment(tensor.info.dtype) == 0;
+      offset += tensor.info.end - tensor.info.begin;
     }
     if (aligned) return;
-    std::stable_sort(members->begin(), members->end(), [&](size_t a, size_t b) {
-      return Alignment(conversion_.tensors[a].array.dtype) > Alignment(conversion_.tensors[b].array.dtype);
+    std::stable_sort(tensors->begin(), tensors->end(), [](const PlannedTensor& a, const PlannedTensor& b) {
+      return Alignment(a.info.dtype) > Alignment(b.info.dtype);
     });
   }
 
@@ -160,24 +162,41 @@ class Planner {
     return runs > kManyRuns && bytes / runs < kShortRun;
   }
 
-  Result<PlannedFile> LayOut(FileDraft draft) const {
-    Align(&draft.members);
-    PlannedFile file;
-    file.name = std::move(draft.name);
+  Result<PlannedFile> LayOut(const FileDraft& draft) const {
+    auto tensors = PlanTensors(draft.members);
+    if (!tensors) return tensors.errors();
+    std::string obstacle;
+    if (options_.block_bytes != 0 && draft.shard) {
+      Placement placement = PlaceOver(*tensors, table_, *draft.shard);
+      obstacle = std::move(placement.obstacle);
+      if (obstacle.empty()) {
+        auto file = Assemble(draft, Ordered(std::move(*tensors), placement.order));
+        if (!file) return file;
+        obstacle = Stay(std::move(placement), *draft.shard, &*file);
+        if (obstacle.empty()) return file;
+        *tensors = std::move(file->tensors);
+      }
+    }
+    Align(&*tensors);
+    auto file = Assemble(draft, std::move(*tensors));
+    if (file) file->obstacle = std::move(obstacle);
+    return file;
+  }
+
+  // Their sizes and where their bytes come from; no places yet.
+  Result<std::vector<PlannedTensor>> PlanTensors(const Members& members) const {
+    std::vector<PlannedTensor> tensors;
+    tensors.reserve(members.size());
     Errors errors;
-    uint64_t offset = 0;
-    file.tensors.reserve(draft.members.size());
-    for (const size_t i : draft.members) {
+    for (const size_t i : members) {
       const ConvertedTensor& tensor = conversion_.tensors[i];
-      const uint64_t bytes = TensorSize(i);
-      if (!TensorBytes(tensor.array.dtype, tensor.array.shape) || !CheckedAdd(offset, bytes)) {
-        errors.push_back(
-            {ErrorKind::kQuantConversionUnsupported, "its size is beyond any file's", {}, tensor.name, {}});
+      const auto bytes = TensorBytes(tensor.array.dtype, tensor.array.shape);
+      if (!bytes) {
+        errors.push_back(SizeError(tensor.name));
         continue;
       }
-      PlannedTensor planned{
-          {tensor.name, tensor.array.dtype, tensor.array.shape, offset, offset + bytes}, tensor.layout, {}, {}};
-      if (IsGathered(tensor.array, bytes)) {
+      PlannedTensor planned{{tensor.name, tensor.array.dtype, tensor.array.shape, 0, *bytes}, tensor.layout, {}, {}};
+      if (IsGathered(tensor.array, *bytes)) {
         planned.gathered = tensor.array;
       } else if (auto runs = Runs(tensor.array)) {
         planned.runs = std::move(*runs);
@@ -186,18 +205,75 @@ class Planner {
         errors.push_back(runs.errors()[0]);
         continue;
       }
-      file.tensors.push_back(std::move(planned));
-      offset += bytes;
+      tensors.push_back(std::move(planned));
     }
     if (!errors.empty()) return errors;
+    return tensors;
+  }
+
+  static Error SizeError(const std::string& tensor) {
+    return {ErrorKind::kQuantConversionUnsupported, "its size is beyond any file's", {}, tensor, {}};
+  }
+
+  // The tensors one after the other, under their header.
+  static Result<PlannedFile> Assemble(const FileDraft& draft, std::vector<PlannedTensor> tensors) {
+    PlannedFile file;
+    file.name = draft.name;
+    uint64_t offset = 0;
     std::vector<const TensorInfo*> infos;
-    infos.reserve(file.tensors.size());
-    for (const PlannedTensor& tensor : file.tensors) infos.push_back(&tensor.info);
+    infos.reserve(tensors.size());
+    for (PlannedTensor& tensor : tensors) {
+      const uint64_t bytes = tensor.info.end - tensor.info.begin;
+      const auto end = CheckedAdd(offset, bytes);
+      if (!end) return SizeError(tensor.info.name);
+      tensor.info.begin = offset;
+      tensor.info.end = *end;
+      offset = *end;
+      infos.push_back(&tensor.info);
+    }
     auto header = SerializeHeader(infos, draft.metadata, file.name);
     if (!header) return header.errors();
+    file.tensors = std::move(tensors);
     file.header = std::move(*header);
     file.bytes = file.header.size() + offset;
     return file;
+  }
+
+  static std::vector<PlannedTensor> Ordered(std::vector<PlannedTensor> tensors, const std::vector<size_t>& order) {
+    std::vector<PlannedTensor> ordered;
+    ordered.reserve(tensors.size());
+    for (const size_t i : order) ordered.push_back(std::move(tensors[i]));
+    return ordered;
+  }
+
+  // Pads the header of a file whose tensors are in the placement's order, so that its data begins where the shard's
+  // does modulo the block size. Returns why that can't be, or nothing.
+  std::string Stay(Placement placement, uint32_t shard, PlannedFile* file) const {
+    const uint64_t data_start = table_.shards[shard].data_start;
+    const uint64_t least = std::max<uint64_t>(file->header.size(), options_.keep_header_room ? data_start : 0);
+    const uint64_t block = options_.block_bytes;
+    const uint64_t start = least + (data_start % block + block - least % block) % block;
+    if (start - kLengthBytes > kMaxHeaderBytes)
+      return fmt::format("the header would pass the format's cap of {} bytes with its padding", kMaxHeaderBytes);
+    file->bytes += start - file->header.size();
+    PadHeader(start, &file->header);
+    file->stays =
+        StayingData{shard, data_start, placement.kept, std::move(placement.rewritten), HasSameHeader(*file, shard)};
+    return {};
+  }
+
+  // Metadata are the shard's own in any case.
+  bool HasSameHeader(const PlannedFile& file, uint32_t shard) const {
+    const auto before = [](const StoredTensor& tensor, uint32_t number) { return tensor.shard < number; };
+    const auto first = std::lower_bound(table_.tensors.begin(), table_.tensors.end(), shard, before);
+    const auto last = std::lower_bound(first, table_.tensors.end(), shard + 1, before);
+    return std::equal(first, last, file.tensors.begin(), file.tensors.end(),
+                      [](const StoredTensor& stored, const PlannedTensor& planned) {
+                        const TensorInfo& a = stored.info;
+                        const TensorInfo& b = planned.info;
+                        return a.name == b.name && a.dtype == b.dtype && a.shape == b.shape && a.begin == b.begin &&
+                               a.end == b.end;
+                      });
   }
 
   Index MakeIndex(const Plan& plan) const {

@@ -38,11 +38,28 @@ struct PlannedTensor {
   std::optional<Array> gathered;
 };
 
+struct ByteRange {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+};
+
+// The data of an output file as that of a source file: byte i of the one is byte i of the other, but for `rewritten`
+// and for what follows the first `kept` bytes.
+struct StayingData {
+  uint32_t source = 0;               // index into Plan::sources
+  uint64_t source_data_start = 0;    // in that file; the output's is congruent to it modulo PlanOptions::block_bytes
+  uint64_t kept = 0;                 // all of the source's data
+  std::vector<ByteRange> rewritten;  // of the data: the same bytes in another order
+  bool same_header = false;          // every name, dtype, shape and place as in the source: nothing is to be done
+};
+
 struct PlannedFile {
   std::string name;
   std::string header;  // the file's bytes up to its data
   std::vector<PlannedTensor> tensors;
   uint64_t bytes = 0;
+  std::optional<StayingData> stays = {};
+  std::string obstacle = {};  // why no data stays, where staying was asked for
 };
 
 // Two byte sequences that must be equal, each as ranges of source files (`to` counts from 0).
@@ -83,6 +100,10 @@ struct PlanOptions {
   std::optional<uint64_t> max_shard_bytes;  // new shards of at most this many data bytes; a larger tensor gets its own
   const Index* index = nullptr;             // of the export, for its other metadata
   bool sharded = false;                     // the export is: keep its shards' names and write an index
+  // Where not 0: data stays where its shard has it as far as that can be, and begins at the shard's place modulo so
+  // many bytes, so that whole blocks can be cloned, read and written directly.
+  uint64_t block_bytes = 0;
+  bool keep_header_room = false;  // data that stays begins no earlier than it did
 };
 
 // Lays the conversion out in files. Shards keep their names and their order of data; a tensor goes where its first

@@ -57,6 +57,13 @@ Json DroppedList(const std::vector<DroppedTensor>& dropped) {
   return list;
 }
 
+Json ChangedFiles(const std::vector<FileChangeReport>& changes) {
+  Json list = Json::array();
+  for (const FileChangeReport& change : changes)
+    list.push_back({{"name", change.name}, {"method", change.method}, {"reason", change.reason}});
+  return list;
+}
+
 Json RevertReportJson(const RevertReport& report) {
   return {{"outcome", OutcomeName(report.outcome)},
           {"architecture", report.architecture},
@@ -67,6 +74,8 @@ Json RevertReportJson(const RevertReport& report) {
           {"cut", report.cut},
           {"files", report.files},
           {"bytes", report.bytes},
+          {"cloned_bytes", report.cloned_bytes},
+          {"changed_files", ChangedFiles(report.changed_files)},
           {"ambiguous", report.ambiguous},
           {"ambiguous_examples", report.ambiguous_examples},
           {"rules_differ", report.rules_differ},
@@ -82,6 +91,24 @@ Json RevertReportJson(const RevertReport& report) {
 }  // namespace
 
 std::string ReportJson(const RevertReport& report) { return DumpJson(RevertReportJson(report)); }
+
+std::string_view RecoverOutcomeName(RecoverOutcome outcome) {
+  switch (outcome) {
+    case RecoverOutcome::kNothing:
+      return "nothing";
+    case RecoverOutcome::kFinished:
+      return "finished";
+    case RecoverOutcome::kUndone:
+      return "undone";
+    case RecoverOutcome::kLeftovers:
+      return "leftovers";
+  }
+  return "";
+}
+
+std::string RecoverJson(const RecoverReport& report) {
+  return DumpJson({{"outcome", RecoverOutcomeName(report.outcome)}, {"files", report.files}});
+}
 
 std::string ErrorsJson(const Errors& errors) { return DumpJson({{"errors", ErrorList(errors)}}); }
 

@@ -380,4 +380,10 @@ Result<std::string> SerializeHeader(std::span<const TensorInfo* const> tensors, 
   return out;
 }
 
+void PadHeader(uint64_t bytes, std::string* header) {
+  header->resize(bytes, ' ');
+  const uint64_t length = bytes - kLengthBytes;
+  std::memcpy(header->data(), &length, kLengthBytes);
+}
+
 }  // namespace quantport

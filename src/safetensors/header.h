@@ -60,4 +60,8 @@ Result<std::string> SerializeHeader(std::span<const TensorInfo* const> tensors, 
 Result<std::string> SerializeHeader(std::span<const TensorInfo> tensors, const Metadata& metadata,
                                     std::string_view file);
 
+// Fills a serialized header up with spaces to `bytes`, length field included, and states the new length. Requires
+// header->size() <= bytes <= kLengthBytes + kMaxHeaderBytes.
+void PadHeader(uint64_t bytes, std::string* header);
+
 }  // namespace quantport

@@ -8,8 +8,8 @@
 
 namespace quantport {
 
-Status VerifyWritten(const Plan& plan, const std::filesystem::path& directory) {
-  auto checkpoint = OpenCheckpoint(directory);
+Status VerifyWritten(const Plan& plan, const std::filesystem::path& directory, bool being_changed) {
+  auto checkpoint = OpenCheckpoint(directory, {.being_changed = being_changed});
   if (!checkpoint) return checkpoint.errors();
   std::unordered_map<std::string_view, std::pair<const TensorInfo*, std::string_view>> planned;
   for (const PlannedFile& file : plan.files) {

@@ -132,7 +132,7 @@ class UsageTest(MistakeTest):
         self.assert_usage(run("rules"), "CHECKPOINT is required")
         self.assert_usage(run("rules", hub, "more"), "The following argument was not expected: more")
         self.assert_usage(run(), "A subcommand is required")
-        self.assert_fails(run("revert", hub), "error: -o OUT is needed (or --plan, which writes nothing)\n", status=2)
+        self.assert_fails(run("revert", hub), "error: -o OUT is needed (or --in-place, or --plan, which writes nothing)\n", status=2)
 
     def test_misspelt_command_is_named(self):
         self.assert_usage(run("rulez", self.path("hub")), "there is no command rulez")

@@ -15,11 +15,13 @@ LAYERS = {
     "layout": {"base", "safetensors"},
     "plan": {"base", "safetensors", "mapping", "layout"},
     "config": {"base", "mapping"},
-    "exec": {"base", "io", "plan"},
+    "journal": {"base", "io"},
+    "exec": {"base", "io", "plan", "journal"},
     "load": {"base", "io", "checkpoint", "mapping", "layout", "plan", "config"},
     "verify": {"base", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "config", "load"},
     "inspect": {"base", "safetensors", "checkpoint", "layout", "load"},
     "diff": {"base", "io", "safetensors", "checkpoint", "load"},
+    "prepare": {"base", "checkpoint", "mapping", "layout", "plan", "config", "exec", "load", "verify"},
     "report": {"base", "io", "mapping", "plan", "load"},
     "cli": set(),
 }
@@ -28,11 +30,12 @@ THIRD_PARTY = {
     "pcre2.h": {"mapping/pattern.cc"},
     "simdjson.h": {"safetensors/header.cc", "safetensors/index.cc"},
     "nlohmann/json.hpp": {"base/json.h", "safetensors/header.cc", "safetensors/index.cc"},
+    "zlib.h": {"journal/journal.cc"},
     "CLI/CLI.hpp": {"cli/commands.h", "cli/main.cc"},
 }
 # Public headers without a third-party type; folders that may include the whole interface and not only values of it.
 PUBLIC_VALUES = {"quantport/error.h", "quantport/dtype.h"}
-KNOWS_INTERFACE = {"load", "verify", "inspect", "diff", "report", "cli"}
+KNOWS_INTERFACE = {"load", "verify", "prepare", "inspect", "diff", "report", "cli"}
 
 
 def sources():

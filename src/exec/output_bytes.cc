@@ -1,0 +1,53 @@
+#include "exec/output_bytes.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "exec/gather.h"
+
+namespace quantport {
+
+OutputBytes::OutputBytes(const Plan& plan, const PlannedFile& file, std::span<const File> sources, MergedScales* scales)
+    : plan_(plan), file_(file), sources_(sources), scales_(scales), ranges_(FileRanges(plan, file)) {
+  for (const PlannedTensor& tensor : file.tensors) {
+    if (tensor.gathered) gathered_.push_back(&tensor);
+  }
+}
+
+Status OutputBytes::Fill(uint64_t begin, std::span<std::byte> out) const {
+  const uint64_t end = begin + out.size();
+  if (begin < file_.header.size()) {
+    const size_t count = std::min<uint64_t>(file_.header.size() - begin, out.size());
+    std::memcpy(out.data(), file_.header.data() + begin, count);
+  }
+  auto range =
+      std::partition_point(ranges_.begin(), ranges_.end(), [&](const CopyRange& r) { return r.to + r.bytes <= begin; });
+  for (; range != ranges_.end() && range->to < end; ++range) {
+    const uint64_t from = std::max(range->to, begin);
+    const uint64_t to = std::min(range->to + range->bytes, end);
+    const auto part = out.subspan(from - begin, to - from);
+    if (range->source == kZeros) {
+      std::fill(part.begin(), part.end(), std::byte{0});
+      continue;
+    }
+    if (auto status = sources_[range->source].ReadAt(part, range->from + (from - range->to)); !status) return status;
+    if (range->step != 0) scales_->Apply(range->step, part);
+  }
+  return FillGathered(begin, out);
+}
+
+Status OutputBytes::FillGathered(uint64_t begin, std::span<std::byte> out) const {
+  const uint64_t end = begin + out.size();
+  for (const PlannedTensor* tensor : gathered_) {
+    const uint64_t first = file_.header.size() + tensor->info.begin;
+    const uint64_t from = std::max(first, begin);
+    const uint64_t to = std::min(file_.header.size() + tensor->info.end, end);
+    if (from >= to) continue;
+    auto status =
+        Gather(*tensor->gathered, plan_.tensors, sources_, scales_, from - first, out.subspan(from - begin, to - from));
+    if (!status) return status;
+  }
+  return {};
+}
+
+}  // namespace quantport

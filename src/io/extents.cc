@@ -1,0 +1,76 @@
+#include "io/extents.h"
+
+#include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/statvfs.h>
+
+#include <cstring>
+
+namespace quantport {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr uint32_t kExtentsAtOnce = 512;
+// Of these no place on the device is known, or none that stays.
+constexpr uint32_t kPlaceless = FIEMAP_EXTENT_UNKNOWN | FIEMAP_EXTENT_DELALLOC | FIEMAP_EXTENT_ENCODED |
+                                FIEMAP_EXTENT_NOT_ALIGNED | FIEMAP_EXTENT_DATA_INLINE | FIEMAP_EXTENT_DATA_TAIL;
+
+Status MoveBlocks(File* file, int mode, uint64_t offset, uint64_t bytes, std::string_view doing) {
+  while (::fallocate(file->descriptor(), mode, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
+    if (errno != EINTR) return SystemError(doing, file->path());
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<Extent>> FileExtents(const File& file) {
+  std::vector<Extent> extents;
+  std::vector<std::byte> buffer(sizeof(fiemap) + kExtentsAtOnce * sizeof(fiemap_extent));
+  uint64_t start = 0;
+  while (true) {
+    std::fill(buffer.begin(), buffer.end(), std::byte{0});
+    auto* map = reinterpret_cast<fiemap*>(buffer.data());
+    map->fm_start = start;
+    map->fm_length = FIEMAP_MAX_OFFSET - start;
+    map->fm_flags = FIEMAP_FLAG_SYNC;
+    map->fm_extent_count = kExtentsAtOnce;
+    if (::ioctl(file.descriptor(), FS_IOC_FIEMAP, map) != 0) return SystemError("list the blocks", file.path());
+    for (uint32_t i = 0; i < map->fm_mapped_extents; ++i) {
+      const fiemap_extent& extent = map->fm_extents[i];
+      if ((extent.fe_flags & kPlaceless) == 0)
+        extents.push_back({extent.fe_logical, extent.fe_physical, extent.fe_length});
+      if ((extent.fe_flags & FIEMAP_EXTENT_LAST) != 0) return extents;
+      start = extent.fe_logical + extent.fe_length;
+    }
+    if (map->fm_mapped_extents == 0) return extents;
+  }
+}
+
+Status InsertRange(File* file, uint64_t offset, uint64_t bytes) {
+  return MoveBlocks(file, FALLOC_FL_INSERT_RANGE, offset, bytes, "insert blocks");
+}
+
+Status CollapseRange(File* file, uint64_t offset, uint64_t bytes) {
+  return MoveBlocks(file, FALLOC_FL_COLLAPSE_RANGE, offset, bytes, "take out blocks");
+}
+
+bool CanInsertRange(const fs::path& folder, uint64_t block_bytes) {
+  auto file = File::CreateNameless(folder);
+  if (!file) return false;
+  const std::vector<std::byte> content(2 * block_bytes, std::byte{1});
+  return file->WriteAt(content, 0).ok() && InsertRange(&*file, 0, block_bytes).ok() &&
+         CollapseRange(&*file, 0, block_bytes).ok() && FileExtents(*file).ok();
+}
+
+Result<uint64_t> BlockBytes(const fs::path& folder) {
+  struct statvfs info = {};
+  if (::statvfs(folder.c_str(), &info) != 0) return SystemError("ask for the block size", folder);
+  return static_cast<uint64_t>(info.f_bsize);
+}
+
+}  // namespace quantport

@@ -1,0 +1,35 @@
+// From a folder to a plan: headers -> mapping -> names -> plan -> configs, a line a stage. Reads, and writes nothing.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "plan/plan.h"
+#include "quantport/quantport.h"
+
+namespace quantport {
+
+enum class Direction { kRevert, kApply };
+
+// Everything a revert has decided before the first byte is written.
+struct Prepared {
+  Checkpoint checkpoint;
+  Plan plan;
+  std::map<std::string, std::string> configs;  // rewritten files; the others are copied
+  RevertReport report;
+};
+
+// Where data is to begin in the files of the plan; see PlanOptions.
+struct DataPlaces {
+  uint64_t block_bytes = 0;
+  bool keep_header_room = false;
+};
+
+// Errors: as Revert.
+Result<Prepared> Prepare(const RevertOptions& options, Direction direction, const DataPlaces& places);
+
+// As far as names go; nothing is laid out. Errors: as Revert.
+Result<RuleComparison> CompareNames(const RevertOptions& options);
+
+}  // namespace quantport
