@@ -32,8 +32,14 @@ constexpr uint64_t kBlockBytes = 4096;
 Status WriteSidecars(const Prepared& prepared, const fs::path& directory) {
   Errors errors;
   for (const std::string& name : prepared.checkpoint.sidecars) {
+    const fs::path folder = (directory / name).parent_path();
     std::error_code code;
-    fs::create_directories((directory / name).parent_path(), code);
+    fs::create_directories(folder, code);
+    if (code) {
+      errors.push_back(
+          {ErrorKind::kIo, fmt::format("can't create the folder: {}", code.message()), folder.string(), {}, {}});
+      continue;
+    }
     const auto rewritten = prepared.configs.find(name);
     auto status = rewritten != prepared.configs.end()
                       ? WriteTextFile(directory / name, rewritten->second)
