@@ -93,7 +93,7 @@ def xfs_place(workdir, data_bytes):
     try:
         mount.mkdir()
         try:
-            mount_image(image, mount, int(data_bytes * 1.05) + (1 << 30))
+            mount_image(image, mount, (int(data_bytes * 1.05) >> 30) + 2 << 30)
         except subprocess.CalledProcessError as error:
             place.missing = f"{error.cmd[0]} failed with exit status {error.returncode}"
         yield place

@@ -116,8 +116,8 @@ def bounds(bench):
         written, device = runs.median("write_bytes"), runs.median("device_written")
         by_disk = "" if device is None else f", as the disk counts {100 * device / size:.3f} %,"
         share = 100 * runs.median("wall") / python
-        yield (f"- {mode.name.capitalize()} on {mode.place.label}, cold: {100 * written / size:.3f} % of the export's bytes "
-               f"written{by_disk} in {share:.2f} % of the Python path's wall.")
+        yield (f"- {mode.name.capitalize()} on {mode.place.label}, cold: {100 * written / size:.3f} % of the export's "
+               f"bytes written{by_disk} in {share:.2f} % of the Python path's wall.")
 
 
 def notes(bench):
@@ -153,8 +153,8 @@ def comparison(bench, machine_text):
         "",
         *bounds(bench),
         *notes(bench),
-        f"- Checked before measuring: all {after} tensors of the copy and the Python path are equal in name, dtype, shape "
-        "and bytes; those of every other mode of quantport are the copy's, and cp's are the export's.",
+        f"- Checked before measuring: all {after} tensors of the copy and the Python path are equal in name, dtype, "
+        "shape and bytes; those of every other mode of quantport are the copy's, and cp's are the export's.",
         f"- Machine: {machine_text}.",
         f"- Versions: {versions(options)}.",
         f"- Command: `{command}`",

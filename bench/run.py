@@ -14,8 +14,8 @@ export. In place changes a copy of it: what `cp -r` of the same round has just w
 A first round is not measured: every byte of its outputs is checked (cp's against the export, the copy against the
 Python path, in place and reflink against the copy), and it touches the memory that later rounds use. Then runs are
 interleaved, A B C A B C, first cold, then warm, and the median counts. Before each run the output of the last one is
-deleted and the file system synced. Cold: the page cache is dropped, then the programs themselves are read again, so that
-only the data are cold. Warm: the files to read have just been read once.
+deleted and the file system synced. Cold: the page cache is dropped, then the programs themselves are read again, so
+that only the data are cold. Warm: the files to read have just been read once.
 
 Runs are a number for all modes, then numbers for single ones: 3,copy=5,cp=5. Modes: cp, in-place, in-place-xfs,
 reflink, copy, python. --quick is --size 1GB.
