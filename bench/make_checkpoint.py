@@ -10,7 +10,8 @@ shared experts and the vision tower BF16, `gate_up_proj` fused in dense linears,
 The model is a part of the published one: all 128 experts of a layer, fewer layers (22 sparse and 3 dense ones of 60 at
 10 GB, about 35,000 tensors), smaller matrices. --sparse-layers fixes the number of layers, and so of tensors, while
 the size changes. Data are random bytes, drawn once and reused at shifting offsets: no file system shrinks them, and
-nothing that is measured reads them as numbers.
+nothing that is measured reads them as numbers. --data holes leaves them out: files of full length, of which only
+headers are stored, for what should not depend on the bytes.
 """
 
 import argparse
@@ -208,10 +209,15 @@ class RandomBytes:
 
 
 def write_shard(path, items, random):
+    """`random` is None for data that are one hole, which reads as zeros."""
     # The official writer's order: wide elements first, so that every tensor is aligned, then by name.
     items = sorted(items, key=lambda item: (-BYTES[item[1]], item[1], item[0]))
     header, size = header_bytes(items)
     with open(path, "wb", buffering=0) as file:
+        if random is None:
+            file.write(header)
+            file.truncate(len(header) + size)
+            return
         os.posix_fallocate(file.fileno(), 0, len(header) + size)
         file.write(header)
         while size:
@@ -248,14 +254,15 @@ def write_configs(directory, s):
     (directory / "hf_quant_config.json").write_text(json.dumps(quantization, indent=4), encoding="utf-8")
 
 
-def make(directory, target, sparse_layers=None, shard_bytes=SHARD_BYTES):
+def make(directory, target, sparse_layers=None, shard_bytes=SHARD_BYTES, data="random"):
     """Writes the export. Returns its number of tensors and their bytes."""
     directory = Path(directory)
     directory.mkdir(parents=True)
     sizes = choose_sizes(target, sparse_layers)
     write_configs(directory, sizes)
     shards = split_into_shards(tensors(sizes), shard_bytes)
-    random, weight_map, total = RandomBytes(), {}, 0
+    random = RandomBytes() if data == "random" else None
+    weight_map, total = {}, 0
     for number, items in enumerate(shards, 1):
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if len(shards) > 1 else "model.safetensors"
         write_shard(directory / name, items, random)
@@ -274,10 +281,11 @@ def main():
     parser.add_argument("--size", type=parse_size, default="10GB", help="bytes of tensors (default: 10GB; quick: 1GB)")
     parser.add_argument("--sparse-layers", type=int, help="layers with experts, 1536 NVFP4 tensors each")
     parser.add_argument("--shard-size", type=parse_size, default=SHARD_BYTES, help="default: 5GB")
+    parser.add_argument("--data", choices=("random", "holes"), default="random", help="default: random")
     options = parser.parse_args()
     if Path(options.directory).exists():
         sys.exit(f"error: {options.directory} exists")
-    count, total = make(options.directory, options.size, options.sparse_layers, options.shard_size)
+    count, total = make(options.directory, options.size, options.sparse_layers, options.shard_size, options.data)
     print(f"{options.directory}: {count} tensors, {total / 1e9:.2f} GB")
 
 

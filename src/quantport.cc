@@ -7,7 +7,7 @@
 
 #include "exec/copy.h"
 #include "exec/in_place.h"
-#include "io/extents.h"
+#include "io/clone.h"
 #include "io/file.h"
 #include "io/folder_lock.h"
 #include "io/staging.h"
@@ -54,17 +54,34 @@ Status WriteSidecars(const Prepared& prepared, const fs::path& directory) {
   return {};
 }
 
+CloneMode CloneModeOf(Reflink reflink) {
+  switch (reflink) {
+    case Reflink::kAuto:
+      return CloneMode::kAuto;
+    case Reflink::kAlways:
+      return CloneMode::kAlways;
+    case Reflink::kNever:
+      break;
+  }
+  return CloneMode::kNever;
+}
+
+ExecOptions ExecOptionsOf(const RevertOptions& options) {
+  return {options.threads, options.progress, options.cancel, CloneModeOf(options.reflink)};
+}
+
 Result<RevertReport> Convert(const RevertOptions& options, Direction direction) {
   if (auto free = CheckTargetFree(options.output); !free) return free.errors();
   auto prepared = Prepare(options, direction, {kBlockBytes, false});
   if (!prepared) return prepared.errors();
   auto staging = StagingDirectory::Create(options.output);
   if (!staging) return staging.errors();
-  auto written = WriteFiles(prepared->plan, staging->path(), {options.threads, options.progress, options.cancel});
+  auto written = WriteFiles(prepared->plan, staging->path(), ExecOptionsOf(options));
   if (!written) return written.errors();
   if (auto s = WriteSidecars(*prepared, staging->path()); !s) return s.errors();
   if (auto s = VerifyWritten(prepared->plan, staging->path()); !s) return s.errors();
   if (auto s = staging->Commit(); !s) return s.errors();
+  prepared->report.cloned_bytes = written->cloned_bytes;
   for (RescaleError& error : written->rescaled) {
     prepared->report.rescaled.push_back({std::move(error.tensor), std::move(error.scalar), error.elements,
                                          error.changed, error.rms_relative, error.largest_relative});
@@ -96,6 +113,7 @@ InPlaceInput InputOf(const Prepared& prepared, const RevertOptions& options, uin
   }
   input.texts = ChangedTexts(prepared);
   input.block_bytes = block_bytes;
+  input.may_clone = options.reflink != Reflink::kNever;
   input.detach_links = options.detach_links;
   return input;
 }
@@ -124,14 +142,14 @@ Result<RevertReport> ConvertInPlace(const RevertOptions& options) {
   auto lock = FolderLock::Acquire(options.input);
   if (!lock) return lock.errors();
   if (auto s = CheckNoJournal(options.input); !s) return s.errors();
-  auto block = BlockBytes(options.input);
+  auto block = BlockSize(lock->folder());
   if (!block) return block.errors();
   auto prepared = Prepare(options, Direction::kRevert, {UsableBlock(*block), true});
   if (!prepared) return prepared.errors();
   const InPlaceInput input = InputOf(*prepared, options, UsableBlock(*block));
   auto changes = ChooseChanges(input);
   if (!changes) return changes.errors();
-  auto done = CarryOutInPlace(input, *changes, {options.threads, options.progress, options.cancel});
+  auto done = CarryOutInPlace(input, *changes, ExecOptionsOf(options));
   if (!done) return done.errors();
   prepared->report.changed_files = ChangeReports(*changes);
   return std::move(prepared->report);

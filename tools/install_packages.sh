@@ -6,6 +6,7 @@ packages="cmake ninja-build g++ pkg-config python3 git libfmt-dev libabsl-dev li
 case "${1:-}" in
   conformance) packages="$packages python3-venv" ;;
   bench) packages="$packages libbenchmark-dev" ;;
+  xfs) packages="$packages xfsprogs mount" ;;
   fuzz) packages="$packages clang-16" ;;
 esac
 missing=""

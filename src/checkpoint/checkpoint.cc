@@ -57,20 +57,48 @@ Result<std::vector<std::string>> ListFiles(const fs::path& directory) {
   return files;
 }
 
+Result<Header> ReadHeaderOf(const File& file, uint64_t size) {
+  const std::string name = file.path().string();
+  std::vector<std::byte> first(std::min(size, kLengthBytes));
+  if (auto status = file.ReadAt(first, 0); !status) return status.errors();
+  auto length = ParseHeaderLength(first, size, name);
+  if (!length) return length.errors();
+  std::string json(*length, '\0');
+  if (auto status = file.ReadAt(std::as_writable_bytes(std::span(json)), kLengthBytes); !status) return status.errors();
+  return ParseHeader(json, size, name);
+}
+
+struct StampedHeader {
+  Header header;
+  FileStamp stamp;
+};
+
+Result<StampedHeader> ReadStampedHeader(const fs::path& path) {
+  auto file = File::OpenForReading(path);
+  if (!file) return file.errors();
+  // Before the header is read: a change between the two must show later.
+  auto stamp = file->Stamp();
+  if (!stamp) return stamp.errors();
+  auto header = ReadHeaderOf(*file, stamp->size);
+  if (!header) return header.errors();
+  return StampedHeader{std::move(*header), *stamp};
+}
+
 Result<TensorTable> ReadHeaders(const fs::path& directory, const std::vector<std::string>& shards) {
   TensorTable table;
   Errors errors;
   for (const std::string& shard : shards) {
     const fs::path path = directory / shard;
-    auto header = ReadHeader(path);
-    if (!header) {
-      errors.insert(errors.end(), header.errors().begin(), header.errors().end());
+    auto read = ReadStampedHeader(path);
+    if (!read) {
+      errors.insert(errors.end(), read.errors().begin(), read.errors().end());
       continue;
     }
+    Header& header = read->header;
     const auto number = static_cast<uint32_t>(table.shards.size());
     table.shards.push_back(
-        {shard, header->data_start, header->data_start + header->data_bytes, std::move(header->metadata)});
-    for (TensorInfo& tensor : header->tensors) table.tensors.push_back({std::move(tensor), number});
+        {shard, header.data_start, header.data_start + header.data_bytes, std::move(header.metadata), read->stamp});
+    for (TensorInfo& tensor : header.tensors) table.tensors.push_back({std::move(tensor), number});
   }
   if (!errors.empty()) return errors;
   return table;
@@ -143,18 +171,9 @@ bool IsWeights(const std::string& file) {
 }  // namespace
 
 Result<Header> ReadHeader(const fs::path& path) {
-  auto file = File::OpenForReading(path);
-  if (!file) return file.errors();
-  auto size = file->Size();
-  if (!size) return size.errors();
-  std::vector<std::byte> first(std::min(*size, kLengthBytes));
-  if (auto status = file->ReadAt(first, 0); !status) return status.errors();
-  auto length = ParseHeaderLength(first, *size, path.string());
-  if (!length) return length.errors();
-  std::string json(*length, '\0');
-  if (auto status = file->ReadAt(std::as_writable_bytes(std::span(json)), kLengthBytes); !status)
-    return status.errors();
-  return ParseHeader(json, *size, path.string());
+  auto read = ReadStampedHeader(path);
+  if (!read) return read.errors();
+  return std::move(read->header);
 }
 
 Result<Checkpoint> OpenCheckpoint(const fs::path& directory, const OpenOptions& options) {

@@ -1,12 +1,14 @@
-// Writes a plan's files by copying ranges, with bounded memory.
+// Writes a plan's files by sharing blocks and copying ranges, with bounded memory.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <vector>
 
+#include "exec/clone_ranges.h"
 #include "exec/merged_scales.h"
 #include "plan/plan.h"
 #include "quantport/error.h"
@@ -17,6 +19,8 @@ struct ExecOptions {
   int threads = 0;                                              // 0: chosen from the machine
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes; called from worker threads, one at a time
   const std::atomic<bool>* cancel = nullptr;                    // set from outside to stop
+  CloneMode clone = CloneMode::kAuto;
+  std::optional<std::vector<size_t>> files = {};  // indices into Plan::files: only these are written; none: all
 };
 
 // Compares what the plan says must be equal. Errors: kQuantConversionUnsupported naming both tensors, kIo.
@@ -24,11 +28,13 @@ Status RunChecks(const Plan& plan);
 
 struct ExecReport {
   std::vector<RescaleError> rescaled;
+  uint64_t cloned_bytes = 0;  // blocks shared with the sources
+  uint64_t copied_bytes = 0;  // everything else that was written
 };
 
-// Writes every file of the plan into `directory` and fsyncs it. Memory: one 8 MiB buffer a thread, two where elements
-// are reordered. Errors: kIo, kCancelled, kQuantConversionUnsupported for scalars that can't be merged; what was
-// written is left for the caller to remove.
+// Writes the files of the plan into `directory` and fsyncs them. Memory: one 4 MiB buffer a thread, two where elements
+// are reordered. Errors: kIo, also where a source is not what the plan was made from or changed meanwhile; kCancelled;
+// kQuantConversionUnsupported for scalars that can't be merged. What was written is left for the caller to remove.
 Result<ExecReport> WriteFiles(const Plan& plan, const std::filesystem::path& directory, const ExecOptions& options);
 
 }  // namespace quantport

@@ -65,7 +65,7 @@ class Chooser {
     }
     if (file.stays->same_header && file.stays->rewritten.empty()) {
       change.method = ChangeMethod::kUntouched;
-    } else if (CanClone(file)) {
+    } else if (input_.may_clone && CanCloneData(file)) {
       change.method = ChangeMethod::kCloned;
     } else if (Examine(input_.folder / file.name).linked) {
       change.reason = "it is a link, or has other names that keep what they have";
@@ -83,10 +83,8 @@ class Chooser {
     return change;
   }
 
-  bool CanClone(const PlannedFile& file) const {
-    auto source = File::OpenForReading(input_.plan->sources[file.stays->source]);
-    if (!source) return false;
-    auto can = quantport::CanClone(*source, input_.folder);
+  bool CanCloneData(const PlannedFile& file) const {
+    const auto can = CanClone(input_.plan->sources[file.stays->source], input_.folder);
     return can && *can;
   }
 
@@ -181,7 +179,9 @@ class Stager {
       const ChangeMethod method = changes_[i].method;
       if (method == ChangeMethod::kCloned || method == ChangeMethod::kCopied) files.push_back(i);
     }
-    if (auto written = WriteFiles(*input_.plan, files, staging_ / "new", options_); !written) return written.errors();
+    ExecOptions options = options_;
+    options.files = std::move(files);
+    if (auto written = WriteFiles(*input_.plan, staging_ / "new", options); !written) return written.errors();
     for (const auto& [name, text] : input_.texts) {
       if (auto status = WriteTextFile(staging_ / "new" / name, text); !status) return status;
     }
@@ -197,7 +197,7 @@ class Stager {
     change.inserted = file.header.size() - stays.source_data_start;
     change.old_size = stays.source_data_start + stays.kept;
     change.new_size = file.bytes;
-    if (auto status = CheckSize(*source, change.old_size); !status) return status.errors();
+    if (auto status = CheckUnchanged(*source, stays.source); !status) return status.errors();
     std::string old_header(stays.source_data_start, '\0');
     if (auto status = source->ReadAt(std::as_writable_bytes(std::span(old_header)), 0); !status) return status.errors();
     auto old_piece = writer->Add(std::as_bytes(std::span(old_header)));
@@ -215,10 +215,11 @@ class Stager {
     return change;
   }
 
-  static Status CheckSize(const File& file, uint64_t planned) {
-    auto size = file.Size();
-    if (!size) return size.errors();
-    if (*size == planned) return {};
+  Status CheckUnchanged(const File& file, uint32_t number) const {
+    auto stamp = file.Stamp();
+    if (!stamp) return stamp.errors();
+    const auto& planned = input_.plan->stamps.at(number);
+    if (planned && *planned == *stamp) return {};
     return Error{ErrorKind::kIo,
                  "the file changed while the conversion was planned",
                  file.path().string(),

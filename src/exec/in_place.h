@@ -42,6 +42,7 @@ struct InPlaceInput {
   std::vector<std::string> shards;           // of the checkpoint as it is
   std::map<std::string, std::string> texts;  // files that hold no tensors and are to change: name -> new content
   uint64_t block_bytes = 0;
+  bool may_clone = true;
   bool detach_links = false;  // files that are links, or have other names, are replaced; else they are refused
 };
 

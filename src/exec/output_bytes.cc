@@ -15,6 +15,12 @@ OutputBytes::OutputBytes(const Plan& plan, const PlannedFile& file, std::span<co
 }
 
 Status OutputBytes::Fill(uint64_t begin, std::span<std::byte> out) const {
+  return Fill(begin, out, [&](uint32_t source, uint64_t from, uint64_t at, uint64_t bytes) {
+    return sources_[source].ReadAt(out.subspan(at, bytes), from);
+  });
+}
+
+Status OutputBytes::Fill(uint64_t begin, std::span<std::byte> out, const ReadSource& read) const {
   const uint64_t end = begin + out.size();
   if (begin < file_.header.size()) {
     const size_t count = std::min<uint64_t>(file_.header.size() - begin, out.size());
@@ -24,14 +30,14 @@ Status OutputBytes::Fill(uint64_t begin, std::span<std::byte> out) const {
       std::partition_point(ranges_.begin(), ranges_.end(), [&](const CopyRange& r) { return r.to + r.bytes <= begin; });
   for (; range != ranges_.end() && range->to < end; ++range) {
     const uint64_t from = std::max(range->to, begin);
-    const uint64_t to = std::min(range->to + range->bytes, end);
-    const auto part = out.subspan(from - begin, to - from);
+    const uint64_t bytes = std::min(range->to + range->bytes, end) - from;
+    const uint64_t at = from - begin;
     if (range->source == kZeros) {
-      std::fill(part.begin(), part.end(), std::byte{0});
+      std::memset(out.data() + at, 0, bytes);
       continue;
     }
-    if (auto status = sources_[range->source].ReadAt(part, range->from + (from - range->to)); !status) return status;
-    if (range->step != 0) scales_->Apply(range->step, part);
+    if (auto status = read(range->source, range->from + (from - range->to), at, bytes); !status) return status;
+    if (range->step != 0) scales_->Apply(range->step, out.subspan(at, bytes));
   }
   return FillGathered(begin, out);
 }

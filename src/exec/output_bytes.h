@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -13,13 +14,23 @@
 
 namespace quantport {
 
+// Safe in several threads.
 class OutputBytes {
  public:
+  // Puts bytes [from, from + bytes) of a source, an index into Plan::sources, at `at` of what is being filled.
+  using ReadSource = std::function<Status(uint32_t source, uint64_t from, uint64_t at, uint64_t bytes)>;
+
   // All must outlive this; `scales` may be null where the plan has no steps.
   OutputBytes(const Plan& plan, const PlannedFile& file, std::span<const File> sources, MergedScales* scales);
 
-  // Fills `out` with the file's bytes from `begin` on, header included. Memory: as Gather's. Errors: kIo.
+  // Fills `out` with the file's bytes from `begin` on, header included; straight copies come through `read`.
+  // Memory: as Gather's. Errors: kIo.
+  Status Fill(uint64_t begin, std::span<std::byte> out, const ReadSource& read) const;
+  // The same with plain reads.
   Status Fill(uint64_t begin, std::span<std::byte> out) const;
+
+  // The straight copies, in the order of the file.
+  std::span<const CopyRange> ranges() const { return ranges_; }
 
  private:
   Status FillGathered(uint64_t begin, std::span<std::byte> out) const;

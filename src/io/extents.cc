@@ -4,9 +4,10 @@
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
-#include <sys/statvfs.h>
 
-#include <cstring>
+#include <algorithm>
+
+#include "io/retry.h"
 
 namespace quantport {
 
@@ -20,9 +21,10 @@ constexpr uint32_t kPlaceless = FIEMAP_EXTENT_UNKNOWN | FIEMAP_EXTENT_DELALLOC |
                                 FIEMAP_EXTENT_NOT_ALIGNED | FIEMAP_EXTENT_DATA_INLINE | FIEMAP_EXTENT_DATA_TAIL;
 
 Status MoveBlocks(File* file, int mode, uint64_t offset, uint64_t bytes, std::string_view doing) {
-  while (::fallocate(file->descriptor(), mode, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
-    if (errno != EINTR) return SystemError(doing, file->path());
-  }
+  const auto move = [&] {
+    return ::fallocate(file->descriptor(), mode, static_cast<off_t>(offset), static_cast<off_t>(bytes));
+  };
+  if (Retry(move) != 0) return SystemError(doing, file->path());
   return {};
 }
 
@@ -60,17 +62,11 @@ Status CollapseRange(File* file, uint64_t offset, uint64_t bytes) {
 }
 
 bool CanInsertRange(const fs::path& folder, uint64_t block_bytes) {
-  auto file = File::CreateNameless(folder);
+  auto file = File::CreateUnnamed(folder);
   if (!file) return false;
   const std::vector<std::byte> content(2 * block_bytes, std::byte{1});
   return file->WriteAt(content, 0).ok() && InsertRange(&*file, 0, block_bytes).ok() &&
          CollapseRange(&*file, 0, block_bytes).ok() && FileExtents(*file).ok();
-}
-
-Result<uint64_t> BlockBytes(const fs::path& folder) {
-  struct statvfs info = {};
-  if (::statvfs(folder.c_str(), &info) != 0) return SystemError("ask for the block size", folder);
-  return static_cast<uint64_t>(info.f_bsize);
 }
 
 }  // namespace quantport

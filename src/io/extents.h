@@ -31,7 +31,4 @@ Status CollapseRange(File* file, uint64_t offset, uint64_t bytes);
 // Whether files in the folder can do both, found out with one that has no name. Blocks of `block_bytes`.
 bool CanInsertRange(const std::filesystem::path& folder, uint64_t block_bytes);
 
-// The block size of the file system that the folder is on.
-Result<uint64_t> BlockBytes(const std::filesystem::path& folder);
-
 }  // namespace quantport

@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,23 +13,12 @@
 #include <system_error>
 #include <vector>
 
+#include "base/checked.h"
+#include "io/retry.h"
+
 namespace quantport {
 
 namespace fs = std::filesystem;
-
-namespace {
-
-// The result of a system call that a signal did not interrupt. Network file systems and tmpfs interrupt more than
-// reads and writes.
-template <typename Call>
-auto Uninterrupted(Call call) {
-  while (true) {
-    const auto result = call();
-    if (result >= 0 || errno != EINTR) return result;
-  }
-}
-
-}  // namespace
 
 Error SystemError(std::string_view doing, const fs::path& path) {
   const int code = errno;
@@ -55,7 +46,7 @@ File::~File() {
 
 Result<File> File::OpenForReading(const fs::path& path) {
   // O_NONBLOCK: opening a fifo must not wait for a writer; it has no effect on regular files.
-  const int fd = Uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
+  const int fd = Retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
   if (fd < 0) return SystemError("open", path);
   File file(fd, path);
   struct stat info = {};
@@ -65,13 +56,13 @@ Result<File> File::OpenForReading(const fs::path& path) {
 }
 
 Result<File> File::Create(const fs::path& path) {
-  const int fd = Uninterrupted([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644); });
+  const int fd = Retry([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644); });
   if (fd < 0) return SystemError("create", path);
   return File(fd, path);
 }
 
 Result<File> File::OpenForChange(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+  const int fd = Retry([&] { return ::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK); });
   if (fd < 0) return SystemError("open for writing", path);
   File file(fd, path);
   struct stat info = {};
@@ -80,16 +71,16 @@ Result<File> File::OpenForChange(const fs::path& path) {
   return file;
 }
 
-Result<File> File::CreateNameless(const fs::path& folder) {
-  const int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (fd < 0) return SystemError("create a file in", folder);
+Result<File> File::OpenFolder(const fs::path& folder) {
+  const int fd = Retry([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  if (fd < 0) return SystemError("open", folder);
   return File(fd, folder);
 }
 
-Result<File> File::OpenFolder(const fs::path& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return SystemError("open", folder);
-  return File(fd, folder);
+Result<File> File::CreateUnnamed(const fs::path& directory) {
+  const int fd = Retry([&] { return ::open(directory.c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, 0600); });
+  if (fd < 0) return SystemError("create a file in", directory);
+  return File(fd, directory);
 }
 
 Result<uint64_t> File::Size() const {
@@ -98,9 +89,16 @@ Result<uint64_t> File::Size() const {
   return static_cast<uint64_t>(info.st_size);
 }
 
+Result<FileStamp> File::Stamp() const {
+  struct stat info = {};
+  if (::fstat(fd_, &info) != 0) return SystemError("stat", path_);
+  return FileStamp{info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size),
+                   info.st_mtim.tv_sec * 1'000'000'000 + info.st_mtim.tv_nsec};
+}
+
 Status File::ReadAt(std::span<std::byte> out, uint64_t offset) const {
   while (!out.empty()) {
-    const ssize_t n = Uninterrupted([&] { return ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset)); });
+    const ssize_t n = Retry([&] { return ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset)); });
     if (n < 0) return SystemError("read", path_);
     if (n == 0)
       return Error{ErrorKind::kIo,
@@ -116,8 +114,7 @@ Status File::ReadAt(std::span<std::byte> out, uint64_t offset) const {
 
 Status File::WriteAt(std::span<const std::byte> data, uint64_t offset) {
   while (!data.empty()) {
-    const ssize_t n =
-        Uninterrupted([&] { return ::pwrite(fd_, data.data(), data.size(), static_cast<off_t>(offset)); });
+    const ssize_t n = Retry([&] { return ::pwrite(fd_, data.data(), data.size(), static_cast<off_t>(offset)); });
     if (n < 0) return SystemError("write", path_);
     data = data.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);
@@ -125,24 +122,73 @@ Status File::WriteAt(std::span<const std::byte> data, uint64_t offset) {
   return {};
 }
 
-Status File::Allocate(uint64_t bytes) {
-  if (bytes == 0) return {};
-  // posix_fallocate would write every block on file systems without fallocate(2); the plain call says so instead.
-  if (Uninterrupted([&] { return ::fallocate(fd_, 0, 0, static_cast<off_t>(bytes)); }) == 0) return {};
-  if (errno != EOPNOTSUPP && errno != ENOSYS) return SystemError("reserve space", path_);
-  if (Uninterrupted([&] { return ::ftruncate(fd_, static_cast<off_t>(bytes)); }) != 0)
+Status File::SetSize(uint64_t bytes) {
+  if (Retry([&] { return ::ftruncate(fd_, static_cast<off_t>(bytes)); }) != 0)
     return SystemError("set the size", path_);
   return {};
 }
 
-Status File::Truncate(uint64_t bytes) {
-  if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) return SystemError("set the size", path_);
-  return {};
+Status File::Allocate(uint64_t offset, uint64_t bytes) {
+  if (bytes == 0) return {};
+  // posix_fallocate would write every block on file systems without fallocate(2); the plain call says so instead.
+  if (Retry([&] { return ::fallocate(fd_, 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)); }) == 0) return {};
+  if (errno != EOPNOTSUPP && errno != ENOSYS) return SystemError("reserve space", path_);
+  auto size = Size();
+  if (!size) return size.errors();
+  return *size < offset + bytes ? SetSize(offset + bytes) : Status();
 }
 
 Status File::Sync() {
-  if (Uninterrupted([&] { return ::fsync(fd_); }) != 0) return SystemError("sync", path_);
+  if (Retry([&] { return ::fsync(fd_); }) != 0) return SystemError("sync", path_);
   return {};
+}
+
+Status File::SyncRange(uint64_t offset, uint64_t bytes, unsigned flags) {
+  const int failed =
+      Retry([&] { return ::sync_file_range(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes), flags); });
+  // The kernel tells a lost write to one call only: whoever ignored it here would hide it from fsync.
+  if (failed != 0 && errno != EINVAL && errno != ESPIPE && errno != ENOSYS && errno != EOPNOTSUPP)
+    return SystemError("write", path_);
+  return {};
+}
+
+Status File::StartWriting(uint64_t offset, uint64_t bytes) { return SyncRange(offset, bytes, SYNC_FILE_RANGE_WRITE); }
+
+Status File::FinishWriting(uint64_t offset, uint64_t bytes) {
+  auto status =
+      SyncRange(offset, bytes, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+  AdviseDontNeed(offset, bytes);
+  return status;
+}
+
+uint64_t File::CachedBytes(uint64_t offset, uint64_t bytes) const {
+  // cachestat(2) of Linux 6.5, which neither glibc nor the kernel headers of Debian 12 know.
+  constexpr long kCachestat = 451;
+  struct {
+    uint64_t offset;
+    uint64_t bytes;
+  } range = {offset, bytes};
+  struct {
+    uint64_t cached, dirty, writing, evicted, recently_evicted;
+  } pages = {};
+  if (::syscall(kCachestat, fd_, &range, &pages, 0) == 0)
+    return pages.cached * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return ResidentBytes(offset, bytes);
+}
+
+uint64_t File::ResidentBytes(uint64_t offset, uint64_t bytes) const {
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const uint64_t begin = offset / page * page;
+  const uint64_t length = offset + bytes - begin;
+  if (length == 0) return 0;
+  void* const mapping = ::mmap(nullptr, length, PROT_READ, MAP_SHARED, fd_, static_cast<off_t>(begin));
+  if (mapping == MAP_FAILED) return 0;
+  std::vector<unsigned char> resident(CeilDiv(length, page));
+  const bool told = ::mincore(mapping, length, resident.data()) == 0;
+  ::munmap(mapping, length);
+  if (!told) return 0;
+  return page * static_cast<uint64_t>(std::count_if(resident.begin(), resident.end(),
+                                                    [](unsigned char state) { return (state & 1) != 0; }));
 }
 
 void File::AdviseSequential() const { (void)::posix_fadvise(fd_, 0, 0, POSIX_FADV_SEQUENTIAL); }
@@ -192,9 +238,9 @@ Status CopyFile(const fs::path& from, const fs::path& to) {
 }
 
 Status SyncDirectory(const fs::path& path) {
-  const int fd = Uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  const int fd = Retry([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   if (fd < 0) return SystemError("open", path);
-  const int failed = Uninterrupted([&] { return ::fsync(fd); });
+  const int failed = Retry([&] { return ::fsync(fd); });
   const Error error = SystemError("sync", path);
   ::close(fd);
   if (failed != 0) return error;

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/file_stamp.h"
 #include "quantport/error.h"
 
 namespace quantport {
@@ -28,20 +29,27 @@ class File {
 
   // An existing regular file to read and write; a symbolic link is refused.
   static Result<File> OpenForChange(const std::filesystem::path& path);
-  // A file in `folder` that has no name and is gone when it is closed.
-  static Result<File> CreateNameless(const std::filesystem::path& folder);
   // For its lock and for what else asks for a descriptor.
   static Result<File> OpenFolder(const std::filesystem::path& folder);
+  // A new file without a name in the folder's file system, gone when closed. Not every file system has them.
+  static Result<File> CreateUnnamed(const std::filesystem::path& directory);
 
   Result<uint64_t> Size() const;
+  Result<FileStamp> Stamp() const;
   // Fills `out` from `offset`; an end of file before that is an error.
   Status ReadAt(std::span<std::byte> out, uint64_t offset) const;
   Status WriteAt(std::span<const std::byte> data, uint64_t offset);
-  // Reserves space for `bytes`, so that a full disk shows before hours of copying. A file system that can't
-  // reserve gets the size only.
-  Status Allocate(uint64_t bytes);
-  Status Truncate(uint64_t bytes);
+  Status SetSize(uint64_t bytes);
+  // Reserves space for a range, so that a full disk shows before hours of copying; the file grows to hold it. A file
+  // system that can't reserve gets the size only.
+  Status Allocate(uint64_t offset, uint64_t bytes);
   Status Sync();
+  // Begins to write what the page cache holds of a range, and waits until it is written and lets go of it. Errors are
+  // told here once and not by Sync(). A file system that has no such call does nothing.
+  Status StartWriting(uint64_t offset, uint64_t bytes);
+  Status FinishWriting(uint64_t offset, uint64_t bytes);
+  // How much of a range the page cache holds; 0 where the kernel doesn't tell.
+  uint64_t CachedBytes(uint64_t offset, uint64_t bytes) const;
   // Tells the kernel that the range will be read front to back, or won't be needed again.
   void AdviseSequential() const;
   void AdviseDontNeed(uint64_t offset, uint64_t bytes) const;
@@ -51,6 +59,9 @@ class File {
 
  private:
   File(int fd, std::filesystem::path path) : fd_(fd), path_(std::move(path)) {}
+
+  Status SyncRange(uint64_t offset, uint64_t bytes, unsigned flags);
+  uint64_t ResidentBytes(uint64_t offset, uint64_t bytes) const;
 
   int fd_ = -1;
   std::filesystem::path path_;

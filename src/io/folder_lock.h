@@ -20,6 +20,8 @@ class FolderLock {
   // Errors: kLocked where another process has it, kIo.
   static Result<FolderLock> Acquire(const std::filesystem::path& folder);
 
+  const File& folder() const { return folder_; }
+
  private:
   explicit FolderLock(File folder) : folder_(std::move(folder)) {}
 

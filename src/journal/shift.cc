@@ -47,9 +47,9 @@ Status CloseGap(File* file, const ShardChange& change, uint64_t gap) {
   if (!size) return size.errors();
   const uint64_t grown = change.old_size + change.inserted;
   if (*size > grown) {
-    if (auto status = file->Truncate(grown); !status) return status;
+    if (auto status = file->SetSize(grown); !status) return status;
   }
-  if (gap + change.inserted >= grown) return file->Truncate(change.old_size);
+  if (gap + change.inserted >= grown) return file->SetSize(change.old_size);
   return CollapseRange(file, gap, change.inserted);
 }
 
@@ -93,7 +93,7 @@ Status UndoShift(File* file, const ShardChange& change) {
   auto shift = FindShift(*file, change);
   if (!shift) return shift.errors();
   if (change.inserted == 0) {
-    if (auto status = file->Truncate(change.old_size); !status) return status;
+    if (auto status = file->SetSize(change.old_size); !status) return status;
   } else if (shift->begun) {
     if (auto status = CloseGap(file, change, shift->gap); !status) return status;
   }

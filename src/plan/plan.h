@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file_stamp.h"
 #include "plan/conversion.h"
 #include "quantport/error.h"
 #include "safetensors/index.h"
@@ -81,8 +82,9 @@ struct PlannedMerge {
 };
 
 struct Plan {
-  std::vector<std::filesystem::path> sources;  // one for each shard of the export
-  std::vector<SourceTensor> tensors;           // of the export; runs refer to them
+  std::vector<std::filesystem::path> sources;    // one for each shard of the export
+  std::vector<std::optional<FileStamp>> stamps;  // of the sources when their headers were read; none: not compared
+  std::vector<SourceTensor> tensors;             // of the export; runs refer to them
   std::vector<PlannedFile> files;
   std::vector<PlannedCheck> checks;
   std::vector<PlannedMerge> merges;

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/file_stamp.h"
 #include "safetensors/header.h"
 
 namespace quantport {
@@ -14,6 +16,7 @@ struct Shard {
   uint64_t data_start = 0;  // file offset of the data section
   uint64_t file_bytes = 0;
   Metadata metadata;
+  std::optional<FileStamp> stamp = {};  // of the file when the header was read
 };
 
 struct StoredTensor {

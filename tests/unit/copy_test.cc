@@ -9,6 +9,7 @@
 #include <random>
 
 #include "support/checkpoint_builder.h"
+#include "unit/copy_job.h"
 #include "unit/error_lines.h"
 
 namespace quantport {
@@ -16,84 +17,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using test::AddLargeFile;
 using test::ErrorLines;
 using test::FillBytes;
+using test::Job;
+using test::kMiB;
 using test::ReadFile;
 using test::TempDir;
 using test::WriteFile;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-constexpr uint64_t kMiB = 1 << 20;
-
-// A plan over real files, and the bytes its outputs must have.
-class Job {
- public:
-  Job() { fs::create_directory(out()); }
-
-  void AddSource(uint64_t bytes) {
-    const std::string name = fmt::format("source-{}", contents_.size());
-    contents_.push_back(FillBytes(name, bytes));
-    WriteFile(dir_ / name, contents_.back());
-    plan.sources.push_back(dir_ / name);
-    // Data does not begin at the start of a file.
-    plan.tensors.push_back({fmt::format("t{}", contents_.size() - 1), static_cast<uint32_t>(contents_.size() - 1), 5});
-  }
-
-  void AddFile(const std::string& header) {
-    plan.files.push_back({fmt::format("out-{}", plan.files.size()), header, {}, header.size()});
-    expected.push_back(header);
-  }
-
-  // Appends a tensor that is made of these ranges to the last file; offsets count from the tensor's data.
-  void AddTensor(const std::vector<Run>& runs) {
-    PlannedFile& file = plan.files.back();
-    PlannedTensor tensor;
-    tensor.info.begin = file.bytes - file.header.size();
-    uint64_t size = 0;
-    for (Run run : runs) {
-      run.target = size;
-      size += run.bytes;
-      expected.back() += contents_[run.tensor].substr(5 + run.source, run.bytes);
-      tensor.runs.push_back(run);
-    }
-    tensor.info.end = tensor.info.begin + size;
-    file.bytes += size;
-    file.tensors.push_back(std::move(tensor));
-  }
-
-  Status Write(int threads = 0, std::function<void(uint64_t, uint64_t)> progress = {},
-               const std::atomic<bool>* cancel = nullptr) {
-    auto report = WriteFiles(plan, out(), {threads, std::move(progress), cancel});
-    if (!report) return report.errors();
-    return {};
-  }
-
-  void ExpectWritten() const {
-    for (size_t i = 0; i < expected.size(); ++i) {
-      // Not EXPECT_EQ: it would print megabytes.
-      EXPECT_TRUE(ReadFile(out() / plan.files[i].name) == expected[i]) << plan.files[i].name;
-    }
-  }
-
-  fs::path out() const { return dir_ / "out"; }
-  const TempDir& dir() const { return dir_; }
-
-  Plan plan;
-  std::vector<std::string> expected;
-
- private:
-  TempDir dir_;
-  std::vector<std::string> contents_;
-};
-
-// Two sources and an output of 20 MiB: three windows of 8 MiB.
-void AddLargeFile(Job* job) {
-  job->AddSource(12 * kMiB);
-  job->AddSource(9 * kMiB);
-  job->AddFile(std::string(1000, 'h'));
-  job->AddTensor({{0, 0, 0, 11 * kMiB}, {1, 17, 0, 8 * kMiB}, {0, 3, 0, kMiB}});
-}
 
 // Lowers the size that files may grow to, as a full disk would; works for root in any container.
 class FileSizeLimit {
@@ -171,7 +104,7 @@ TEST(WriteFilesTest, ReportsProgressUpToTheWholeAndNeverBackwards) {
     seen.push_back(done);
   };
   ASSERT_TRUE(job.Write(3, progress).ok());
-  EXPECT_EQ(seen.size(), 3u);
+  EXPECT_EQ(seen.size(), 6u);
   EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
   EXPECT_EQ(seen.back(), job.plan.TotalBytes());
 }

@@ -154,7 +154,7 @@ TEST(GatherTest, ASourceThatEndsTooEarlyIsAnError) {
 
 TEST(GatherTest, AnIndivisiblyLargeTransposedTensorComesOutWhole) {
   constexpr uint64_t kRows = 3001;
-  constexpr uint64_t kColumns = 4099;  // 23 MiB of two bytes each, no border of which is one of 8 MiB
+  constexpr uint64_t kColumns = 4099;  // 23 MiB of two bytes each, no border of which is one of 4 MiB
   Store store;
   const uint32_t t = store.Add("t", DType::kBF16, {kRows, kColumns});
   const Files files(store);
