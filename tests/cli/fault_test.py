@@ -7,11 +7,9 @@ import sys
 import unittest
 
 import faults
-from faults import CAUSES, EXPERTS, PERMUTED, REASONS, at_each, calls_of, copy_tree, difference, faulty, run_fast, \
-    run_faulty, snapshot
+from faults import CAUSES, EXPERTS, PERMUTED, REASONS, SHARD, at_each, calls_of, copy_tree, difference, faulty, \
+    run_fast, run_faulty, snapshot
 from program import ProgramTest, read_checkpoint, run
-
-SHARD = "model-00002-of-00003.safetensors"
 
 
 @faults.needs_shim

@@ -146,8 +146,25 @@ class Model(NamedTuple):
         return ["--mapping", path]
 
 
+def pad_headers(folder, shards):
+    """Spaces after the headers, as the safetensors library writes them, so that data begins at a multiple of 8."""
+    for shard in shards:
+        with open(f"{folder}/{shard}", "rb") as f:
+            content = f.read()
+        length = struct.unpack("<Q", content[:8])[0]
+        padding = -length % 8
+        write(f"{folder}/{shard}", struct.pack("<Q", length + padding) + content[8:8 + length] + b" " * padding +
+              content[8 + length:])
+
+
+def shard_names(folder):
+    return sorted(name for name in os.listdir(folder) if name.endswith(".safetensors"))
+
+
 def write_experts(folder, experts=8):
-    """Three shards: fused and stacked experts are cut, their scalars given to each, names and headers grow much."""
+    """Five shards: fused and stacked experts are cut, their scalars given to each, names and headers grow much. Data of
+    the first begins at an odd place, so that it can't stay where it is.
+    """
     tensors = [bf16("model.embed_tokens.weight", 64, 32), bf16("lm_head.weight", 64, 32)]
     for layer in range(2):
         block = f"model.layers.{layer}.mlp"
@@ -161,7 +178,8 @@ def write_experts(folder, experts=8):
     exclude = ["lm_head", "model.layers.0.mlp.gate", "model.layers.1.mlp.gate"]
     extra = {"hf_quant_config.json": hf_quant_config(exclude), "generation_config.json": {"do_sample": False},
              "tokenizer/vocab.txt": fill("vocab", 5000)}
-    write_checkpoint(folder, mixtral_config(exclude=exclude), tensors, shards=3, extra=extra)
+    write_checkpoint(folder, mixtral_config(exclude=exclude), tensors, shards=5, extra=extra)
+    pad_headers(folder, shard_names(folder)[1:])
 
 
 ROPE_MAPPING = {
@@ -177,17 +195,21 @@ ROPE_MAPPING = {
 
 
 def write_permuted(folder):
-    """Two shards whose headers shrink, with rows and columns that change places: bytes that must be written."""
+    """Three shards whose headers shrink, with rows and columns that change places: bytes that must be written, few beside
+    the others of their file, so that it is done in place.
+    """
     tensors = []
-    for layer in range(2):
+    for layer in range(3):
         tensors += [bf16(f"model.layers.{layer}.attn.q_proj.weight", 64, 40),
                     bf16(f"model.layers.{layer}.mlp.linear.weight", 24, 48),
-                    bf16(f"model.layers.{layer}.norm.weight", 40)]
+                    bf16(f"model.layers.{layer}.mlp.router.weight", 200, 80)]
     config = modelopt_config("MyModelForCausalLM", "my_model", num_attention_heads=4,
-                             exclude=["model.layers.0.mlp*", "model.layers.1.norm"])
-    write_checkpoint(folder, config, tensors, shards=2)
+                             exclude=["model.layers.0.mlp*", "model.layers.1.attn"])
+    write_checkpoint(folder, config, tensors[0::3] + tensors[1::3] + tensors[2::3], shards=3)
+    pad_headers(folder, shard_names(folder))
 
 
+SHARD = "model-00002-of-00005.safetensors"  # of EXPERTS
 EXPERTS = Model(write_experts)
 PERMUTED = Model(write_permuted, ROPE_MAPPING)
 
