@@ -82,8 +82,8 @@ def series(options):
 def refuse_moved_data(mode, export, cost):
     """Ends the run before holes are written out as 40 GB of zeros."""
     if export.total >= 100_000_000 and cost["write_bytes"] > export.total // 2:
-        raise SystemExit(f"error: {mode.key} wrote {cost['write_bytes'] / 1e6:.0f} MB of {export.total / 1e6:.0f} MB of "
-                         "data: it moves them, and how it grows with bytes is known")
+        raise SystemExit(f"error: {mode.key} wrote {cost['write_bytes'] / 1e6:.0f} MB for {export.total / 1e6:.0f} MB "
+                         "of data: it moves them")
 
 
 class Scaling:
