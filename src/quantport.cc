@@ -1,6 +1,8 @@
 // The pipeline: headers -> mapping -> plan -> execution -> verification, a line a stage.
 #include "quantport/quantport.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <system_error>
 #include <utility>
@@ -70,12 +72,31 @@ ExecOptions ExecOptionsOf(const RevertOptions& options) {
   return {options.threads, options.progress, options.cancel, CloneModeOf(options.reflink)};
 }
 
+// Asked for in any case, sharing must not fail after hours of copying.
+Status CheckReflink(Reflink reflink, const Plan& plan, const fs::path& directory) {
+  if (reflink != Reflink::kAlways) return {};
+  Errors errors;
+  for (const fs::path& source : plan.sources) {
+    auto can = CanClone(source, directory);
+    if (!can) return can.errors();
+    if (*can) continue;
+    errors.push_back({ErrorKind::kIo,
+                      fmt::format("its blocks can't be shared with files in {}", directory.parent_path().string()),
+                      source.string(),
+                      {},
+                      "reflink needs one xfs or btrfs file system for both; --reflink auto copies otherwise"});
+  }
+  if (!errors.empty()) return errors;
+  return {};
+}
+
 Result<RevertReport> Convert(const RevertOptions& options, Direction direction) {
   if (auto free = CheckTargetFree(options.output); !free) return free.errors();
   auto prepared = Prepare(options, direction, {kBlockBytes, false});
   if (!prepared) return prepared.errors();
   auto staging = StagingDirectory::Create(options.output);
   if (!staging) return staging.errors();
+  if (auto s = CheckReflink(options.reflink, prepared->plan, staging->path()); !s) return s.errors();
   auto written = WriteFiles(prepared->plan, staging->path(), ExecOptionsOf(options));
   if (!written) return written.errors();
   if (auto s = WriteSidecars(*prepared, staging->path()); !s) return s.errors();

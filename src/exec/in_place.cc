@@ -131,8 +131,8 @@ class Stager {
       : input_(input), changes_(changes), options_(options), staging_(input.folder / kStagingName) {}
 
   Status Run() {
-    if (auto status = MakeFolders(); !status) return status;
-    auto status = StageAndPublish();
+    auto status = MakeFolders();
+    if (status) status = StageAndPublish();
     if (!status) {
       std::error_code ignored;
       fs::remove_all(staging_, ignored);
@@ -170,6 +170,8 @@ class Stager {
     }
     if (options_.cancel != nullptr && options_.cancel->load())
       return Error{ErrorKind::kCancelled, "stopped on request", {}, {}, {}};
+    // What the journal holds was read from these files, and is written over them.
+    if (auto status = CheckSources(); !status) return status;
     return writer->Publish(journal);
   }
 
@@ -197,7 +199,6 @@ class Stager {
     change.inserted = file.header.size() - stays.source_data_start;
     change.old_size = stays.source_data_start + stays.kept;
     change.new_size = file.bytes;
-    if (auto status = CheckUnchanged(*source, stays.source); !status) return status.errors();
     std::string old_header(stays.source_data_start, '\0');
     if (auto status = source->ReadAt(std::as_writable_bytes(std::span(old_header)), 0); !status) return status.errors();
     auto old_piece = writer->Add(std::as_bytes(std::span(old_header)));
@@ -215,13 +216,24 @@ class Stager {
     return change;
   }
 
+  Status CheckSources() const {
+    Errors errors;
+    for (size_t i = 0; i < input_.plan->sources.size(); ++i) {
+      auto file = File::OpenForReading(input_.plan->sources[i]);
+      auto status = file ? CheckUnchanged(*file, static_cast<uint32_t>(i)) : Status(file.errors());
+      if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
+    }
+    if (!errors.empty()) return errors;
+    return {};
+  }
+
   Status CheckUnchanged(const File& file, uint32_t number) const {
     auto stamp = file.Stamp();
     if (!stamp) return stamp.errors();
     const auto& planned = input_.plan->stamps.at(number);
     if (planned && *planned == *stamp) return {};
     return Error{ErrorKind::kIo,
-                 "the file changed while the conversion was planned",
+                 "the file changed while the conversion was prepared",
                  file.path().string(),
                  {},
                  "run again when nothing else writes to it"};
@@ -304,8 +316,7 @@ Status Stage(const InPlaceInput& input, const std::vector<FileChange>& changes, 
 
 Status ApplyJournal(const fs::path& folder, const std::atomic<bool>* cancel) {
   auto journal = JournalReader::Open(folder);
-  if (!journal) return journal.errors();
-  auto status = Redo(*journal, folder, cancel);
+  auto status = journal ? Redo(*journal, folder, cancel) : Status(journal.errors());
   if (status) return status;
   return TakeBack(folder, std::move(status.errors()));
 }

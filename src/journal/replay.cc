@@ -44,9 +44,9 @@ class Shard {
     auto header = journal_.Read(change_.new_header);
     if (!header) return header.errors();
     // A file that is neither the old one nor on the way is left alone.
-    if (auto shift = FindShift(file_, change_); !shift) return shift.errors();
+    if (auto shift = FindShift(file_, change_, journal_); !shift) return shift.errors();
     if (auto status = MakeUnreadable(&file_); !status) return status;
-    if (auto status = FinishShift(&file_, change_); !status) return status;
+    if (auto status = FinishShift(&file_, change_, journal_); !status) return status;
     for (const Patch& patch : change_.patches) {
       if (auto status = Put(patch.new_bytes, patch.offset); !status) return status;
     }
@@ -56,7 +56,7 @@ class Shard {
   Status Undo() {
     auto header = journal_.Read(change_.old_header);
     if (!header) return header.errors();
-    auto shift = FindShift(file_, change_);
+    auto shift = FindShift(file_, change_, journal_);
     if (!shift) return shift.errors();
     if (auto status = MakeUnreadable(&file_); !status) return status;
     // Patches are written when all blocks have moved, and not before.
@@ -67,7 +67,7 @@ class Shard {
       }
       if (auto status = file_.Sync(); !status) return status;
     }
-    if (auto status = UndoShift(&file_, change_); !status) return status;
+    if (auto status = UndoShift(&file_, change_, journal_); !status) return status;
     return WriteHeader(&file_, *header);
   }
 
@@ -163,8 +163,11 @@ Status Undo(const JournalReader& journal, const fs::path& folder) {
 }
 
 Status Retire(const fs::path& folder) {
-  if (::unlink((folder / kJournalName).c_str()) != 0 && errno != ENOENT)
-    return SystemError("remove the journal", folder / kJournalName);
+  if (::unlink((folder / kJournalName).c_str()) != 0 && errno != ENOENT) {
+    Error error = SystemError("remove the journal", folder / kJournalName);
+    error.hint = "mend the cause and run quantport recover " + folder.string();
+    return error;
+  }
   if (auto status = SyncDirectory(folder); !status) return status;
   std::error_code code;
   fs::remove_all(folder / kStagingName, code);

@@ -41,6 +41,31 @@ std::vector<Found> FindOld(const std::vector<Extent>& now, std::vector<Extent> o
   return found;
 }
 
+bool EachIsEither(std::string_view bytes, std::string_view a, std::string_view b) {
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    if (bytes[i] != a[i] && bytes[i] != b[i]) return false;
+  }
+  return true;
+}
+
+// Whether the old header's bytes are `inserted` further, where the new header's have not been written over them yet.
+// The first block moves last when blocks are inserted, and first when they are taken out: where it has moved, all have.
+// That also tells of a copy of the folder, whose blocks lie elsewhere.
+Result<bool> HasHeaderMoved(const File& file, const ShardChange& change, const JournalReader& journal) {
+  auto old_header = journal.Read(change.old_header);
+  if (!old_header) return old_header.errors();
+  auto new_header = journal.Read(change.new_header);
+  if (!new_header) return new_header.errors();
+  std::string now(change.new_header.bytes, '\0');
+  if (auto status = file.ReadAt(std::as_writable_bytes(std::span(now)), 0); !status) return status.errors();
+  // The length field is 0 while anything else may be in doubt, wherever the block that holds it is.
+  const std::string moved = std::string(change.inserted, '\0') + std::string(8, '\0') + old_header->substr(8);
+  const std::string moved_as_it_was = std::string(change.inserted, '\0') + *old_header;
+  const std::string_view text = std::string_view(now).substr(8);
+  return EachIsEither(text, std::string_view(moved).substr(8), std::string_view(*new_header).substr(8)) ||
+         EachIsEither(text, std::string_view(moved_as_it_was).substr(8), std::string_view(*new_header).substr(8));
+}
+
 // Takes out `inserted` bytes at `gap`. At the end of the file that is a matter of its size only.
 Status CloseGap(File* file, const ShardChange& change, uint64_t gap) {
   auto size = file->Size();
@@ -55,7 +80,7 @@ Status CloseGap(File* file, const ShardChange& change, uint64_t gap) {
 
 }  // namespace
 
-Result<BlockShift> FindShift(const File& file, const ShardChange& change) {
+Result<BlockShift> FindShift(const File& file, const ShardChange& change, const JournalReader& journal) {
   auto size = file.Size();
   if (!size) return size.errors();
   if (*size == change.old_size && change.inserted != 0) return BlockShift{};
@@ -65,7 +90,12 @@ Result<BlockShift> FindShift(const File& file, const ShardChange& change) {
   auto now = FileExtents(file);
   if (!now) return now.errors();
   const std::vector<Found> found = FindOld(*now, change.extents);
-  if (found.empty()) return Changed(file, "none of its blocks is where it was");
+  if (found.empty()) {
+    auto moved = HasHeaderMoved(file, change, journal);
+    if (!moved) return moved.errors();
+    if (*moved) return BlockShift{true, 0};
+    return Changed(file, "none of its blocks is where it was");
+  }
   BlockShift shift{true, 0};
   for (const Found& part : found) {
     if (part.is == part.was) shift.gap = std::max(shift.gap, part.was + part.bytes);
@@ -77,9 +107,9 @@ Result<BlockShift> FindShift(const File& file, const ShardChange& change) {
   return shift;
 }
 
-Status FinishShift(File* file, const ShardChange& change) {
+Status FinishShift(File* file, const ShardChange& change, const JournalReader& journal) {
   if (change.inserted == 0) return {};
-  auto shift = FindShift(*file, change);
+  auto shift = FindShift(*file, change, journal);
   if (!shift) return shift.errors();
   if (shift->begun && shift->gap == 0) return {};
   if (shift->begun) {
@@ -89,8 +119,8 @@ Status FinishShift(File* file, const ShardChange& change) {
   return file->Sync();
 }
 
-Status UndoShift(File* file, const ShardChange& change) {
-  auto shift = FindShift(*file, change);
+Status UndoShift(File* file, const ShardChange& change, const JournalReader& journal) {
+  auto shift = FindShift(*file, change, journal);
   if (!shift) return shift.errors();
   if (change.inserted == 0) {
     if (auto status = file->SetSize(change.old_size); !status) return status;

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "io/file.h"
+#include "io/folder_lock.h"
 #include "load/load.h"
 #include "mapping/renamer.h"
 #include "plan/groups.h"
@@ -24,11 +25,21 @@ std::vector<std::string> BuiltInTransformersVersions() {
   return versions;
 }
 
-Result<RulesReport> Rules(const std::filesystem::path& checkpoint, const MappingOptions& options) {
+namespace {
+
+// By config.json alone, which is all that some have at hand.
+Result<ModelMapping> ModelOf(const std::filesystem::path& checkpoint, const MappingOptions& options) {
+  if (auto status = CheckNoUnfinishedChange(checkpoint); !status) return status.errors();
   const auto file = checkpoint / "config.json";
   auto text = ReadTextFile(file, kMaxConfigBytes);
   if (!text) return text.errors();
-  auto model = LoadModel(*text, file.string(), options);
+  return LoadModel(*text, file.string(), options);
+}
+
+}  // namespace
+
+Result<RulesReport> Rules(const std::filesystem::path& checkpoint, const MappingOptions& options) {
+  auto model = ModelOf(checkpoint, options);
   if (!model) return model.errors();
   const ResolvedModel& resolved = model->resolved;
   RulesReport report;
@@ -93,10 +104,7 @@ Json StepsJson(const std::vector<NameStep>& steps) {
 
 Result<std::vector<ExplainedName>> ExplainNames(const std::filesystem::path& checkpoint,
                                                 const std::vector<std::string>& names, const MappingOptions& options) {
-  const auto file = checkpoint / "config.json";
-  auto text = ReadTextFile(file, kMaxConfigBytes);
-  if (!text) return text.errors();
-  auto model = LoadModel(*text, file.string(), options);
+  auto model = ModelOf(checkpoint, options);
   if (!model) return model.errors();
   std::vector<std::string> stored;
   if (auto checkpoint_names = OpenReference(checkpoint)) stored = MakeReferenceView(std::move(*checkpoint_names)).keys;

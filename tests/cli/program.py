@@ -39,6 +39,7 @@ def safetensors(tensors, metadata=None):
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(body)]}
         data += body
     text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # as safetensors itself does
     return struct.pack("<Q", len(text)) + text + data
 
 
