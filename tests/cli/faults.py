@@ -146,15 +146,14 @@ class Model(NamedTuple):
         return ["--mapping", path]
 
 
-def pad_headers(folder, shards):
-    """Spaces after the headers, as the safetensors library writes them, so that data begins at a multiple of 8."""
-    for shard in shards:
-        with open(f"{folder}/{shard}", "rb") as f:
-            content = f.read()
-        length = struct.unpack("<Q", content[:8])[0]
-        padding = -length % 8
-        write(f"{folder}/{shard}", struct.pack("<Q", length + padding) + content[8:8 + length] + b" " * padding +
-              content[8 + length:])
+def place_data(path, remainder):
+    """Spaces after a file's header until its data begins at that remainder of 8; safetensors itself has 0."""
+    with open(path, "rb") as f:
+        content = f.read()
+    length = struct.unpack("<Q", content[:8])[0]
+    padding = (remainder - length) % 8
+    header = content[8:8 + length] + b" " * padding
+    write(path, struct.pack("<Q", len(header)) + header + content[8 + length:])
 
 
 def shard_names(folder):
@@ -179,7 +178,8 @@ def write_experts(folder, experts=8):
     extra = {"hf_quant_config.json": hf_quant_config(exclude), "generation_config.json": {"do_sample": False},
              "tokenizer/vocab.txt": fill("vocab", 5000)}
     write_checkpoint(folder, mixtral_config(exclude=exclude), tensors, shards=5, extra=extra)
-    pad_headers(folder, shard_names(folder)[1:])
+    for i, name in enumerate(shard_names(folder)):
+        place_data(f"{folder}/{name}", remainder=1 if i == 0 else 0)
 
 
 ROPE_MAPPING = {
@@ -195,8 +195,8 @@ ROPE_MAPPING = {
 
 
 def write_permuted(folder):
-    """Three shards whose headers shrink, with rows and columns that change places: bytes that must be written, few beside
-    the others of their file, so that it is done in place.
+    """Three shards whose headers shrink, with rows and columns that change places: bytes that must be written, few
+    beside the others of their file, so that it is done in place.
     """
     tensors = []
     for layer in range(3):
@@ -206,7 +206,8 @@ def write_permuted(folder):
     config = modelopt_config("MyModelForCausalLM", "my_model", num_attention_heads=4,
                              exclude=["model.layers.0.mlp*", "model.layers.1.attn"])
     write_checkpoint(folder, config, tensors[0::3] + tensors[1::3] + tensors[2::3], shards=3)
-    pad_headers(folder, shard_names(folder))
+    for name in shard_names(folder):
+        place_data(f"{folder}/{name}", remainder=0)
 
 
 SHARD = "model-00002-of-00005.safetensors"  # of EXPERTS
@@ -272,12 +273,15 @@ def at_each(points, check):
 def mount(test, kind, size, folder):
     """Mounts a new file system (tmpfs, ext4, xfs) of `size` bytes at `folder` until the test, or class, is done."""
     os.makedirs(folder, exist_ok=True)
+    cleanup = test.addClassCleanup if isinstance(test, type) else test.addCleanup
     if kind == "tmpfs":
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
     else:
-        image = f"{folder}.image"
-        with open(image, "wb") as f:
-            f.truncate(size)
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else os.path.dirname(folder)
+        descriptor, image = tempfile.mkstemp(prefix="quantport-", suffix=".image", dir=memory)
+        os.close(descriptor)
+        cleanup(os.unlink, image)
+        os.truncate(image, size)
         make = [f"mkfs.{kind}", "-q", *(["-m", "reflink=1"] if kind == "xfs" else ["-m", "0"]), image]
         if shutil.which(make[0]) is None:
             raise unittest.SkipTest(f"{make[0]} is not installed")
@@ -286,6 +290,5 @@ def mount(test, kind, size, folder):
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode != 0:
         raise unittest.SkipTest(f"can't mount {kind}: {mounted.stderr.strip()}")
-    cleanup = test.addClassCleanup if isinstance(test, type) else test.addCleanup
     cleanup(subprocess.run, ["umount", "-l", folder], check=True)
     return folder
