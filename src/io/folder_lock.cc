@@ -14,7 +14,7 @@ namespace {
 
 Error LockedError(const fs::path& folder) {
   return Error{ErrorKind::kLocked,
-               "another process of quantport is changing this folder",
+               "another quantport process is changing this folder",
                folder.string(),
                {},
                "wait until it is done"};

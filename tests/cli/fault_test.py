@@ -97,6 +97,8 @@ class CopyErrorTest(CopyCase):
         renamed = max(i for i, call in enumerate(calls) if call.name == "rename")
         tries, seen = [], {}
         for call in calls[:renamed + 1]:
+            if call.name == "ioctl":  # blocks that can't be shared are copied; see ReflinkTest
+                continue
             seen[call.name] = seen.get(call.name, 0) + 1
             tries.append((call.name, seen[call.name], os.path.basename(call.path)))
 
