@@ -122,7 +122,7 @@ class InPlaceCase(CrashTest):
         self.assertNotEqual(difference(self.old, self.new), "")
 
     def crashed(self, point, name=None):
-        """A copy of the checkpoint, left by a run that was killed at `point`. It can't be copied in turn: a journal
+        """A copy of the checkpoint, left by a run that was killed at `point`. Made anew for every use, since a journal
         names the blocks of this one's files.
         """
         folder = copy_tree(self.original, self.path(name or point))
@@ -231,6 +231,19 @@ class InPlaceTest(InPlaceCase):
             with self.subTest(" ".join(command)):
                 self.assert_fails(run(*command), JOURNAL, f"quantport recover {folder}")
                 self.assertFalse(os.path.exists(out))
+
+    def test_a_crashed_folder_that_was_copied_recovers(self):
+        """With none of the blocks that the journal names."""
+        self.prepare(EXPERTS)
+
+        def check(number):
+            crashed = self.crashed(f"kill:{number}")
+            for more, want in ([], self.new), (["--undo"], self.old):
+                folder = copy_tree(crashed, f"{crashed}-copied{''.join(more)}")
+                self.recover(folder, *more)
+                self.assert_same(snapshot(folder), want)
+
+        at_each(self.journaled[::4], check)
 
     def test_a_killed_finish_can_be_undone_and_a_killed_undo_finished(self):
         self.prepare(EXPERTS)

@@ -217,7 +217,7 @@ class LockTest(InPlaceCase):
 
     def check_held(self, folder):
         for command in (self.command(folder), ["recover", folder], ["recover", folder, "--undo"]):
-            self.assert_fails(run(*command), folder, "another quantport process")
+            self.assert_fails(run(*command), folder, "another process")
 
     def test_a_second_process_is_refused_while_one_changes_the_folder(self):
         calls = self.done()
