@@ -175,7 +175,6 @@ class CopyErrorTest(CopyCase):
 
 
 @faults.needs_shim
-@faults.needs_in_place
 class ChangedSourceTest(CopyCase):
     """A shard that changes while it is copied would make an output of neither the old file nor the new one."""
 
@@ -239,7 +238,6 @@ class SmallDiskTest(CopyCase):
 
 @faults.needs_shim
 @faults.needs_root
-@unittest.skipUnless("--reflink" in run("revert", "--help").stdout, "the program has no --reflink")
 class ReflinkTest(CopyCase):
     def check(self, kind, mode, fault="nosync"):
         """Copies on a file system of that kind; the output has the tensors of a plain copy, whatever its padding."""

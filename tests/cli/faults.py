@@ -29,7 +29,6 @@ CAUSES = {"open": "EROFS", "mkdir": "ENOSPC", "fallocate": "ENOSPC", "ftruncate"
 
 needs_shim = unittest.skipUnless(os.path.exists(SHIM), f"{SHIM} is not there")
 needs_root = unittest.skipUnless(os.geteuid() == 0, "only root can mount")
-needs_in_place = unittest.skipUnless("--in-place" in run("revert", "--help").stdout, "the program has no --in-place")
 
 
 def faulty(fault):

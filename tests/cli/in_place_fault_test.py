@@ -61,7 +61,6 @@ class InPlaceCase(ProgramTest):
 
 
 @faults.needs_shim
-@faults.needs_in_place
 class InPlaceErrorTest(InPlaceCase):
     def check_failed(self, folder, result, reason, ended):
         """Taken back, or left with a journal that says how to go on, or the call did not matter. Once the change has
@@ -203,7 +202,6 @@ class InPlaceErrorTest(InPlaceCase):
 
 
 @faults.needs_shim
-@faults.needs_in_place
 class LockTest(InPlaceCase):
     def stopped(self, folder, number, *command):
         """A process that holds the folder and was stopped at a call."""
@@ -217,7 +215,7 @@ class LockTest(InPlaceCase):
 
     def check_held(self, folder):
         for command in (self.command(folder), ["recover", folder], ["recover", folder, "--undo"]):
-            self.assert_fails(run(*command), folder, "another quantport process")
+            self.assert_fails(run(*command), folder, "another process")
 
     def test_a_second_process_is_refused_while_one_changes_the_folder(self):
         calls = self.done()
@@ -241,7 +239,6 @@ class LockTest(InPlaceCase):
         self.assert_new(folder)
 
 
-@faults.needs_in_place
 class LinksTest(InPlaceCase):
     """Files of a hub's cache belong to others too."""
 
@@ -267,7 +264,6 @@ class LinksTest(InPlaceCase):
 
 
 @faults.needs_root
-@faults.needs_in_place
 class OtherFileSystemsTest(InPlaceCase):
     def test_tmpfs_copies_and_says_so(self):
         folder = copy_tree(self.original, faults.mount(self, "tmpfs", 8 << 20, self.path("disk")) + "/in")
