@@ -73,6 +73,13 @@ Result<File> File::OpenForChange(const fs::path& path) {
 
 Result<File> File::OpenFolder(const fs::path& folder) {
   const int fd = Retry([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) {
+    return Error{ErrorKind::kIo,
+                 errno == ENOENT ? "no such folder" : "not a folder",
+                 folder.string(),
+                 {},
+                 "give the folder that holds config.json and the safetensors files"};
+  }
   if (fd < 0) return SystemError("open", folder);
   return File(fd, folder);
 }
