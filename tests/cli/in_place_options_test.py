@@ -2,8 +2,10 @@
 import json
 import os
 import shutil
+import subprocess
 import unittest
 
+import faults
 from exports import bf16, fp8, mixtral_config, modelopt_config, nvfp4, radio_config, tensor
 from program import ProgramTest, read_checkpoint, run, write, write_checkpoint
 
@@ -68,6 +70,18 @@ class InPlaceOptionsTest(ProgramTest):
         self.revert_both("--repair-index", "--on-unsupported", "keep-names", status=3)
         again = run("revert", self.path("place"), "--in-place", "--on-unsupported", "keep-names")
         self.assertEqual(again.returncode, 3, again.stderr)
+
+    @faults.needs_root
+    def test_files_with_shared_blocks_are_copied_where_sharing_is_not_wanted(self):
+        """Writing over a shared block moves it, and an interrupted insertion is found by where blocks are."""
+        disk = faults.mount(self, "xfs", 512 << 20, self.path("disk"))
+        write_checkpoint(f"{disk}/other", mixtral_config(), mixtral_tensors())
+        subprocess.run(["cp", "-r", "--reflink=always", f"{disk}/other", f"{disk}/in"], check=True)
+        result = run("revert", f"{disk}/in", "--in-place", "--reflink", "never")
+        self.assert_done(result)
+        self.assertIn("copied: the file system does not tell where its blocks are, or they are shared", result.stderr)
+        self.assert_done(run("revert", f"{disk}/other", "-o", self.path("out")))
+        self.assertEqual(read_checkpoint(f"{disk}/in"), read_checkpoint(self.path("out")))
 
 
 if __name__ == "__main__":
