@@ -40,7 +40,7 @@ class OutputBytes {
   const std::span<const File> sources_;
   MergedScales* const scales_;
   std::vector<CopyRange> ranges_;
-  std::vector<const PlannedTensor*> gathered_;
+  std::vector<const PlannedTensor*> gathered_;  // in the order of the file
 };
 
 }  // namespace quantport

@@ -244,6 +244,18 @@ Status CopyFile(const fs::path& from, const fs::path& to) {
   return target->Sync();
 }
 
+Status CopyPermissions(const fs::path& from, const fs::path& to) {
+  struct stat info = {};
+  if (::stat(from.c_str(), &info) != 0) return SystemError("stat", from);
+  auto target = File::OpenForReading(to);
+  if (!target) return target.errors();
+  // Only root gives files away. Before the mode, since it clears the set-user-ID bit.
+  if (::fchown(target->descriptor(), info.st_uid, info.st_gid) != 0 && errno != EPERM)
+    return SystemError("set the owner", to);
+  if (::fchmod(target->descriptor(), info.st_mode & 07777) != 0) return SystemError("set the permissions", to);
+  return target->Sync();
+}
+
 Status SyncDirectory(const fs::path& path) {
   const int fd = Retry([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   if (fd < 0) return SystemError("open", path);
