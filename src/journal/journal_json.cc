@@ -124,10 +124,16 @@ ShardChange ReadShard(Reader* reader, const Json& json) {
   reader->Require(grown && *grown <= change.new_size && header && *header == change.new_header.bytes &&
                   change.old_header.bytes >= sizeof(uint64_t) && change.old_header.bytes <= change.old_size &&
                   change.new_header.bytes <= kMaxHeader);
-  for (const Json& extent : reader->List(json, "extents")) change.extents.push_back(ReadExtent(reader, extent));
+  for (const Json& extent : reader->List(json, "extents")) {
+    if (!reader->ok()) break;
+    change.extents.push_back(ReadExtent(reader, extent));
+  }
   // Else the blocks that are found could be as many as the product of both numbers.
   reader->Require(AreDisjoint(change.extents));
-  for (const Json& patch : reader->List(json, "patches")) change.patches.push_back(ReadPatch(reader, patch, change));
+  for (const Json& patch : reader->List(json, "patches")) {
+    if (!reader->ok()) break;
+    change.patches.push_back(ReadPatch(reader, patch, change));
+  }
   return change;
 }
 
@@ -148,8 +154,13 @@ Result<Journal> ParseJournal(std::string_view text, uint64_t pieces_end, std::st
   if (!json) return json.errors();
   Reader reader(pieces_end);
   Journal journal;
-  for (const Json& change : reader.List(*json, "shards")) journal.shards.push_back(ReadShard(&reader, change));
+  // No further than to the first defect: what is read takes more memory than its text.
+  for (const Json& change : reader.List(*json, "shards")) {
+    if (!reader.ok()) break;
+    journal.shards.push_back(ReadShard(&reader, change));
+  }
   for (const Json& item : reader.List(*json, "replacements")) {
+    if (!reader.ok()) break;
     journal.replacements.push_back({reader.Name(reader.Member(item, "name")),
                                     reader.Flag(reader.Member(item, "had_old")),
                                     reader.Flag(reader.Member(item, "has_new"))});
