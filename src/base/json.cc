@@ -55,18 +55,34 @@ std::string UnmarkPythonNumbers(const std::string& text, bool ascii) {
   return out;
 }
 
+// Brackets in strings do not count. Of a text that is no JSON the answer means nothing.
+bool IsNestedDeeper(std::string_view text, int most) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > most) return true;
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<Json> ParseJson(std::string_view text, std::string_view file, ErrorKind kind) {
-  bool too_deep = false;
-  const auto watch_depth = [&](int depth, Json::parse_event_t, Json&) {
-    too_deep |= depth > kMaxDepth;
-    return !too_deep;
-  };
+  // Counted beforehand: the parser's callbacks, which tell of depth too, make it take quadratic time on a long list.
+  if (IsNestedDeeper(text, kMaxDepth))
+    return Error{kind, fmt::format("JSON nested deeper than {}", kMaxDepth), std::string(file), {}, {}};
   try {
-    Json json = Json::parse(MarkPythonNumbers(text), watch_depth);
-    if (too_deep) return Error{kind, fmt::format("JSON nested deeper than {}", kMaxDepth), std::string(file), {}, {}};
-    return json;
+    return Json::parse(MarkPythonNumbers(text));
   } catch (const nlohmann::json::exception& error) {
     return Error{kind, fmt::format("invalid JSON: {}", error.what()), std::string(file), {}, {}};
   }
