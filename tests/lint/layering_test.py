@@ -15,6 +15,7 @@ LAYERS = {
     "layout": {"base", "safetensors"},
     "plan": {"base", "safetensors", "mapping", "layout"},
     "config": {"base", "mapping"},
+    "quantize": {"base"},
     "exec": {"base", "io", "plan"},
     "load": {"base", "io", "checkpoint", "mapping", "layout", "plan", "config"},
     "verify": {"base", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "config", "load"},
