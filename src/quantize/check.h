@@ -18,8 +18,8 @@ inline Status Refuse(std::string message, std::string hint = {}) {
 
 inline Status ExpectSize(std::string_view what, size_t size, size_t expected) {
   if (size == expected) return {};
-  return Refuse(std::string(what) + " has " + std::to_string(size) + " elements and not the " + std::to_string(expected) +
-                " that the shape asks for");
+  return Refuse(std::string(what) + " has " + std::to_string(size) + " elements and not the " +
+                std::to_string(expected) + " that the shape asks for");
 }
 
 inline Status ExpectMultiple(std::string_view what, size_t size, size_t of) {

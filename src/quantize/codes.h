@@ -65,8 +65,9 @@ inline float DecodeE8m0(uint8_t code) {
   return code == 0 ? 0x1p-127f : std::bit_cast<float>(static_cast<uint32_t>(code) << 23);
 }
 
-// The smallest e with amax / largest <= 2^e, as its E8M0 code. Exact, where ModelOpt takes ceil(log2(amax / largest)) in
-// F32: equal for every BF16 and F16 amax (tried for all of them), and for F32 but where log2 rounds to a whole number.
+// The smallest e with amax / largest <= 2^e, as its E8M0 code. Exact, where ModelOpt takes ceil(log2(amax / largest))
+// in F32: equal for every BF16 and F16 amax (tried for all of them), and for F32 but where log2 rounds to a whole
+// number.
 inline uint8_t EncodeE8m0(float amax, float largest) {
   if (!(amax > 0)) return 0;
   int amax_exponent, largest_exponent;

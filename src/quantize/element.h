@@ -29,9 +29,7 @@ struct Matrix {
   size_t rows;
   size_t columns;
 
-  Row RowAt(size_t row) const {
-    return {bytes.data() + row * columns * ElementBytes(type), type, columns};
-  }
+  Row RowAt(size_t row) const { return {bytes.data() + row * columns * ElementBytes(type), type, columns}; }
   // All rows as one.
   Row Flat() const { return {bytes.data(), type, rows * columns}; }
 };

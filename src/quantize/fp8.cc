@@ -19,7 +19,9 @@ Status ExpectBlocks(size_t rows, size_t columns, BlockShape block, size_t codes,
 }
 
 // One block over everything is one row, which spares the work at the ends of rows.
-bool IsOneBlock(size_t rows, size_t columns, BlockShape block) { return block.rows >= rows && block.columns >= columns; }
+bool IsOneBlock(size_t rows, size_t columns, BlockShape block) {
+  return block.rows >= rows && block.columns >= columns;
+}
 
 }  // namespace
 
@@ -41,7 +43,8 @@ Status QuantizeFp8Tensor(const Matrix& matrix, float scale, Arithmetic arithmeti
 Status QuantizeFp8(const Matrix& matrix, BlockShape block, std::span<const float> scales, std::span<uint8_t> codes,
                    const Kernels& kernels) {
   if (Status status = ExpectMatrix(matrix); !status) return status;
-  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status) return status;
+  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status)
+    return status;
   if (IsOneBlock(matrix.rows, matrix.columns, block)) {
     kernels.fp8(matrix.Flat(), scales.data(), codes.size(), /*round_quotient=*/false, codes.data());
     return {};
@@ -71,7 +74,8 @@ Status DequantizeFp8(std::span<const uint8_t> codes, size_t rows, size_t columns
 Status MeasureFp8(const Matrix& matrix, std::span<const uint8_t> codes, BlockShape block, std::span<const float> scales,
                   ErrorSums* sums, const Kernels& kernels) {
   if (Status status = ExpectMatrix(matrix); !status) return status;
-  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status) return status;
+  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status)
+    return status;
   const size_t group = std::min(block.columns, std::max<size_t>(matrix.columns, 1));
   for (size_t row = 0; row < matrix.rows; ++row) {
     const float* row_scales = scales.data() + row / block.rows * CeilDiv(matrix.columns, block.columns);
@@ -79,8 +83,9 @@ Status MeasureFp8(const Matrix& matrix, std::span<const uint8_t> codes, BlockSha
     const auto dequantize = [&](size_t first, size_t count, Output output) {
       kernels.from_fp8(row_codes + first, count, row_scales + first / group, group, ScaleRounding::kKept, output);
     };
-    MeasureRow(kernels, matrix.RowAt(row), group, dequantize,
-               [&](size_t i) { return kE4m3Max * std::fabs(row_scales[i]); }, sums);
+    MeasureRow(
+        kernels, matrix.RowAt(row), group, dequantize, [&](size_t i) { return kE4m3Max * std::fabs(row_scales[i]); },
+        sums);
   }
   return {};
 }

@@ -32,7 +32,8 @@ Status ExpectInt4(size_t rows, size_t columns, size_t group, size_t codes, size_
 Status QuantizeInt8(const Matrix& matrix, size_t group, std::span<const float> scales, std::span<uint8_t> codes,
                     const Kernels& kernels) {
   if (Status status = ExpectMatrix(matrix); !status) return status;
-  if (Status status = ExpectInt8(matrix.rows, matrix.columns, group, codes.size(), scales.size()); !status) return status;
+  if (Status status = ExpectInt8(matrix.rows, matrix.columns, group, codes.size(), scales.size()); !status)
+    return status;
   for (size_t row = 0; row < matrix.rows; ++row) {
     kernels.int8(matrix.RowAt(row), scales.data() + row * CeilDiv(matrix.columns, group), group,
                  codes.data() + row * matrix.columns);
@@ -43,7 +44,8 @@ Status QuantizeInt8(const Matrix& matrix, size_t group, std::span<const float> s
 Status QuantizeInt4(const Matrix& matrix, size_t group, std::span<const float> scales, std::span<uint8_t> codes,
                     const Kernels& kernels) {
   if (Status status = ExpectMatrix(matrix); !status) return status;
-  if (Status status = ExpectInt4(matrix.rows, matrix.columns, group, codes.size(), scales.size()); !status) return status;
+  if (Status status = ExpectInt4(matrix.rows, matrix.columns, group, codes.size(), scales.size()); !status)
+    return status;
   const size_t groups = matrix.columns / group;
   for (size_t row = 0; row < matrix.rows; row += 2) {
     const float* row_scales = scales.data() + row * groups;
@@ -54,21 +56,21 @@ Status QuantizeInt4(const Matrix& matrix, size_t group, std::span<const float> s
 }
 
 Status DequantizeInt8(std::span<const uint8_t> codes, size_t rows, size_t columns, size_t group,
-                      std::span<const float> scales, ScaleRounding rounding, std::span<uint8_t> output, ElementType type,
-                      const Kernels& kernels) {
+                      std::span<const float> scales, ScaleRounding rounding, std::span<uint8_t> output,
+                      ElementType type, const Kernels& kernels) {
   if (Status status = ExpectInt8(rows, columns, group, codes.size(), scales.size()); !status) return status;
   if (Status status = ExpectMatrix({output, type, rows, columns}); !status) return status;
   const Output out = {output.data(), type};
   for (size_t row = 0; row < rows; ++row) {
-    kernels.from_int8(codes.data() + row * columns, columns, scales.data() + row * CeilDiv(columns, group), group, rounding,
-                      out.At(row * columns));
+    kernels.from_int8(codes.data() + row * columns, columns, scales.data() + row * CeilDiv(columns, group), group,
+                      rounding, out.At(row * columns));
   }
   return {};
 }
 
 Status DequantizeInt4(std::span<const uint8_t> codes, size_t rows, size_t columns, size_t group,
-                      std::span<const float> scales, ScaleRounding rounding, std::span<uint8_t> output, ElementType type,
-                      const Kernels& kernels) {
+                      std::span<const float> scales, ScaleRounding rounding, std::span<uint8_t> output,
+                      ElementType type, const Kernels& kernels) {
   if (Status status = ExpectInt4(rows, columns, group, codes.size(), scales.size()); !status) return status;
   if (Status status = ExpectMatrix({output, type, rows, columns}); !status) return status;
   const Output out = {output.data(), type};
@@ -84,14 +86,17 @@ Status DequantizeInt4(std::span<const uint8_t> codes, size_t rows, size_t column
 Status MeasureInt8(const Matrix& matrix, std::span<const uint8_t> codes, size_t group, std::span<const float> scales,
                    ErrorSums* sums, const Kernels& kernels) {
   if (Status status = ExpectMatrix(matrix); !status) return status;
-  if (Status status = ExpectInt8(matrix.rows, matrix.columns, group, codes.size(), scales.size()); !status) return status;
+  if (Status status = ExpectInt8(matrix.rows, matrix.columns, group, codes.size(), scales.size()); !status)
+    return status;
   for (size_t row = 0; row < matrix.rows; ++row) {
     const float* row_scales = scales.data() + row * CeilDiv(matrix.columns, group);
     const auto dequantize = [&](size_t first, size_t count, Output output) {
       kernels.from_int8(codes.data() + row * matrix.columns + first, count, row_scales + first / group, group,
                         ScaleRounding::kKept, output);
     };
-    MeasureRow(kernels, matrix.RowAt(row), group, dequantize, [&](size_t i) { return 127.0f * std::fabs(row_scales[i]); }, sums);
+    MeasureRow(
+        kernels, matrix.RowAt(row), group, dequantize, [&](size_t i) { return 127.0f * std::fabs(row_scales[i]); },
+        sums);
   }
   return {};
 }
@@ -99,7 +104,8 @@ Status MeasureInt8(const Matrix& matrix, std::span<const uint8_t> codes, size_t 
 Status MeasureInt4(const Matrix& matrix, std::span<const uint8_t> codes, size_t group, std::span<const float> scales,
                    ErrorSums* sums, const Kernels& kernels) {
   if (Status status = ExpectMatrix(matrix); !status) return status;
-  if (Status status = ExpectInt4(matrix.rows, matrix.columns, group, codes.size(), scales.size()); !status) return status;
+  if (Status status = ExpectInt4(matrix.rows, matrix.columns, group, codes.size(), scales.size()); !status)
+    return status;
   const size_t groups = matrix.columns / group;
   for (size_t row = 0; row < matrix.rows; ++row) {
     const float* pair_scales = scales.data() + row / 2 * 2 * groups;
@@ -108,10 +114,11 @@ Status MeasureInt4(const Matrix& matrix, std::span<const uint8_t> codes, size_t 
       std::array<float, kPieceSize> other;
       const Output unused = {reinterpret_cast<uint8_t*>(other.data()), ElementType::kF32};
       kernels.from_int4(codes.data() + row / 2 * matrix.columns + first, count, pair_scales + first / group,
-                        pair_scales + groups + first / group, group, ScaleRounding::kKept, row % 2 == 0 ? output : unused,
-                        row % 2 == 0 ? unused : output);
+                        pair_scales + groups + first / group, group, ScaleRounding::kKept,
+                        row % 2 == 0 ? output : unused, row % 2 == 0 ? unused : output);
     };
-    MeasureRow(kernels, matrix.RowAt(row), group, dequantize, [&](size_t i) { return 7.0f * std::fabs(row_scales[i]); }, sums);
+    MeasureRow(
+        kernels, matrix.RowAt(row), group, dequantize, [&](size_t i) { return 7.0f * std::fabs(row_scales[i]); }, sums);
   }
   return {};
 }

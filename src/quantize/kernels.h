@@ -1,5 +1,6 @@
-// The loops over elements, as functions of one row, in two versions that give the same bits: plain C++, which is written
-// to be read and compared with ModelOpt, and SIMD. Sizes are the callers' matter (fp8.h, nvfp4.h, mx.h, integer.h).
+// The loops over elements, as functions of one row, in two versions that give the same bits: plain C++, which is
+// written to be read and compared with ModelOpt, and SIMD. Sizes are the callers' matter (fp8.h, nvfp4.h, mx.h,
+// integer.h).
 #pragma once
 
 #include <cstddef>
@@ -22,19 +23,19 @@ struct ErrorSums {
 
 // How a scale enters a product that ends in BF16.
 enum class ScaleRounding : uint8_t {
-  kKept,        // as it is: fine-grained FP8 of hub checkpoints
-  kToOutput,    // rounded to the output's type first: ModelOpt's tensor classes
+  kKept,      // as it is: fine-grained FP8 of hub checkpoints
+  kToOutput,  // rounded to the output's type first: ModelOpt's tensor classes
 };
 
 struct Kernels {
-  // Largest magnitude of each `group` consecutive elements, of the last ones where less are left. NaN where a NaN is among
-  // them.
+  // Largest magnitude of each `group` consecutive elements, of the last ones where less are left. NaN where a NaN is
+  // among them.
   void (*group_amax)(Row row, size_t group, float* amax);
   // Index of the first NaN or infinity; the row's size where there is none.
   size_t (*find_nonfinite)(Row row);
 
-  // e4m3(x / scale), `scales[i / group]` for element i. With `round_quotient` the quotient passes through the row's type,
-  // as in torch where a 0-d scale does not promote. NaN has the sign of x.
+  // e4m3(x / scale), `scales[i / group]` for element i. With `round_quotient` the quotient passes through the row's
+  // type, as in torch where a 0-d scale does not promote. NaN has the sign of x.
   void (*fp8)(Row row, const float* scales, size_t group, bool round_quotient, uint8_t* codes);
   // Blocks of 32; the row's size is a multiple.
   void (*mxfp8)(Row row, uint8_t* scales, uint8_t* codes);
@@ -52,7 +53,8 @@ struct Kernels {
   void (*from_fp8)(const uint8_t* codes, size_t size, const float* scales, size_t group, ScaleRounding, Output);
   void (*from_mxfp8)(const uint8_t* codes, size_t size, const uint8_t* scales, Output);
   void (*from_mxfp4)(const uint8_t* codes, size_t size, const uint8_t* scales, Output);
-  void (*from_nvfp4)(const uint8_t* codes, size_t size, float global_scale, size_t block, const uint8_t* scales, Output);
+  void (*from_nvfp4)(const uint8_t* codes, size_t size, float global_scale, size_t block, const uint8_t* scales,
+                     Output);
   void (*from_int8)(const uint8_t* codes, size_t size, const float* scales, size_t group, ScaleRounding, Output);
   void (*from_int4)(const uint8_t* codes, size_t size, const float* even_scales, const float* odd_scales, size_t group,
                     ScaleRounding, Output even, Output odd);

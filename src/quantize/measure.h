@@ -18,7 +18,8 @@ inline constexpr float kLimitSlack = 1.0f + 0x1p-16f;
 template <typename Piece>
 void ForEachPiece(size_t size, size_t group, const Piece& piece) {
   for (size_t first = 0; first < size;) {
-    const size_t longest = group <= kPieceSize ? kPieceSize / group * group : std::min(kPieceSize, group - first % group);
+    const size_t longest =
+        group <= kPieceSize ? kPieceSize / group * group : std::min(kPieceSize, group - first % group);
     const size_t count = std::min(longest, size - first);
     piece(first, count);
     first += count;

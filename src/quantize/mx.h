@@ -13,8 +13,8 @@ inline constexpr size_t kMxBlock = 32;
 
 enum class MxFormat : uint8_t { kMxfp8, kMxfp4 };
 
-// Scales of rows x (columns / 32); codes of rows x columns bytes for MXFP8, and half as many for MXFP4, element 2k in the low
-// nibble.
+// Scales of rows x (columns / 32); codes of rows x columns bytes for MXFP8, and half as many for MXFP4, element 2k in
+// the low nibble.
 Status QuantizeMx(MxFormat format, const Matrix& matrix, std::span<uint8_t> scales, std::span<uint8_t> codes,
                   const Kernels& kernels = SimdKernels());
 

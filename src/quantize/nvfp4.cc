@@ -26,7 +26,8 @@ Status ExpectBlocks(size_t rows, size_t columns, size_t block, size_t codes, siz
 Status QuantizeNvfp4(const Matrix& matrix, float global_scale, size_t block, const Numerics& numerics,
                      std::span<uint8_t> scales, std::span<uint8_t> codes, const Kernels& kernels) {
   if (Status status = ExpectMatrix(matrix); !status) return status;
-  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status) return status;
+  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status)
+    return status;
   if (global_scale == 0) {
     const uint8_t nan = numerics.arithmetic == Arithmetic::kCpu ? 0x80 | kE4m3Nan : kE4m3Nan;
     std::fill(scales.begin(), scales.end(), nan);
@@ -41,7 +42,8 @@ Status QuantizeNvfp4(const Matrix& matrix, float global_scale, size_t block, con
 Status QuantizeNvfp4WithScales(const Matrix& matrix, float global_scale, size_t block, std::span<const uint8_t> scales,
                                std::span<uint8_t> codes, const Kernels& kernels) {
   if (Status status = ExpectMatrix(matrix); !status) return status;
-  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status) return status;
+  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status)
+    return status;
   kernels.nvfp4_with_scales(matrix.Flat(), global_scale, block, scales.data(), codes.data());
   return {};
 }
@@ -69,12 +71,14 @@ Status DequantizeNvfp4(std::span<const uint8_t> codes, size_t rows, size_t colum
 Status MeasureNvfp4(const Matrix& matrix, std::span<const uint8_t> codes, size_t block, std::span<const uint8_t> scales,
                     float global_scale, ErrorSums* sums, const Kernels& kernels) {
   if (Status status = ExpectMatrix(matrix); !status) return status;
-  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status) return status;
+  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status)
+    return status;
   const auto dequantize = [&](size_t first, size_t count, Output output) {
     kernels.from_nvfp4(codes.data() + first / 2, count, global_scale, block, scales.data() + first / block, output);
   };
-  MeasureRow(kernels, matrix.Flat(), block, dequantize,
-             [&](size_t i) { return kE2m1Max * std::fabs(DecodeE4m3(scales[i]) * global_scale); }, sums);
+  MeasureRow(
+      kernels, matrix.Flat(), block, dequantize,
+      [&](size_t i) { return kE2m1Max * std::fabs(DecodeE4m3(scales[i]) * global_scale); }, sums);
   return {};
 }
 

@@ -10,8 +10,9 @@
 
 namespace quantport::quantize {
 
-// Two codes a byte, element 2k in the low nibble; scales of rows x (columns / block). ModelOpt's dynamic weight quantizer: block
-// scales are amax / (6 * global_scale), 1 where that is zero. A global scale of zero gives NaN scales and codes 7.
+// Two codes a byte, element 2k in the low nibble; scales of rows x (columns / block). ModelOpt's dynamic weight
+// quantizer: block scales are amax / (6 * global_scale), 1 where that is zero. A global scale of zero gives NaN scales
+// and codes 7.
 Status QuantizeNvfp4(const Matrix& matrix, float global_scale, size_t block, const Numerics& numerics,
                      std::span<uint8_t> scales, std::span<uint8_t> codes, const Kernels& kernels = SimdKernels());
 
@@ -19,8 +20,8 @@ Status QuantizeNvfp4(const Matrix& matrix, float global_scale, size_t block, con
 Status QuantizeNvfp4WithScales(const Matrix& matrix, float global_scale, size_t block, std::span<const uint8_t> scales,
                                std::span<uint8_t> codes, const Kernels& kernels = SimdKernels());
 
-// Block scales of ModelOpt's static quantizer from amax of each block (searched or not) and of the group; `normalization` is
-// 448, or 256 for four-over-six. The order of its roundings is not the dynamic one's.
+// Block scales of ModelOpt's static quantizer from amax of each block (searched or not) and of the group;
+// `normalization` is 448, or 256 for four-over-six. The order of its roundings is not the dynamic one's.
 void StaticNvfp4Scales(std::span<const float> block_amax, float group_amax, float normalization, Arithmetic arithmetic,
                        std::span<uint8_t> scales);
 

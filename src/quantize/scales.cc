@@ -47,7 +47,8 @@ float Nvfp4GlobalScale(float amax, float normalization, const Numerics& numerics
   return scale == 0 && !numerics.bit_exact_zeros ? 1.0f : scale;
 }
 
-void GuardedScales(std::span<const float> amax, float largest, ElementType type, Arithmetic arithmetic, std::span<float> scales) {
+void GuardedScales(std::span<const float> amax, float largest, ElementType type, Arithmetic arithmetic,
+                   std::span<float> scales) {
   for (size_t i = 0; i < amax.size(); ++i) {
     const bool usable = amax[i] != 0 && !std::isnan(amax[i]);
     scales[i] = DivideByNumber(usable ? std::max(amax[i], SmallestNormal(type)) : largest, largest, arithmetic);
@@ -57,7 +58,8 @@ void GuardedScales(std::span<const float> amax, float largest, ElementType type,
 Status BlockAmax(const Matrix& matrix, BlockShape block, std::span<float> amax) {
   if (Status status = ExpectMatrix(matrix); !status) return status;
   if (Status status = ExpectBlock(block); !status) return status;
-  if (Status status = ExpectSize("amax", amax.size(), BlockCount(matrix.rows, matrix.columns, block)); !status) return status;
+  if (Status status = ExpectSize("amax", amax.size(), BlockCount(matrix.rows, matrix.columns, block)); !status)
+    return status;
   std::fill(amax.begin(), amax.end(), 0.0f);
   if (matrix.bytes.empty()) return {};
   const size_t blocks_in_row = CeilDiv(matrix.columns, block.columns);

@@ -15,10 +15,12 @@ void Fp8(Row row, const float* scales, size_t group, bool round_quotient, uint8_
   }
 }
 
-void FromFp8(const uint8_t* codes, size_t size, const float* scales, size_t group, ScaleRounding rounding, Output output) {
+void FromFp8(const uint8_t* codes, size_t size, const float* scales, size_t group, ScaleRounding rounding,
+             Output output) {
   for (size_t i = 0; i < size; ++i) {
     const float scale = scales[i / group];
-    output.Store(i, DecodeE4m3(codes[i]) * (rounding == ScaleRounding::kToOutput ? RoundTo(output.type, scale) : scale));
+    output.Store(i,
+                 DecodeE4m3(codes[i]) * (rounding == ScaleRounding::kToOutput ? RoundTo(output.type, scale) : scale));
   }
 }
 

@@ -35,9 +35,11 @@ void Int4(Row even, Row odd, const float* even_scales, const float* odd_scales, 
   }
 }
 
-void FromInt8(const uint8_t* codes, size_t size, const float* scales, size_t group, ScaleRounding rounding, Output output) {
+void FromInt8(const uint8_t* codes, size_t size, const float* scales, size_t group, ScaleRounding rounding,
+              Output output) {
   for (size_t i = 0; i < size; ++i) {
-    output.Store(i, static_cast<float>(static_cast<int8_t>(codes[i])) * Rounded(scales[i / group], rounding, output.type));
+    output.Store(i,
+                 static_cast<float>(static_cast<int8_t>(codes[i])) * Rounded(scales[i / group], rounding, output.type));
   }
 }
 

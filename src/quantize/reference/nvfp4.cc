@@ -14,6 +14,9 @@ uint8_t EncodeBlockScale(float amax, float divisor) {
   return EncodeE4m3(std::fmin(std::fmax(scale, 0x1p-9f), kE4m3Max));
 }
 
+// ModelOpt's table for NVFP4 has no negative zero; that for MXFP4 has one.
+float DecodeE2m1(int code) { return code == 8 ? 0.0f : kE2m1Values[static_cast<size_t>(code)]; }
+
 }  // namespace
 
 void Nvfp4(Row row, float global_scale, size_t block, uint8_t* scales, uint8_t* codes) {
@@ -35,10 +38,11 @@ void Nvfp4WithScales(Row row, float global_scale, size_t block, const uint8_t* s
   }
 }
 
-void FromNvfp4(const uint8_t* codes, size_t size, float global_scale, size_t block, const uint8_t* scales, Output output) {
+void FromNvfp4(const uint8_t* codes, size_t size, float global_scale, size_t block, const uint8_t* scales,
+               Output output) {
   for (size_t i = 0; i < size; ++i) {
     const float scale = DecodeE4m3(scales[i / block]) * global_scale;
-    output.Store(i, kE2m1Values[codes[i / 2] >> (4 * (i % 2)) & 15] * scale);
+    output.Store(i, DecodeE2m1(codes[i / 2] >> (4 * (i % 2)) & 15) * scale);
   }
 }
 
