@@ -6,18 +6,17 @@
 namespace quantport::quantize::reference {
 namespace {
 
-// A block scale as ModelOpt stores it: a zero block gets 1, nothing becomes zero or NaN by rounding.
+// ModelOpt's table for NVFP4 has no negative zero; that for MXFP4 has one.
+float DecodeE2m1(int code) { return code == 8 ? 0.0f : kE2m1Values[static_cast<size_t>(code)]; }
+
+}  // namespace
+
 uint8_t EncodeBlockScale(float amax, float divisor) {
   const float scale = amax / divisor;
   if (std::isnan(scale)) return kE4m3Nan;
   if (scale == 0) return kE4m3One;
   return EncodeE4m3(std::fmin(std::fmax(scale, 0x1p-9f), kE4m3Max));
 }
-
-// ModelOpt's table for NVFP4 has no negative zero; that for MXFP4 has one.
-float DecodeE2m1(int code) { return code == 8 ? 0.0f : kE2m1Values[static_cast<size_t>(code)]; }
-
-}  // namespace
 
 void Nvfp4(Row row, float global_scale, size_t block, uint8_t* scales, uint8_t* codes) {
   const float divisor = kE2m1Max * global_scale;

@@ -17,6 +17,8 @@ void Mxfp4(Row row, uint8_t* scales, uint8_t* codes);
 void FromMxfp8(const uint8_t* codes, size_t size, const uint8_t* scales, Output);
 void FromMxfp4(const uint8_t* codes, size_t size, const uint8_t* scales, Output);
 
+// A block scale as ModelOpt stores it: a zero block gets 1, nothing becomes zero or NaN by rounding.
+uint8_t EncodeBlockScale(float amax, float divisor);
 void Nvfp4(Row row, float global_scale, size_t block, uint8_t* scales, uint8_t* codes);
 void Nvfp4WithScales(Row row, float global_scale, size_t block, const uint8_t* scales, uint8_t* codes);
 void FromNvfp4(const uint8_t* codes, size_t size, float global_scale, size_t block, const uint8_t* scales, Output);
