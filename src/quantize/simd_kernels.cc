@@ -1,5 +1,5 @@
-// The SIMD kernels, compiled for each target that the compiler knows and chosen when they run. Targets without vectors get the
-// reference.
+// The SIMD kernels, compiled for each target that the compiler knows and chosen when they run. Targets without vectors
+// get the reference.
 #include <cmath>
 
 #include "quantize/kernels.h"

@@ -63,10 +63,13 @@ inline void GroupAmax(Row row, size_t group, float* amax) {
 
 inline size_t FindNonfinite(Row row) {
   constexpr size_t kPart = 4096;
-  const uint32_t infinity = row.type == ElementType::kF32 ? 0x7F800000 : row.type == ElementType::kBF16 ? 0x7F80 : 0x7C00;
+  const uint32_t infinity = row.type == ElementType::kF32    ? 0x7F800000
+                            : row.type == ElementType::kBF16 ? 0x7F80
+                                                             : 0x7C00;
   for (size_t first = 0; first < row.size; first += kPart) {
     const Row part = row.Slice(first, std::min(kPart, row.size - first));
-    const uint32_t largest = row.type == ElementType::kF32 ? Amax32(part.data, part.size) : Amax16(part.data, part.size);
+    const uint32_t largest =
+        row.type == ElementType::kF32 ? Amax32(part.data, part.size) : Amax16(part.data, part.size);
     if (largest >= infinity) return first + reference::FindNonfinite(part);
   }
   return row.size;
@@ -120,7 +123,8 @@ HWY_INLINE void AddErrorRun(const uint8_t* data, const float* dequantized, size_
 inline void AddError(Row row, const float* dequantized, const float* limits, size_t group, ErrorSums* sums) {
   WithType(row.type, [&](auto type) HWY_ATTR {
     ForGroups(row.size, group, [&](size_t first, size_t count, size_t number) HWY_ATTR {
-      AddErrorRun<type.value>(row.data + first * ElementBytes(type.value), dequantized + first, count, limits[number], sums);
+      AddErrorRun<type.value>(row.data + first * ElementBytes(type.value), dequantized + first, count, limits[number],
+                              sums);
     });
   });
 }

@@ -24,12 +24,13 @@ HWY_INLINE void HalveMaxima(V16* maxima) {
   for (size_t i = 0; i < kVectors / 2; ++i) {
     const VU low = hn::BitCast(d, maxima[2 * i]);
     const VU high = hn::BitCast(d, maxima[2 * i + 1]);
-    maxima[i] = hn::Max(hn::BitCast(D16(), hn::ConcatEven(d, high, low)), hn::BitCast(D16(), hn::ConcatOdd(d, high, low)));
+    maxima[i] =
+        hn::Max(hn::BitCast(D16(), hn::ConcatEven(d, high, low)), hn::BitCast(D16(), hn::ConcatOdd(d, high, low)));
   }
 }
 
-// The largest magnitude of each of 16 blocks of BF16, as F32: in kBlocks / kLanes vectors.
-HWY_INLINE void TileAmax(const uint16_t* elements, float* amax) {
+// The largest magnitude of each of 16 blocks of BF16, as the bits of an F32, so that NaN is above infinity.
+HWY_INLINE void TileAmax(const uint16_t* elements, uint32_t* amax) {
   const D16 d;
   V16 maxima[kTileVectors];
   for (size_t i = 0; i < kTileVectors; ++i) {
@@ -40,7 +41,7 @@ HWY_INLINE void TileAmax(const uint16_t* elements, float* amax) {
   HalveMaxima<kTileVectors / 2>(maxima);
   HalveMaxima<kTileVectors / 4>(maxima);
   for (size_t i = 0; i < kBlocks / kLanes; ++i) {
-    hn::Store(Float(hn::ShiftLeft<16>(hn::BitCast(DU(), maxima[i]))), DF(), amax + i * kLanes);
+    hn::Store(hn::ShiftLeft<16>(hn::BitCast(DU(), maxima[i])), DU(), amax + i * kLanes);
   }
 }
 
@@ -71,9 +72,7 @@ HWY_INLINE V16 LookUpCode(V16 number, hn::Vec<D8> table) {
   return hn::Sub(code, hn::BitCast(D16(), hn::VecFromMask(di, beyond)));
 }
 
-HWY_INLINE hn::Vec<D8> LoadTable(const uint8_t* sixteen_bytes) {
-  return hn::LoadDup128(D8(), sixteen_bytes);
-}
+HWY_INLINE hn::Vec<D8> LoadTable(const uint8_t* sixteen_bytes) { return hn::LoadDup128(D8(), sixteen_bytes); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace quantport::quantize

@@ -59,11 +59,13 @@ inline float RoundScale(float scale, ScaleRounding rounding, ElementType type) {
   return rounding == ScaleRounding::kToOutput ? RoundTo(type, scale) : scale;
 }
 
-inline void FromFp8(const uint8_t* codes, size_t size, const float* scales, size_t group, ScaleRounding rounding, Output output) {
+inline void FromFp8(const uint8_t* codes, size_t size, const float* scales, size_t group, ScaleRounding rounding,
+                    Output output) {
   WithType(output.type, [&](auto type) HWY_ATTR {
     ForGroups(size, group, [&](size_t first, size_t count, size_t number) HWY_ATTR {
-      ScaleRun<type.value, 8>(codes + first, count, RoundScale(scales[number], rounding, type.value),
-                              [](VU code) HWY_ATTR { return DecodeE4m3Codes(code); }, output.At(first).data);
+      ScaleRun<type.value, 8>(
+          codes + first, count, RoundScale(scales[number], rounding, type.value),
+          [](VU code) HWY_ATTR { return DecodeE4m3Codes(code); }, output.At(first).data);
     });
   });
 }
@@ -71,8 +73,9 @@ inline void FromFp8(const uint8_t* codes, size_t size, const float* scales, size
 inline void FromMxfp8(const uint8_t* codes, size_t size, const uint8_t* scales, Output output) {
   WithType(output.type, [&](auto type) HWY_ATTR {
     ForGroups(size, 32, [&](size_t first, size_t count, size_t number) HWY_ATTR {
-      ScaleRun<type.value, 8>(codes + first, count, DecodeE8m0(scales[number]),
-                              [](VU code) HWY_ATTR { return DecodeE4m3Codes(code); }, output.At(first).data);
+      ScaleRun<type.value, 8>(
+          codes + first, count, DecodeE8m0(scales[number]), [](VU code) HWY_ATTR { return DecodeE4m3Codes(code); },
+          output.At(first).data);
     });
   });
 }
@@ -80,22 +83,26 @@ inline void FromMxfp8(const uint8_t* codes, size_t size, const uint8_t* scales, 
 inline void FromMxfp4(const uint8_t* codes, size_t size, const uint8_t* scales, Output output) {
   WithType(output.type, [&](auto type) HWY_ATTR {
     ForGroups(size, 32, [&](size_t first, size_t count, size_t number) HWY_ATTR {
-      ScaleRun<type.value, 4>(codes + first / 2, count, DecodeE8m0(scales[number]),
-                              [](VU code) HWY_ATTR { return DecodeE2m1Codes<true>(code); }, output.At(first).data);
+      ScaleRun<type.value, 4>(
+          codes + first / 2, count, DecodeE8m0(scales[number]),
+          [](VU code) HWY_ATTR { return DecodeE2m1Codes<true>(code); }, output.At(first).data);
     });
   });
 }
 
-inline void FromNvfp4(const uint8_t* codes, size_t size, float global_scale, size_t block, const uint8_t* scales, Output output) {
+inline void FromNvfp4(const uint8_t* codes, size_t size, float global_scale, size_t block, const uint8_t* scales,
+                      Output output) {
   WithType(output.type, [&](auto type) HWY_ATTR {
     ForGroups(size, block, [&](size_t first, size_t count, size_t number) HWY_ATTR {
-      ScaleRun<type.value, 4>(codes + first / 2, count, DecodeE4m3(scales[number]) * global_scale,
-                              [](VU code) HWY_ATTR { return DecodeE2m1Codes<false>(code); }, output.At(first).data);
+      ScaleRun<type.value, 4>(
+          codes + first / 2, count, DecodeE4m3(scales[number]) * global_scale,
+          [](VU code) HWY_ATTR { return DecodeE2m1Codes<false>(code); }, output.At(first).data);
     });
   });
 }
 
-inline void FromInt8(const uint8_t* codes, size_t size, const float* scales, size_t group, ScaleRounding rounding, Output output) {
+inline void FromInt8(const uint8_t* codes, size_t size, const float* scales, size_t group, ScaleRounding rounding,
+                     Output output) {
   WithType(output.type, [&](auto type) HWY_ATTR {
     ForGroups(size, group, [&](size_t first, size_t count, size_t number) HWY_ATTR {
       const auto decode = [](VU code) HWY_ATTR {

@@ -33,8 +33,9 @@ struct Reciprocals {
   HWY_ALIGN uint32_t safe[kMost];
 };
 
-// A code of FP8 changes where the quotient passes a number of 5 bits, 1 + k / 16 times a power of two (midpoints have 5, and so do
-// those of subnormals). If the quotient is rounded to BF16 first, which keeps 8, it changes half a step of BF16 before or after.
+// A code of FP8 changes where the quotient passes a number of 5 bits, 1 + k / 16 times a power of two (midpoints have
+// 5, and so do those of subnormals). If the quotient is rounded to BF16 first, which keeps 8, it changes half a step of
+// BF16 before or after.
 template <bool kRoundQuotient>
 HWY_INLINE void FindReciprocals(const float* scales, size_t count, Reciprocals* reciprocals) {
   for (size_t i = 0; i < count; i += kLanes) {
@@ -118,7 +119,8 @@ HWY_INLINE void Bf16ToFp8(Row row, const float* scales, size_t group, uint8_t* c
     if (reciprocals.safe[slot] != 0) {
       done = MultiplyToFp8<kRoundQuotient>(data, count, reciprocals.value[slot], codes + first);
     }
-    DivideToFp8<ElementType::kBF16, kRoundQuotient>(data + 2 * done, count - done, scales[number], codes + first + done);
+    DivideToFp8<ElementType::kBF16, kRoundQuotient>(data + 2 * done, count - done, scales[number],
+                                                    codes + first + done);
   });
 }
 

@@ -19,8 +19,9 @@ struct Divisor {
 
 HWY_INLINE Divisor MakeDivisor(float scale) { return {SetF(scale), hn::Div(SetF(1.0f), SetF(scale))}; }
 
-// The rounded quotient of a BF16 by an F32 that is far from F32's limits: Markstein's correction of a multiplication. Tried for all
-// 2^7 fractions of BF16 by all 2^23 of F32 (tests/unit/quantize_exhaustive_test.cc), which is every case but for the exponents.
+// The rounded quotient of a BF16 by an F32 that is far from F32's limits: Markstein's correction of a multiplication.
+// Tried for all 2^7 fractions of BF16 by all 2^23 of F32 (tests/unit/quantize_exhaustive_test.cc), which is every case
+// but for the exponents.
 HWY_INLINE VF DivideBf16(VF x, const Divisor& divisor) {
 #if HWY_NATIVE_FMA
   const VF quotient = hn::Mul(x, divisor.reciprocal);
@@ -46,7 +47,6 @@ HWY_INLINE void DivideToInt8(const uint8_t* data, size_t size, float scale, uint
 
 HWY_INLINE bool IsOrdinaryDivisor(float scale) { return scale > 0x1p-60f && scale < 0x1p60f; }
 
-// Whole vectors of pairs of BF16, and their number of elements; nothing where one is not finite.
 HWY_INLINE V16 RoundPairs(V16 x, const Divisor& divisor, float smallest, float largest) {
   const auto round = [&](VF element) HWY_ATTR {
     const VF clamped = hn::Min(hn::Max(DivideBf16(element, divisor), SetF(smallest)), SetF(largest));
@@ -55,6 +55,10 @@ HWY_INLINE V16 RoundPairs(V16 x, const Divisor& divisor, float smallest, float l
   return JoinLow(round(EvenElements(x)), round(OddElements(x)));
 }
 
+// Elements from 2^60 on, NaN among them, are left to the division.
+HWY_INLINE bool AreOrdinary(V16 largest) { return hn::AllTrue(D16(), hn::Lt(largest, Set16((127 + 60) << 7))); }
+
+// These convert whole vectors and return their number of elements: none where one was out of the ordinary.
 HWY_INLINE size_t MultiplyToInt8(const uint8_t* data, size_t size, float scale, uint8_t* codes) {
   const D16 d;
   const Divisor divisor = MakeDivisor(scale);
@@ -67,7 +71,7 @@ HWY_INLINE size_t MultiplyToInt8(const uint8_t* data, size_t size, float scale, 
     const V16 code = hn::And(RoundPairs(x, divisor, -128.0f, 127.0f), Set16(0xFF));
     hn::StoreU(hn::DemoteTo(DHalf8(), hn::BitCast(DI16(), code)), DHalf8(), codes + i);
   }
-  return hn::AllTrue(d, hn::Lt(largest, Set16(0x7F80))) ? i : 0;
+  return AreOrdinary(largest) ? i : 0;
 }
 
 inline void Int8(Row row, const float* scales, size_t group, uint8_t* codes) {
@@ -78,7 +82,8 @@ inline void Int8(Row row, const float* scales, size_t group, uint8_t* codes) {
       if constexpr (type.value == ElementType::kBF16) {
         if (IsOrdinaryDivisor(scales[number])) done = MultiplyToInt8(data, count, scales[number], codes + first);
       }
-      DivideToInt8<type.value>(data + done * ElementBytes(type.value), count - done, scales[number], codes + first + done);
+      DivideToInt8<type.value>(data + done * ElementBytes(type.value), count - done, scales[number],
+                               codes + first + done);
     });
   });
 }
@@ -94,7 +99,8 @@ HWY_INLINE void DivideToInt4(const uint8_t* even, const uint8_t* odd, size_t siz
       ForVectors(data + i * ElementBytes(kType), ElementBytes(kType), out, 1, count,
                  [&](const uint8_t* in, uint8_t* nibbles) HWY_ATTR {
                    const VI code = RoundWithinLanes(hn::Div(LoadAs<kType>(in), SetF(scale)), -8.0f, 7.0f);
-                   hn::StoreU(hn::TruncateTo(DQuarter8(), hn::And(hn::BitCast(DU(), code), SetU(15))), DQuarter8(), nibbles);
+                   hn::StoreU(hn::TruncateTo(DQuarter8(), hn::And(hn::BitCast(DU(), code), SetU(15))), DQuarter8(),
+                              nibbles);
                  });
     };
     round(even, even_scale, low);
@@ -103,8 +109,8 @@ HWY_INLINE void DivideToInt4(const uint8_t* even, const uint8_t* odd, size_t siz
   }
 }
 
-HWY_INLINE size_t MultiplyToInt4(const uint8_t* even, const uint8_t* odd, size_t size, float even_scale, float odd_scale,
-                                 uint8_t* codes) {
+HWY_INLINE size_t MultiplyToInt4(const uint8_t* even, const uint8_t* odd, size_t size, float even_scale,
+                                 float odd_scale, uint8_t* codes) {
   const D16 d;
   const Divisor even_divisor = MakeDivisor(even_scale), odd_divisor = MakeDivisor(odd_scale);
   const auto* even_elements = reinterpret_cast<const uint16_t*>(even);
@@ -120,7 +126,7 @@ HWY_INLINE size_t MultiplyToInt4(const uint8_t* even, const uint8_t* odd, size_t
     const V16 code = hn::Or(low, hn::ShiftLeft<4>(high));
     hn::StoreU(hn::DemoteTo(DHalf8(), hn::BitCast(DI16(), code)), DHalf8(), codes + i);
   }
-  return hn::AllTrue(d, hn::Lt(largest, Set16(0x7F80))) ? i : 0;
+  return AreOrdinary(largest) ? i : 0;
 }
 
 inline void Int4(Row even, Row odd, const float* even_scales, const float* odd_scales, size_t group, uint8_t* codes) {
@@ -131,11 +137,13 @@ inline void Int4(Row even, Row odd, const float* even_scales, const float* odd_s
       size_t done = 0;
       if constexpr (type.value == ElementType::kBF16) {
         if (IsOrdinaryDivisor(even_scale) && IsOrdinaryDivisor(odd_scale)) {
-          done = MultiplyToInt4(even.data + first * bytes, odd.data + first * bytes, count, even_scale, odd_scale, codes + first);
+          done = MultiplyToInt4(even.data + first * bytes, odd.data + first * bytes, count, even_scale, odd_scale,
+                                codes + first);
         }
       }
       const size_t at = (first + done) * bytes;
-      DivideToInt4<type.value>(even.data + at, odd.data + at, count - done, even_scale, odd_scale, codes + first + done);
+      DivideToInt4<type.value>(even.data + at, odd.data + at, count - done, even_scale, odd_scale,
+                               codes + first + done);
     });
   });
 }

@@ -15,15 +15,15 @@ namespace HWY_NAMESPACE {
 
 constexpr size_t kMxBlocks = kTileElements / 32;
 
-// E8M0 codes of a tile's blocks from their largest magnitudes. `kAboveFraction` is added to BF16's 7 bits of fraction so that a
-// fraction larger than the largest code's carries into the exponent; `kExponent` is that code's exponent.
+// E8M0 codes of a tile's blocks from their largest magnitudes. `kAboveFraction` is added to BF16's 7 bits of fraction
+// so that a fraction larger than the largest code's carries into the exponent; `kExponent` is that code's exponent.
 template <uint32_t kAboveFraction, uint32_t kExponent>
 HWY_INLINE bool FindExponents(const uint8_t* data, uint32_t smallest, uint32_t largest, uint8_t* scales) {
-  HWY_ALIGN float amax[kBlocks];
+  HWY_ALIGN uint32_t amax[kBlocks];
   TileAmax(reinterpret_cast<const uint16_t*>(data), amax);
   bool ordinary = true;
   for (size_t i = 0; i < kMxBlocks; ++i) {
-    const uint32_t bits = std::max(std::bit_cast<uint32_t>(amax[2 * i]), std::bit_cast<uint32_t>(amax[2 * i + 1])) >> 16;
+    const uint32_t bits = std::max(amax[2 * i], amax[2 * i + 1]) >> 16;
     const uint32_t exponent = (bits + kAboveFraction) >> 7;
     const uint32_t code = exponent > kExponent ? exponent - kExponent : 0;
     scales[i] = static_cast<uint8_t>(code);

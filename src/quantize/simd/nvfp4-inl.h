@@ -13,12 +13,13 @@ HWY_BEFORE_NAMESPACE();
 namespace quantport::quantize {
 namespace HWY_NAMESPACE {
 
-// As EncodeE2m1ToEven, a code a lane. Ties go to even codes, so rounding at a step that depends on the exponent is all: 0.5 below
-// 2, 1 below 4, 2 above.
+// As EncodeE2m1ToEven, a code a lane. Ties go to even codes, so rounding at a step that depends on the exponent is all:
+// 0.5 below 2, 1 below 4, 2 above.
 HWY_INLINE VU EncodeE2m1ToEvenLanes(VF value) {
   const VF clamped = hn::Min(hn::Abs(value), SetF(8.0f));
   const VU exponent = hn::Max(hn::And(Bits(clamped), SetU(0x7F800000)), Bits(SetF(1.0f)));
-  // 2^22 times the power of two below has just that step; the sum's last bits are 2 to 4 steps, and its exponent the rest.
+  // 2^22 times the power of two below has just that step; the sum's last bits are 2 to 4 steps, and its exponent the
+  // rest.
   const VU magic = hn::Add(exponent, SetU(22u << 23));
   const VU steps = hn::Sub(Bits(hn::Add(clamped, Float(magic))), magic);
   const VU doubled_exponent = hn::ShiftRight<22>(hn::Sub(exponent, Bits(SetF(1.0f))));
@@ -31,8 +32,8 @@ HWY_INLINE VU EncodeE2m1ToEvenLanes(VF value) {
 
 // True division: for every type and scale. `count` elements, a multiple of `block`.
 template <ElementType kType>
-HWY_INLINE void DivideToNvfp4(const uint8_t* data, size_t count, float global_scale, size_t block, const uint8_t* scales,
-                              uint8_t* codes) {
+HWY_INLINE void DivideToNvfp4(const uint8_t* data, size_t count, float global_scale, size_t block,
+                              const uint8_t* scales, uint8_t* codes) {
   HWY_ALIGN uint32_t lanes[kLanes];
   for (size_t i = 0; i < count; i += kLanes) {
     const VF divisor = SetF(DecodeE4m3(scales[i / block]) * global_scale);
@@ -43,29 +44,36 @@ HWY_INLINE void DivideToNvfp4(const uint8_t* data, size_t count, float global_sc
 
 // 16 blocks of BF16 on their way.
 struct Nvfp4Tile {
-  HWY_ALIGN float amax[kBlocks];
+  HWY_ALIGN uint32_t amax[kBlocks];  // as bits of F32
   HWY_ALIGN uint32_t scales[kBlocks];
   HWY_ALIGN float factors[kBlocks];  // 4 / divisor
 };
 
 // Blocks of 32 are two of 16 with one maximum.
-HWY_INLINE void ShareMaxima(float* amax) {
+HWY_INLINE void ShareMaxima(uint32_t* amax) {
   for (size_t i = 0; i < kBlocks; i += 2) amax[i] = amax[i + 1] = std::max(amax[i], amax[i + 1]);
+}
+
+HWY_INLINE bool IsFinite(const Nvfp4Tile& tile) {
+  VU largest = hn::Load(DU(), tile.amax);
+  for (size_t i = kLanes; i < kBlocks; i += kLanes) largest = hn::Max(largest, hn::Load(DU(), tile.amax + i));
+  return hn::AllTrue(DI(), Less(largest, SetU(0x7F800000)));
 }
 
 // From amax to block scales. Magnitudes of finite numbers only.
 HWY_INLINE void FindScales(float global_scale, Nvfp4Tile* tile) {
   const VF divisor = SetF(kE2m1Max * global_scale);
   for (size_t i = 0; i < kBlocks; i += kLanes) {
-    const VF scale = hn::Div(hn::Load(DF(), tile->amax + i), divisor);
+    const VF scale = hn::Div(Float(hn::Load(DU(), tile->amax + i)), divisor);
     const VF clamped = hn::Min(hn::Max(scale, SetF(0x1p-9f)), SetF(kE4m3Max));
     const auto zero = hn::Eq(scale, hn::Zero(DF()));
     hn::Store(EncodeE4m3Magnitude(hn::IfThenElse(zero, SetF(1.0f), clamped)), DU(), tile->scales + i);
   }
 }
 
-// Whether codes can be found by multiplication in all blocks: see NearBoundary. Decisions are at 1, 1.25, 1.5 and 1.75 times powers
-// of two; and where an element is more than 2^12 times its divisor, its quotient would not fit into 16 bits.
+// Whether codes can be found by multiplication in all blocks: see NearBoundary. Decisions are at 1, 1.25, 1.5 and 1.75
+// times powers of two; and where an element is more than 2^12 times its divisor, its quotient would not fit into 16
+// bits.
 HWY_INLINE bool FindFactors(float global_scale, Nvfp4Tile* tile) {
   auto unsafe = hn::Lt(hn::Zero(DF()), hn::Zero(DF()));
   for (size_t i = 0; i < kBlocks; i += kLanes) {
@@ -73,7 +81,7 @@ HWY_INLINE bool FindFactors(float global_scale, Nvfp4Tile* tile) {
     const VF factor = hn::Div(SetF(4.0f), divisor);
     auto near = hn::Or(NearBoundary(divisor, 1.0f), NearBoundary(divisor, 1.25f));
     near = hn::Or(near, hn::Or(NearBoundary(divisor, 1.5f), NearBoundary(divisor, 1.75f)));
-    const auto large = hn::Gt(hn::Mul(hn::Load(DF(), tile->amax + i), factor), SetF(0x1p12f));
+    const auto large = hn::Gt(hn::Mul(Float(hn::Load(DU(), tile->amax + i)), factor), SetF(0x1p12f));
     const auto unusual = hn::Or(large, hn::Lt(divisor, hn::Zero(DF())));
     unsafe = hn::Or(unsafe, hn::Or(hn::RebindMask(DF(), near), unusual));
     hn::Store(factor, DF(), tile->factors + i);
@@ -81,8 +89,8 @@ HWY_INLINE bool FindFactors(float global_scale, Nvfp4Tile* tile) {
   return hn::AllFalse(DF(), unsafe);
 }
 
-// Codes of a tile whose factors are safe. 2^23 - 0.5 + 4q rounds to 2^23 plus the number of quarters in q, which a table turns into
-// the code; below one quarter that is -1 or 0.
+// Codes of a tile whose factors are safe. 2^23 - 0.5 + 4q rounds to 2^23 plus the number of quarters in q, which a
+// table turns into the code; below one quarter that is -1 or 0.
 HWY_INLINE void MultiplyToNvfp4(const uint16_t* elements, const Nvfp4Tile& tile, uint8_t* codes) {
   static constexpr uint8_t kCodeOfQuarters[16] = {0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 6, 6};
   const auto table = LoadTable(kCodeOfQuarters);
@@ -113,7 +121,7 @@ HWY_INLINE void TileToNvfp4(const uint8_t* data, float global_scale, size_t bloc
   const size_t blocks_of_16 = block / kBlockElements;
   TileAmax(elements, tile.amax);
   if (blocks_of_16 == 2) ShareMaxima(tile.amax);
-  const bool finite = *std::max_element(tile.amax, tile.amax + kBlocks) < HUGE_VALF;
+  const bool finite = IsFinite(tile);
   if constexpr (kDynamic) {
     if (!finite) return reference::Nvfp4({data, ElementType::kBF16, kTileElements}, global_scale, block, scales, codes);
     FindScales(global_scale, &tile);

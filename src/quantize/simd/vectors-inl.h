@@ -1,5 +1,5 @@
-// What the SIMD kernels have in common, compiled once for each target: loading, storing, ends of rows, and exact encoding in
-// F32 lanes with the same operations as codes.h.
+// What the SIMD kernels have in common, compiled once for each target: loading, storing, ends of rows, and exact
+// encoding in F32 lanes with the same operations as codes.h.
 #if defined(QUANTPORT_QUANTIZE_SIMD_VECTORS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef QUANTPORT_QUANTIZE_SIMD_VECTORS_INL_H_
 #undef QUANTPORT_QUANTIZE_SIMD_VECTORS_INL_H_
@@ -27,9 +27,9 @@ using DI = hn::RebindToSigned<DF>;
 using D16 = hn::Repartition<uint16_t, DF>;  // twice as many lanes
 using DI16 = hn::RebindToSigned<D16>;
 using D8 = hn::Repartition<uint8_t, DF>;
-using DHalf16 = hn::Rebind<uint16_t, DF>;    // as many lanes
-using DQuarter8 = hn::Rebind<uint8_t, DF>;   // as many lanes
-using DHalf8 = hn::Rebind<uint8_t, D16>;     // as many lanes as D16
+using DHalf16 = hn::Rebind<uint16_t, DF>;   // as many lanes
+using DQuarter8 = hn::Rebind<uint8_t, DF>;  // as many lanes
+using DHalf8 = hn::Rebind<uint8_t, D16>;    // as many lanes as D16
 using VF = hn::Vec<DF>;
 using VU = hn::Vec<DU>;
 using VI = hn::Vec<DI>;
@@ -138,9 +138,12 @@ HWY_INLINE VF DecodeE4m3Codes(VU code) {
 template <typename Step>
 HWY_INLINE void WithType(ElementType type, const Step& step) {
   switch (type) {
-    case ElementType::kBF16: return step(std::integral_constant<ElementType, ElementType::kBF16>());
-    case ElementType::kF16: return step(std::integral_constant<ElementType, ElementType::kF16>());
-    case ElementType::kF32: return step(std::integral_constant<ElementType, ElementType::kF32>());
+    case ElementType::kBF16:
+      return step(std::integral_constant<ElementType, ElementType::kBF16>());
+    case ElementType::kF16:
+      return step(std::integral_constant<ElementType, ElementType::kF16>());
+    case ElementType::kF32:
+      return step(std::integral_constant<ElementType, ElementType::kF32>());
   }
 }
 
@@ -178,10 +181,10 @@ HWY_INLINE V16 JoinHigh(VU even, VU odd) {
   return hn::OddEven(hn::BitCast(D16(), odd), hn::BitCast(D16(), hn::ShiftRight<16>(even)));
 }
 
-// Lanes of `divisor` in whose neighbourhood x / divisor may be on one side of a decision and x * (1 / divisor) on the other, for
-// some x that BF16 can hold. A decision is at `boundary` times a power of two. Both quotients are within 2^-22 of the exact one,
-// so they agree unless divisor * boundary lies that near to a number of 8 bits; F32 has 2^16 steps between those, and we look 8
-// around, twice what is needed.
+// Lanes of `divisor` in whose neighbourhood x / divisor may be on one side of a decision and x * (1 / divisor) on the
+// other, for some x that BF16 can hold. A decision is at `boundary` times a power of two. Both quotients are within
+// 2^-22 of the exact one, so they agree unless divisor * boundary lies that near to a number of 8 bits; F32 has 2^16
+// steps between those, and we look 8 around, twice what is needed.
 HWY_INLINE hn::Mask<DI> NearBoundary(VF divisor, float boundary) {
   const VU product = Bits(hn::Mul(divisor, SetF(boundary)));
   return Less(hn::And(hn::Add(product, SetU(8)), SetU(0xFFFF)), SetU(16));
