@@ -12,13 +12,15 @@ namespace quantport {
 namespace {
 
 bool BoolOf(const YamlValue& value, std::string_view key) {
-  if (value.kind != YamlValue::Kind::kBool) Fail(value, fmt::format("{} is {}, not true or false", key, Described(value)));
+  if (value.kind != YamlValue::Kind::kBool)
+    Fail(value, fmt::format("{} is {}, not true or false", key, Described(value)));
   return value.boolean;
 }
 
 int IntOf(const YamlValue& value, std::string_view key) {
   constexpr int64_t kLimit = 1 << 24;
-  if (value.kind != YamlValue::Kind::kInt) Fail(value, fmt::format("{} is {}, not a whole number", key, Described(value)));
+  if (value.kind != YamlValue::Kind::kInt)
+    Fail(value, fmt::format("{} is {}, not a whole number", key, Described(value)));
   if (value.integer < -kLimit || value.integer > kLimit) Fail(value, fmt::format("{} is out of range", key));
   return static_cast<int>(value.integer);
 }
@@ -59,7 +61,8 @@ void CheckNumBits(const YamlValue& at, const NumberBits& bits, const std::option
       {{4, 3}, {5, 2}, {2, 1}, {1, 2}, {0, 3}, {3, 0}, {3, 2}, {2, 3}}};
   const std::pair<int, int> pair(bits.exponent, bits.mantissa);
   if (pair.first <= 0 || pair.second <= 0 || std::find(kKnown.begin(), kKnown.end(), pair) == kKnown.end())
-    Fail(at, fmt::format("num_bits is {}, which is no known format", ToString(bits)), "FP8 is e4m3 or e5m2, FP6 e3m2, FP4 e2m1");
+    Fail(at, fmt::format("num_bits is {}, which is no known format", ToString(bits)),
+         "FP8 is e4m3 or e5m2, FP6 e3m2, FP4 e2m1");
   if (pair != std::pair(4, 3) && pair != std::pair(2, 1) && !(blocks && blocks->dynamic))
     Fail(at, fmt::format("num_bits {} without block_sizes of type dynamic", ToString(bits)));
 }
@@ -86,7 +89,8 @@ BlockSizes ParseBlockSizes(const YamlValue& value) {
            "it takes axes and type, scale_bits, scale_block_sizes, four_over_six");
     }
   }
-  if (blocks.dynamic && blocks.axes.size() != 1) Fail(value, "block_sizes of type dynamic over more or less than one axis");
+  if (blocks.dynamic && blocks.axes.size() != 1)
+    Fail(value, "block_sizes of type dynamic over more or less than one axis");
   return blocks;
 }
 
@@ -196,7 +200,8 @@ std::optional<std::pair<int, int>> ParseBits(std::string_view text) {
 void CheckKeys(const YamlValue& map, std::initializer_list<std::string_view> known, std::string_view what) {
   for (const YamlValue& key : map.keys) {
     if (key.IsString() && std::find(known.begin(), known.end(), key.text) != known.end()) continue;
-    Fail(key, fmt::format("{} has no field {}", what, Described(key)), fmt::format("it takes {}", fmt::join(known, ", ")));
+    Fail(key, fmt::format("{} has no field {}", what, Described(key)),
+         fmt::format("it takes {}", fmt::join(known, ", ")));
   }
 }
 
@@ -292,15 +297,22 @@ std::vector<RecipeAlgorithm> ParseAlgorithms(const YamlValue& value) {
 
 void CheckAgainstSchema(const YamlValue& value, const Schema& schema) {
   switch (schema.type) {
-    case SchemaType::kEntry: ParseEntry(value); return;
-    case SchemaType::kEntryList: ParseEntries(value); return;
-    case SchemaType::kAttributes: ParseAttributes(value); return;
+    case SchemaType::kEntry:
+      ParseEntry(value);
+      return;
+    case SchemaType::kEntryList:
+      ParseEntries(value);
+      return;
+    case SchemaType::kAttributes:
+      ParseAttributes(value);
+      return;
     case SchemaType::kQuantize:
       if (!value.IsMap()) Fail(value, fmt::format("{} where algorithm and quant_cfg are expected", Described(value)));
       CheckKeys(value, {"algorithm", "quant_cfg", "effective_bits"}, "a quantization config");
       if (const YamlValue* entries = value.Find("quant_cfg")) ParseEntries(*entries);
       return;
-    default: return;
+    default:
+      return;
   }
 }
 

@@ -25,8 +25,7 @@ namespace quantport {
 
 std::span<const BuiltInRecipe> BuiltInRecipes() {
 #define QUANTPORT_RECIPE(number, path, file) \
-  {path,                                     \
-   {quantport_recipe_##number, static_cast<size_t>(quantport_recipe_end_##number - quantport_recipe_##number)}},
+  {path, {quantport_recipe_##number, static_cast<size_t>(quantport_recipe_end_##number - quantport_recipe_##number)}},
   static const BuiltInRecipe kRecipes[] = {
 #include "builtin_recipes.inc"
   };

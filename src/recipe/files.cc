@@ -43,8 +43,7 @@ std::optional<RecipeFile> BuiltIn(std::string_view name) {
   if (name.ends_with(".yml")) name.remove_suffix(4);
   const std::string path = std::filesystem::path(name).lexically_normal().string();
   for (const BuiltInRecipe& recipe : BuiltInRecipes()) {
-    if (recipe.path == path)
-      return RecipeFile{fmt::format("built-in:{}.yaml", recipe.path), std::string(recipe.text)};
+    if (recipe.path == path) return RecipeFile{fmt::format("built-in:{}.yaml", recipe.path), std::string(recipe.text)};
   }
   return std::nullopt;
 }

@@ -131,7 +131,8 @@ YamlValue ImportResolver::ResolveDocuments(const RecipeFile& file, const Schema&
       names = ReadImports(header.Find("imports"));
     }
   }
-  if (!body.IsMap() && !body.IsList()) Fail(body, fmt::format("{} where a mapping or a list is expected", Described(body)));
+  if (!body.IsMap() && !body.IsList())
+    Fail(body, fmt::format("{} where a mapping or a list is expected", Described(body)));
   ReadBitStrings(&body);
   if (body.IsMap()) {
     names = ReadImports(body.Find("imports"));
@@ -210,7 +211,8 @@ YamlValue ImportResolver::ResolveMap(YamlValue map, const Schema& schema, const 
     for (const YamlValue& name : references) {
       const Imported& imported = Lookup(name, names);
       if (!imported.value.IsMap()) {
-        Fail(name, fmt::format("$import of {} in a mapping, but that is {}", Described(name), Described(imported.value)));
+        Fail(name,
+             fmt::format("$import of {} in a mapping, but that is {}", Described(name), Described(imported.value)));
       }
       Count(imported.value);
       for (size_t i = 0; i < imported.value.keys.size(); ++i)

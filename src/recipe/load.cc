@@ -106,7 +106,10 @@ Result<Recipe> LoadRecipe(const std::string& name, const RecipeSources& sources)
   auto files = FindRecipe(sources, name);
   if (!files) return files.errors();
   if (files->empty()) {
-    return Error{ErrorKind::kInvalidRecipe, "no recipe or file of that name", Printable(name), {},
+    return Error{ErrorKind::kInvalidRecipe,
+                 "no recipe or file of that name",
+                 Printable(name),
+                 {},
                  "--list-recipes shows those that are built in"};
   }
   try {

@@ -16,8 +16,8 @@ Result<Recipe> LoadRecipe(const std::string& name, const RecipeSources& sources)
 // The entries of a KV preset: "fp8", "fp8_cast", "nvfp4_cast", ..., or "none", which turns KV quantizers off.
 Result<std::vector<RecipeEntry>> LoadKvCache(const std::string& name, const RecipeSources& sources);
 
-// Puts `entries` where the recipe spoke of KV quantizers by name, so that what it turns off afterwards stays off; at the
-// end where it did not.
+// Puts `entries` where the recipe spoke of KV quantizers by name, so that what it turns off afterwards stays off; at
+// the end where it did not.
 void ReplaceKvCache(const std::vector<RecipeEntry>& entries, Recipe* recipe);
 
 struct RecipeSummary {

@@ -48,7 +48,8 @@ Json BlocksJson(const BlockSizes& blocks) {
 
 Json AlgorithmJson(const RecipeAlgorithm& algorithm) {
   if (algorithm.options.empty()) return algorithm.method.empty() ? Json(nullptr) : Json(algorithm.method);
-  Json json = {{"method", algorithm.method.empty() ? Json(nullptr) : Json(algorithm.method)}};
+  Json json = Json::object();
+  json["method"] = algorithm.method.empty() ? Json(nullptr) : Json(algorithm.method);
   json.update(algorithm.options);
   return json;
 }
@@ -83,7 +84,8 @@ Json ToJson(const Recipe& recipe) {
   json["algorithm"] = algorithms.size() == 1 ? algorithms[0] : algorithms;
   json["quant_cfg"] = Json::array();
   for (const RecipeEntry& entry : recipe.entries) {
-    Json item = {{"quantizer_name", entry.quantizer_name}};
+    Json item = Json::object();
+    item["quantizer_name"] = entry.quantizer_name;
     if (entry.parent_class) item["parent_class"] = *entry.parent_class;
     if (entry.cfg.size() == 1) item["cfg"] = ToJson(entry.cfg[0]);
     if (entry.cfg.size() > 1) {
@@ -99,16 +101,21 @@ Json ToJson(const Recipe& recipe) {
 Status CheckAlgorithms(const Recipe& recipe) {
   for (const RecipeAlgorithm& algorithm : recipe.algorithms) {
     const auto fail = [&](std::string why, std::string hint) {
-      return Error{ErrorKind::kUnsupportedRecipe, fmt::format("recipe {}: {}", recipe.name, why), algorithm.place, {},
+      return Error{ErrorKind::kUnsupportedRecipe,
+                   fmt::format("recipe {}: {}", recipe.name, why),
+                   algorithm.place,
+                   {},
                    std::move(hint)};
     };
     if (recipe.algorithms.size() > 1)
-      return fail(fmt::format("{} algorithms one after the other", recipe.algorithms.size()), "a recipe with one of max and mse");
+      return fail(fmt::format("{} algorithms one after the other", recipe.algorithms.size()),
+                  "a recipe with one of max and mse");
     if (algorithm.method.empty() || algorithm.method == "max" || algorithm.method == "mse") continue;
     const auto refused = std::find_if(kRefused.begin(), kRefused.end(),
                                       [&](const Refused& known) { return known.method == algorithm.method; });
     if (refused == kRefused.end())
-      return fail(fmt::format("the algorithm \"{}\" is not known", algorithm.method), "max, mse and null are carried out");
+      return fail(fmt::format("the algorithm \"{}\" is not known", algorithm.method),
+                  "max, mse and null are carried out");
     return fail(fmt::format("the algorithm {} needs activations: {}", algorithm.method, refused->reason),
                 fmt::format("take {}", refused->instead));
   }

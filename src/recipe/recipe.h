@@ -80,8 +80,8 @@ struct Recipe {
 Json ToJson(const Recipe& recipe);
 Json ToJson(const QuantizerAttributes& attributes);
 
-// Errors: kUnsupportedRecipe naming the recipe and the place of an algorithm that can't be carried out on weights alone,
-// with the reason and what to take instead.
+// Errors: kUnsupportedRecipe naming the recipe and the place of an algorithm that can't be carried out on weights
+// alone, with the reason and what to take instead.
 Status CheckAlgorithms(const Recipe& recipe);
 
 }  // namespace quantport

@@ -71,15 +71,18 @@ std::optional<double> Float(std::string_view text) {
   const bool sign = !text.empty() && (text[0] == '-' || text[0] == '+');
   if (sign) text.remove_prefix(1);
   const double infinity = std::numeric_limits<double>::infinity();
-  if (OneOf(text, std::array<std::string_view, 3>{".inf", ".Inf", ".INF"})) return whole[0] == '-' ? -infinity : infinity;
+  if (OneOf(text, std::array<std::string_view, 3>{".inf", ".Inf", ".INF"}))
+    return whole[0] == '-' ? -infinity : infinity;
   if (!sign && OneOf(text, std::array<std::string_view, 3>{".nan", ".NaN", ".NAN"})) return std::nan("");
   const size_t dot = text.find('.');
   if (dot == std::string_view::npos) return std::nullopt;
   const size_t exponent = text.find_first_of("eE", dot);
   const std::string_view before = text.substr(0, dot);
-  const std::string_view after = text.substr(dot + 1, exponent == std::string_view::npos ? exponent : exponent - dot - 1);
+  const std::string_view after =
+      text.substr(dot + 1, exponent == std::string_view::npos ? exponent : exponent - dot - 1);
   constexpr std::string_view kDigits = "0123456789_";
-  if (before.empty() ? !OnlyDigits(after, kDigits) || after[0] == '_' : !OnlyDigits(before, kDigits) || before[0] == '_')
+  if (before.empty() ? !OnlyDigits(after, kDigits) || after[0] == '_'
+                     : !OnlyDigits(before, kDigits) || before[0] == '_')
     return std::nullopt;
   if (!after.empty() && !OnlyDigits(after, kDigits)) return std::nullopt;
   if (exponent != std::string_view::npos) {

@@ -27,10 +27,14 @@ std::optional<Schema> SchemaNamed(std::string_view name) {
 
 Schema ChildSchema(const Schema& schema, std::string_view key) {
   switch (schema.type) {
-    case SchemaType::kRecipe: return {key == "quantize" ? SchemaType::kQuantize : SchemaType::kUntyped, {}};
-    case SchemaType::kQuantize: return {key == "quant_cfg" ? SchemaType::kEntryList : SchemaType::kUntyped, {}};
-    case SchemaType::kEntry: return {key == "cfg" ? SchemaType::kAttributesOrList : SchemaType::kUntyped, {}};
-    default: return {};
+    case SchemaType::kRecipe:
+      return {key == "quantize" ? SchemaType::kQuantize : SchemaType::kUntyped, {}};
+    case SchemaType::kQuantize:
+      return {key == "quant_cfg" ? SchemaType::kEntryList : SchemaType::kUntyped, {}};
+    case SchemaType::kEntry:
+      return {key == "cfg" ? SchemaType::kAttributesOrList : SchemaType::kUntyped, {}};
+    default:
+      return {};
   }
 }
 
@@ -46,14 +50,21 @@ bool IsListOf(const Schema& imported, const Schema& list) {
 
 std::string_view SchemaTypeName(const Schema& schema) {
   switch (schema.type) {
-    case SchemaType::kUntyped: return "no known type";
-    case SchemaType::kRecipe: return "a recipe";
-    case SchemaType::kQuantize: return "a quantization config";
-    case SchemaType::kEntryList: return "a list of quantizer entries";
-    case SchemaType::kEntry: return "a quantizer entry";
+    case SchemaType::kUntyped:
+      return "no known type";
+    case SchemaType::kRecipe:
+      return "a recipe";
+    case SchemaType::kQuantize:
+      return "a quantization config";
+    case SchemaType::kEntryList:
+      return "a list of quantizer entries";
+    case SchemaType::kEntry:
+      return "a quantizer entry";
     case SchemaType::kAttributesOrList:
-    case SchemaType::kAttributes: return "quantizer attributes";
-    case SchemaType::kOther: return schema.name;
+    case SchemaType::kAttributes:
+      return "quantizer attributes";
+    case SchemaType::kOther:
+      return schema.name;
   }
   return {};
 }

@@ -42,26 +42,39 @@ size_t YamlValue::Size() const {
 bool SameScalar(const YamlValue& a, const YamlValue& b) {
   if (a.kind != b.kind) return false;
   switch (a.kind) {
-    case YamlValue::Kind::kNull: return true;
-    case YamlValue::Kind::kBool: return a.boolean == b.boolean;
-    case YamlValue::Kind::kInt: return a.integer == b.integer;
-    case YamlValue::Kind::kFloat: return a.number == b.number;
-    case YamlValue::Kind::kString: return a.text == b.text;
+    case YamlValue::Kind::kNull:
+      return true;
+    case YamlValue::Kind::kBool:
+      return a.boolean == b.boolean;
+    case YamlValue::Kind::kInt:
+      return a.integer == b.integer;
+    case YamlValue::Kind::kFloat:
+      return a.number == b.number;
+    case YamlValue::Kind::kString:
+      return a.text == b.text;
     case YamlValue::Kind::kList:
-    case YamlValue::Kind::kMap: return false;
+    case YamlValue::Kind::kMap:
+      return false;
   }
   return false;
 }
 
 std::string Described(const YamlValue& value) {
   switch (value.kind) {
-    case YamlValue::Kind::kNull: return "nothing";
-    case YamlValue::Kind::kBool: return value.boolean ? "true" : "false";
-    case YamlValue::Kind::kInt: return fmt::format("{}", value.integer);
-    case YamlValue::Kind::kFloat: return fmt::format("{}", value.number);
-    case YamlValue::Kind::kString: return fmt::format("\"{}\"", ShortenMiddle(Printable(value.text), 60));
-    case YamlValue::Kind::kList: return "a list";
-    case YamlValue::Kind::kMap: return "a mapping";
+    case YamlValue::Kind::kNull:
+      return "nothing";
+    case YamlValue::Kind::kBool:
+      return value.boolean ? "true" : "false";
+    case YamlValue::Kind::kInt:
+      return fmt::format("{}", value.integer);
+    case YamlValue::Kind::kFloat:
+      return fmt::format("{}", value.number);
+    case YamlValue::Kind::kString:
+      return fmt::format("\"{}\"", ShortenMiddle(Printable(value.text), 60));
+    case YamlValue::Kind::kList:
+      return "a list";
+    case YamlValue::Kind::kMap:
+      return "a mapping";
   }
   return {};
 }
@@ -78,11 +91,16 @@ std::string KeyText(const YamlValue& key) {
 
 Json ToJson(const YamlValue& value) {
   switch (value.kind) {
-    case YamlValue::Kind::kNull: return nullptr;
-    case YamlValue::Kind::kBool: return value.boolean;
-    case YamlValue::Kind::kInt: return value.integer;
-    case YamlValue::Kind::kFloat: return value.number;
-    case YamlValue::Kind::kString: return value.text;
+    case YamlValue::Kind::kNull:
+      return nullptr;
+    case YamlValue::Kind::kBool:
+      return value.boolean;
+    case YamlValue::Kind::kInt:
+      return value.integer;
+    case YamlValue::Kind::kFloat:
+      return value.number;
+    case YamlValue::Kind::kString:
+      return value.text;
     case YamlValue::Kind::kList: {
       Json list = Json::array();
       for (const YamlValue& item : value.items) list.push_back(ToJson(item));

@@ -88,8 +88,7 @@ class Builder : public YAML::EventHandler {
 
   void Count(size_t values, const YAML::Mark& mark) {
     count_ += values;
-    if (count_ > kMaxValues)
-      Fail(At(mark), fmt::format("more than {} values, with aliases written out", kMaxValues));
+    if (count_ > kMaxValues) Fail(At(mark), fmt::format("more than {} values, with aliases written out", kMaxValues));
   }
 
   static size_t Depth(const YamlValue& value) {
@@ -117,8 +116,7 @@ class Builder : public YAML::EventHandler {
   }
 
   void Add(YamlValue value, YAML::anchor_t anchor) {
-    if (++count_ > kMaxValues)
-      Fail(value, fmt::format("more than {} values, with aliases written out", kMaxValues));
+    if (++count_ > kMaxValues) Fail(value, fmt::format("more than {} values, with aliases written out", kMaxValues));
     if (anchor != 0) anchors_[anchor] = value;
     if (open_.empty()) {
       documents.back() = std::move(value);

@@ -46,7 +46,8 @@ nlohmann::json Plain(const Json& recipe) {
     nlohmann::json list = entry["cfg"].is_array() ? entry["cfg"] : nlohmann::json::array({entry["cfg"]});
     for (nlohmann::json& cfg : list) {
       if (cfg.contains("block_sizes") && !cfg["block_sizes"].contains("type")) cfg["block_sizes"]["type"] = "static";
-      if (cfg.contains("block_sizes") && cfg["block_sizes"].contains("four_over_six")) cfg["block_sizes"]["four_over_six"] = true;
+      if (cfg.contains("block_sizes") && cfg["block_sizes"].contains("four_over_six"))
+        cfg["block_sizes"]["four_over_six"] = true;
       if (cfg.contains("rotate") && cfg["rotate"].is_object()) cfg["rotate"] = cfg["rotate"]["enable"];
     }
     entry["cfg"] = list;
@@ -82,10 +83,10 @@ TEST(RecipeGoldensTest, RecipesThatNeedActivationsAreRefusedByNameAndReason) {
     EXPECT_THAT(recipe.refused, testing::HasSubstr("needs activations")) << recipe.name;
     refused.insert(recipe.name);
   }
-  EXPECT_THAT(refused, testing::ElementsAre("int4_awq", "int8_smoothquant", "nvfp4_act_headroom-kv_fp8_cast",
-                                            "nvfp4_awq_clip", "nvfp4_awq_full", "nvfp4_awq_lite",
-                                            "nvfp4_default-kv_none-gptq", "nvfp4_svdquant",
-                                            "nvfp4_w4a4_weight_local_hessian", "w4a8_awq_beta"));
+  EXPECT_THAT(refused,
+              testing::ElementsAre("int4_awq", "int8_smoothquant", "nvfp4_act_headroom-kv_fp8_cast", "nvfp4_awq_clip",
+                                   "nvfp4_awq_full", "nvfp4_awq_lite", "nvfp4_default-kv_none-gptq", "nvfp4_svdquant",
+                                   "nvfp4_w4a4_weight_local_hessian", "w4a8_awq_beta"));
 }
 
 // A whole recipe library of ModelOpt's, where one is at hand: its own files, read and compared.
