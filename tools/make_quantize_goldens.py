@@ -33,6 +33,7 @@ from modelopt.torch.export import export_hf_checkpoint
 from modelopt.torch.export.quant_utils import get_quantization_format, get_weight_block_size
 from modelopt.torch.opt.config_loader import load_config
 from modelopt.torch.quantization.config import QuantizeConfig
+from modelopt.torch.quantization.conversion import replace_quant_module, set_quantizer_by_cfg
 from modelopt.torch.quantization.nn import SequentialQuantizer, TensorQuantizer
 
 import quantize_golden_models as tiny
@@ -160,6 +161,14 @@ def resolved(model):
     return {"settings": settings, "quantizers": quantizers, "formats": formats}
 
 
+def resolve(model_name, source, config):
+    """The quantizers as the recipe sets them: calibration turns some settings into others."""
+    model = tiny.load(model_name, source)
+    replace_quant_module(model)
+    set_quantizer_by_cfg(model, config.quant_cfg)
+    return resolved(model)
+
+
 def routers(model):
     from modelopt.torch.export.quant_utils import _get_unquantized_moe_router_names
     return _get_unquantized_moe_router_names(model)
@@ -189,8 +198,9 @@ def export(model_name, recipe, source, folder):
     config = quantize_config(recipe)
     step = "mtq.quantize"
     try:
+        golden |= resolve(model_name, source, config)
         mtq.quantize(model, config, forward_loop=calibrate)
-        golden |= resolved(model)
+        modules = {"modules": described_modules(model), "routers": routers(model)}  # the export takes containers apart
         amax = activation_amax(model)
         step = "export_hf_checkpoint"
         export_hf_checkpoint(model, export_dir=folder)
@@ -203,7 +213,7 @@ def export(model_name, recipe, source, folder):
         path = f"{folder}/{file}"
         golden[file] = open(path, encoding="utf-8").read() if os.path.exists(path) else None
     scalars = {key: float(t) for key, t in tensors.items() if t.dim() == 0 and t.dtype == torch.float32}
-    return golden | {"scalars": scalars}, amax, {"modules": described_modules(model), "routers": routers(model)}
+    return golden | {"scalars": scalars}, amax, modules
 
 
 def compact(value, indent=0, width=150):

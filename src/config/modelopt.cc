@@ -114,7 +114,7 @@ Json MixedGroups(const Json& layers) {
   for (const auto& [name, config] : layers.items()) {
     auto group =
         std::find_if(groups.begin(), groups.end(), [&, &own = config](const auto& g) { return g.first == own; });
-    if (group == groups.end()) group = groups.insert(groups.end(), {config, {}});
+    if (group == groups.end()) group = groups.emplace(groups.end(), config, std::vector<std::string>());
     group->second.push_back(name);
   }
   Json out = Json::object();

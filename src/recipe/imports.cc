@@ -255,7 +255,7 @@ void ImportResolver::Splice(const YamlValue& reference, const Schema& list_schem
   } else if (imported.schema == *element) {
     out->push_back(imported.value);
   } else {
-    Fail(reference, fmt::format("$import of {}, {}, into a list of {}", Described(reference),
+    Fail(reference, fmt::format("$import of {}, {}, into a list whose elements are each {}", Described(reference),
                                 SchemaTypeName(imported.schema), SchemaTypeName(*element)));
   }
 }
