@@ -113,7 +113,7 @@ def is_quantizer(module):
 
 def quantizers_of(module):
     """Name below the module -> quantizer; those of a fused container's experts are numbered."""
-    if is_quantizer(module):
+    if is_quantizer(module) or isinstance(module, torch.nn.ModuleList):  # a list belongs to the module above it
         return {}
     out = {}
     for child, item in module.named_children():
