@@ -100,8 +100,7 @@ Json GroupConfig(const std::string& algorithm, int group_size) {
   if (algorithm == "W4A8_AWQ") return Group(Values(8, "float", size(128)), Values(4, "float", size(128)));
   if (algorithm == "W8A16") return Group(nullptr, int8);
   if (algorithm == "W8A8_SQ_PER_CHANNEL") return Group(int8, PerChannel(int8));
-  if (algorithm == "W4A8_NVFP4_FP8" || algorithm == "W4A8_MXFP4_FP8")
-    return Group(fp8, Values(4, "float", size(16)));
+  if (algorithm == "W4A8_NVFP4_FP8" || algorithm == "W4A8_MXFP4_FP8") return Group(fp8, Values(4, "float", size(16)));
   if (algorithm == "MXFP8") return Group(Values(8, "float", size(32)), Values(8, "float", size(32)));
   Json unknown = Json::object();
   unknown["quant_algo"] = algorithm;
