@@ -14,7 +14,8 @@ LAYERS = {
     "mapping": {"base"},
     "layout": {"base", "safetensors"},
     "plan": {"base", "safetensors", "mapping", "layout"},
-    "config": {"base", "mapping"},
+    "recipe": {"base"},
+    "config": {"base", "mapping", "recipe"},
     "journal": {"base", "io"},
     "quantize": {"base"},
     "exec": {"base", "io", "plan", "journal", "quantize"},
@@ -30,6 +31,7 @@ LAYERS = {
 THIRD_PARTY = {
     "pcre2.h": {"mapping/pattern.cc"},
     "simdjson.h": {"safetensors/header.cc", "safetensors/index.cc"},
+    **{f"yaml-cpp/{name}.h": {"recipe/yaml.cc"} for name in ("anchor", "eventhandler", "exceptions", "mark", "parser", "yaml")},
     "nlohmann/json.hpp": {"base/json.h", "safetensors/header.cc", "safetensors/index.cc"},
     "zlib.h": {"journal/journal.cc"},
     "CLI/CLI.hpp": {"cli/commands.h", "cli/main.cc"},

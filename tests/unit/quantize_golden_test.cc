@@ -1,4 +1,4 @@
-// Held against what ModelOpt's own functions wrote on a CPU (tools/make_quantize_goldens.py), by both versions of the
+// Held against what ModelOpt's own functions wrote on a CPU (tools/make_kernel_goldens.py), by both versions of the
 // kernels.
 #include <algorithm>
 
