@@ -50,7 +50,8 @@ Status Search(const Matrix& matrix, size_t block, float largest_scale, size_t ca
   if (Status status = ExpectMatrix(matrix); !status) return status;
   if (block != 16 && block != 32) return Refuse("NVFP4 has blocks of 16 or 32, not of " + std::to_string(block));
   if (Status status = ExpectMultiple("columns", matrix.columns, block); !status) return status;
-  if (Status status = ExpectSize("amax", block_amax.size(), matrix.rows * matrix.columns / block); !status) return status;
+  if (Status status = ExpectSize("amax", block_amax.size(), matrix.rows * matrix.columns / block); !status)
+    return status;
   const Row row = matrix.Flat();
   for (size_t b = 0; b < block_amax.size(); ++b) {
     Block values;

@@ -1,5 +1,5 @@
-// SIMD replaces divisions by multiplications. Whether that gives the bits of a division depends on the fractions of element and
-// scale alone, of which there are 2^7 and 2^23.
+// SIMD replaces divisions by multiplications. Whether that gives the bits of a division depends on the fractions of
+// element and scale alone, of which there are 2^7 and 2^23.
 //
 // QUANTPORT_EXHAUSTIVE=1 tries all 2^30 pairs for each kernel and target, instead of one scale in a thousand.
 #include <gtest/gtest.h>
@@ -16,12 +16,13 @@ namespace {
 
 constexpr size_t kSize = 256;
 
-// All fractions of BF16, from 64 to 255: with divisors from 1 to 2 the quotients pass all decisions of INT8 below its largest code, and
-// those of wider steps with them.
+// All fractions of BF16, from 64 to 255: with divisors from 1 to 2 the quotients pass all decisions of INT8 below its
+// largest code, and those of wider steps with them.
 std::vector<uint8_t> Fractions(float factor) {
   std::vector<uint8_t> bytes(2 * kSize);
   const Output output = {bytes.data(), ElementType::kBF16};
-  for (size_t i = 0; i < kSize; ++i) output.Store(i, factor * static_cast<float>(128 + i % 128) * (i < 128 ? 1.0f : 0.5f));
+  for (size_t i = 0; i < kSize; ++i)
+    output.Store(i, factor * static_cast<float>(128 + i % 128) * (i < 128 ? 1.0f : 0.5f));
   return bytes;
 }
 

@@ -273,7 +273,8 @@ TEST(RangesTest, PartsOfATensorGiveTheBytesOfTheWhole) {
   Bytes whole(values.size()), parts(values.size());
   ASSERT_TRUE(QuantizeFp8(weights.matrix, {128, 128}, scales, whole));
   for (size_t half = 0; half < 2; ++half) {
-    const Matrix part = {std::span(weights.bytes).subspan(half * values.size(), values.size()), ElementType::kBF16, 128, 96};
+    const Matrix part = {std::span(weights.bytes).subspan(half * values.size(), values.size()), ElementType::kBF16, 128,
+                         96};
     ASSERT_TRUE(QuantizeFp8(part, {128, 128}, std::span(scales).subspan(half, 1),
                             std::span(parts).subspan(half * values.size() / 2, values.size() / 2)));
   }
