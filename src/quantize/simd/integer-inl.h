@@ -20,7 +20,7 @@ struct Divisor {
 HWY_INLINE Divisor MakeDivisor(float scale) { return {SetF(scale), hn::Div(SetF(1.0f), SetF(scale))}; }
 
 // The rounded quotient of a BF16 by an F32 that is far from F32's limits: Markstein's correction of a multiplication.
-// Tried for all 2^7 fractions of BF16 by all 2^23 of F32 (tests/unit/quantize_exhaustive_test.cc), which is every case
+// Tried for all 2^7 fractions of BF16 by all 2^23 of F32 (quantize_exhaustive_test.cc), which is every case
 // but for the exponents.
 HWY_INLINE VF DivideBf16(VF x, const Divisor& divisor) {
 #if HWY_NATIVE_FMA
