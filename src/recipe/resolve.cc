@@ -242,7 +242,7 @@ Result<std::string> KvCacheOf(const Recipe& recipe, const ResolvedModule& module
                      fmt::format("a KV cache of {}", ToString(enabled.front()->attributes->front().num_bits)));
 }
 
-Status SetKvCache(const Recipe& recipe, ResolvedModel* model) {
+Status SetKvCache(const Recipe& recipe, ResolvedRecipe* model) {
   for (const ResolvedModule& module : model->modules) {
     auto kv_cache = KvCacheOf(recipe, module);
     if (!kv_cache) return kv_cache.errors();
@@ -259,7 +259,7 @@ Status SetKvCache(const Recipe& recipe, ResolvedModel* model) {
 }
 
 // A model that comes out as it was is a pattern that does not fit its names; ModelOpt refuses it as well.
-Status CheckThatWeightsAreQuantized(const Recipe& recipe, const ResolvedModel& model) {
+Status CheckThatWeightsAreQuantized(const Recipe& recipe, const ResolvedRecipe& model) {
   if (std::any_of(model.modules.begin(), model.modules.end(),
                   [](const ResolvedModule& module) { return module.format != QuantFormat::kNone; }))
     return {};
@@ -306,10 +306,10 @@ const ResolvedQuantizer* ResolvedModule::Find(std::string_view quantizer) const 
   return nullptr;
 }
 
-Result<ResolvedModel> ResolveQuantizers(const Recipe& recipe, const std::vector<QuantizableModule>& modules) {
+Result<ResolvedRecipe> ResolveQuantizers(const Recipe& recipe, const std::vector<QuantizableModule>& modules) {
   if (Status status = CheckParentClasses(recipe, modules); !status) return status.errors();
   const Prepared prepared(recipe);
-  ResolvedModel model;
+  ResolvedRecipe model;
   Errors errors;
   for (const QuantizableModule& module : modules) {
     ResolvedModule resolved;

@@ -47,7 +47,7 @@ struct ResolvedModule {
   const ResolvedQuantizer* Find(std::string_view quantizer) const;
 };
 
-struct ResolvedModel {
+struct ResolvedRecipe {
   std::vector<ResolvedModule> modules;  // in the order given
   std::string kv_cache;                 // "FP8", "INT8", "NVFP4", "NVFP4_AFFINE"; empty where it is not quantized
 };
@@ -56,6 +56,6 @@ struct ResolvedModel {
 // also on that without plural and number. Errors: kUnsupportedRecipe naming recipe, entry and module for settings that
 // ModelOpt can't export or that differ within a container; kInvalidRecipe for an unknown parent_class;
 // kUnsupportedRecipe where a recipe asks for weights and no module's weight is left to quantize.
-Result<ResolvedModel> ResolveQuantizers(const Recipe& recipe, const std::vector<QuantizableModule>& modules);
+Result<ResolvedRecipe> ResolveQuantizers(const Recipe& recipe, const std::vector<QuantizableModule>& modules);
 
 }  // namespace quantport

@@ -88,7 +88,7 @@ nlohmann::json Settings(const Json& golden) {
 }
 
 // Every enabled quantizer by ModelOpt's name, experts numbered.
-std::map<std::string, nlohmann::json> Enabled(const ResolvedModel& model) {
+std::map<std::string, nlohmann::json> Enabled(const ResolvedRecipe& model) {
   std::map<std::string, nlohmann::json> enabled;
   for (const ResolvedModule& module : model.modules) {
     for (const ResolvedQuantizer& quantizer : module.quantizers) {
@@ -140,7 +140,7 @@ class RecipeModelsTest : public testing::TestWithParam<Case> {
   Json golden() const { return ReadGolden(GetParam().model + "/" + GetParam().recipe + ".json"); }
   Json checkpoint() const { return ReadGolden(GetParam().model + "/checkpoint.json"); }
 
-  Result<ResolvedModel> Resolve() const {
+  Result<ResolvedRecipe> Resolve() const {
     const auto recipe = LoadRecipe(GetParam().recipe, Sources());
     if (!recipe) return recipe.errors();
     return ResolveQuantizers(*recipe, ModulesOf(checkpoint()));
