@@ -82,6 +82,16 @@ Status EncodeFp8Tensor(const PlannedMatrix& matrix, const Matrix& rows, float gr
   return quantize::MeasureFp8(rows, out->codes, {rows.rows, rows.columns}, {&scale, 1}, sums);
 }
 
+// A tile whose scale has no dimensions, and yet promotes: the quotient stays in F32.
+Status EncodeFp8Tile(const PlannedMatrix& matrix, const Matrix& rows, float group_amax,
+                     const quantize::Numerics& numerics, EncodedRows* out, quantize::ErrorSums* sums) {
+  const float scale = ScalarScale(matrix, group_amax, numerics);
+  const BlockShape tile = {rows.rows, rows.columns};
+  out->codes.resize(rows.rows * rows.columns);
+  if (auto s = quantize::QuantizeFp8(rows, tile, {&scale, 1}, out->codes); !s) return s;
+  return quantize::MeasureFp8(rows, out->codes, tile, {&scale, 1}, sums);
+}
+
 Status EncodeFp8Blocks(const Matrix& rows, BlockShape block, const quantize::Numerics& numerics, EncodedRows* out,
                        quantize::ErrorSums* sums) {
   auto scales = BlockScales(rows, block, quantize::kE4m3Max, numerics.arithmetic);
@@ -141,7 +151,7 @@ Status EncodeRows(const PlannedMatrix& matrix, const quantize::Matrix& rows, flo
     case QuantFormat::kFp8PerChannelPerToken:
       return EncodeFp8Blocks(rows, {1, rows.columns}, numerics, out, sums);
     case QuantFormat::kFp8Block:
-      if (matrix.scalar_scale) return EncodeFp8Tensor(matrix, rows, group_amax, numerics, out, sums);
+      if (matrix.scalar_scale) return EncodeFp8Tile(matrix, rows, group_amax, numerics, out, sums);
       return EncodeFp8Blocks(rows, {matrix.format.block, matrix.format.block}, numerics, out, sums);
     case QuantFormat::kMxfp8:
       return EncodeMx(quantize::MxFormat::kMxfp8, rows, out, sums);
