@@ -49,9 +49,9 @@ struct QuantizedWeight {
   uint64_t columns = 0;
   uint64_t bytes_before = 0;
   uint64_t bytes_after = 0;
-  double sqnr_db = 0;         // 10 log10 of sum of squares over sum of squared errors; infinite without errors
-  double max_error = 0;       // of one element
-  double clipped_share = 0;   // of elements beyond what their scale can express
+  double sqnr_db = 0;        // 10 log10 of sum of squares over sum of squared errors; infinite without errors
+  double max_error = 0;      // of one element
+  double clipped_share = 0;  // of elements beyond what their scale can express
 };
 
 struct FormatTotal {
@@ -68,7 +68,7 @@ struct ModuleFormat {
   std::string kind;  // "linear", "experts", "convolution", "embedding", "attention" or "router"
   std::string format;
   uint64_t block_size = 0;
-  uint64_t experts = 0;     // of a container
+  uint64_t experts = 0;          // of a container
   std::vector<std::string> hub;  // the hub's modules
 };
 

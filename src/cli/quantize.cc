@@ -1,3 +1,5 @@
+#include "quantport/quantize.h"
+
 #include <fmt/format.h>
 
 #include <memory>
@@ -10,7 +12,6 @@
 #include "cli/mapping_arguments.h"
 #include "cli/size.h"
 #include "cli/terminal.h"
-#include "quantport/quantize.h"
 
 namespace quantport::cli {
 namespace {
@@ -111,8 +112,7 @@ int RunQuantize(const Arguments& arguments) {
   options.arithmetic = arguments.arithmetic == "cuda" ? QuantizeArithmetic::kCuda : QuantizeArithmetic::kCpu;
   options.allow_nonfinite = arguments.allow_nonfinite;
   options.bit_exact_zeros = arguments.bit_exact_zeros;
-  if (!arguments.plan)
-    return Carry(&options, arguments, Quantize, "quantized with " + arguments.recipe);
+  if (!arguments.plan) return Carry(&options, arguments, Quantize, "quantized with " + arguments.recipe);
   auto report = PlanQuantize(options);
   if (!report) return Finish(report.errors(), arguments.json);
   fmt::print("{}", arguments.json ? QuantizeJson(*report) : QuantizePlanText(*report));
@@ -145,8 +145,9 @@ void AddWriteOptions(CLI::App* command, WriteArguments* arguments) {
   command->add_flag("--repair-index", arguments->repair_index,
                     "Rebuild an index that contradicts the headers, instead of failing");
   command
-      ->add_option("--threads", arguments->threads, "Threads that read, compute and write; default: chosen from the "
-                                                    "machine")
+      ->add_option("--threads", arguments->threads,
+                   "Threads that read, compute and write; default: chosen from the "
+                   "machine")
       ->option_text("N")
       ->check(CLI::Range(1, 256));
   command->add_flag("--json", arguments->json, "Print the report as JSON, every weight included");
@@ -172,17 +173,14 @@ void AddRecipeOptions(CLI::App* command, Arguments* arguments) {
                    "safetensors with F32 scalars <module>.input_amax, <attention>.k_amax and .v_amax, in hub or "
                    "in-memory names: needed where activations have static scales")
       ->option_text("FILE");
-  command
-      ->add_option("--arithmetic", arguments->arithmetic,
-                   "Whose bits to reproduce: ModelOpt's on a cpu, or on cuda")
+  command->add_option("--arithmetic", arguments->arithmetic, "Whose bits to reproduce: ModelOpt's on a cpu, or on cuda")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->option_text("cpu|cuda");
   command->add_flag("--allow-nonfinite", arguments->allow_nonfinite, "Quantize weights with NaN or infinity as well");
   command->add_flag("--bit-exact-zeros", arguments->bit_exact_zeros,
                     "Give weights that are all zero ModelOpt's NaN scales, instead of finite ones");
   command->add_flag("--list-recipes", arguments->list, "Name the built-in recipes, presets and KV presets");
-  command->add_flag("--plan", arguments->plan,
-                    "Dry run: print what the recipe would do to each module, write nothing");
+  command->add_flag("--plan", arguments->plan, "Dry run: print what the recipe would do to each module, write nothing");
 }
 
 }  // namespace

@@ -111,8 +111,7 @@ Status MatrixReader::ReadStored(const PlannedMatrix& matrix, uint64_t first_row,
     case Layout::kW4A8Mxfp4Fp8: {
       auto scales = ReadBytes(*source.scales, first_row * scale_columns, rows * scale_columns);
       if (!scales) return scales.errors();
-      const auto format =
-          source.layout == Layout::kMxfp8 ? quantize::MxFormat::kMxfp8 : quantize::MxFormat::kMxfp4;
+      const auto format = source.layout == Layout::kMxfp8 ? quantize::MxFormat::kMxfp8 : quantize::MxFormat::kMxfp4;
       return quantize::DequantizeMx(format, *codes, rows, columns, *scales, out, type);
     }
     case Layout::kNvfp4:

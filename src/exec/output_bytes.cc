@@ -8,7 +8,11 @@
 namespace quantport {
 
 OutputBytes::OutputBytes(const Plan& plan, const PlannedFile& file, std::span<const File> sources, MergedScales* scales)
-    : plan_(plan), file_(file), sources_(sources), scales_(scales), ranges_(FileRanges(plan, file)),
+    : plan_(plan),
+      file_(file),
+      sources_(sources),
+      scales_(scales),
+      ranges_(FileRanges(plan, file)),
       computed_(ComputedStretches(file)) {
   for (const PlannedTensor& tensor : file.tensors) {
     if (tensor.gathered) gathered_.push_back(&tensor);

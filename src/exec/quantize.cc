@@ -125,8 +125,7 @@ class Quantizer {
     for (const PlannedScalar& scalar : plan_.scalars) {
       // ModelOpt gives an input that was always zero the scale one.
       const float value =
-          scalar.amax == 0 ? 1.0f
-                           : quantize::DivideByNumber(scalar.amax, scalar.divisor, compute_.numerics.arithmetic);
+          scalar.amax == 0 ? 1.0f : quantize::DivideByNumber(scalar.amax, scalar.divisor, compute_.numerics.arithmetic);
       if (auto s = WriteScalar(scalar.place, value); !s) return s;
     }
     for (const uint32_t m : empty_) {
@@ -168,7 +167,7 @@ class Quantizer {
   void Work(TileQueue* queue) {
     Bench bench;
     while (const auto task = queue->Next()) {
-      auto status = Cancelled()                         ? Status(CancelledError())
+      auto status = Cancelled()                        ? Status(CancelledError())
                     : task->pass == TilePass::kMeasure ? Measure(*task, &bench, queue)
                                                        : Encode(*task, &bench, queue);
       if (status) continue;

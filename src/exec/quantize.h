@@ -1,5 +1,5 @@
-// Carries out a quantize plan: what is left alone is copied, and every matrix is read, computed and written in stretches
-// of rows, on several threads and with bounded memory.
+// Carries out a quantize plan: what is left alone is copied, and every matrix is read, computed and written in
+// stretches of rows, on several threads and with bounded memory.
 #pragma once
 
 #include <filesystem>
@@ -24,8 +24,8 @@ struct QuantizedReport {
   ExecReport copied;
 };
 
-// Writes the files of the plan into `directory` and fsyncs them. Memory: about 300 MB, and whatever a row takes where it
-// is longer than 4 MB. Errors: as WriteFiles; kQuantConversionUnsupported naming a tensor with NaN or infinity.
+// Writes the files of the plan into `directory` and fsyncs them. Memory: about 300 MB, and whatever a row takes where
+// it is longer than 4 MB. Errors: as WriteFiles; kQuantConversionUnsupported naming a tensor with NaN or infinity.
 Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const std::filesystem::path& directory,
                                        const ExecOptions& options, const ComputeOptions& compute);
 

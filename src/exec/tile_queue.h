@@ -1,9 +1,9 @@
 // Hands stretches of rows to threads in an order in which each group's largest magnitude is known before its rows are
 // quantized, and read only once where memory allows.
 //
-// A group whose scale depends on all of it is seen twice. While it fits, its stretches stay in memory in between; a larger
-// one is read again, mostly out of the page cache. A group starts when it has memory for all of its stretches, one group
-// after the other, so that no two wait for each other.
+// A group whose scale depends on all of it is seen twice. While it fits, its stretches stay in memory in between; a
+// larger one is read again, mostly out of the page cache. A group starts when it has memory for all of its stretches,
+// one group after the other, so that no two wait for each other.
 #pragma once
 
 #include <condition_variable>

@@ -13,8 +13,8 @@ namespace quantport {
 // Reads recipe files of at most 1 MiB.
 RecipeSources SourcesOf(const std::vector<std::filesystem::path>& folders);
 
-// The scalars of a calibration file. Errors: kIo, kInvalidHeader; kUnsupportedRecipe for tensors that are no F32 scalars
-// called input_amax, k_amax or v_amax.
+// The scalars of a calibration file. Errors: kIo, kInvalidHeader; kUnsupportedRecipe for tensors that are no F32
+// scalars called input_amax, k_amax or v_amax.
 Result<Calibration> ReadCalibration(const std::filesystem::path& path);
 
 }  // namespace quantport

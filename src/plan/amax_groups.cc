@@ -87,10 +87,11 @@ uint32_t GroupByAmax(const MemoryModel& memory, const std::vector<size_t>& matri
         const auto [same, fresh] = by_place.emplace(place, i);
         if (!fresh) sets.Join(same->second, i);
       }
-      const std::string family = place.projection.empty() ? SharedInputOf(memory.modules[place.module].module.name) : "";
+      const std::string family =
+          place.projection.empty() ? SharedInputOf(memory.modules[place.module].module.name) : "";
       if (family.empty() || matrix.format.format == QuantFormat::kFp8) continue;
-      const std::string key =
-          family + "|" + std::to_string(static_cast<int>(matrix.format.format)) + "|" + std::to_string(matrix.format.block);
+      const std::string key = family + "|" + std::to_string(static_cast<int>(matrix.format.format)) + "|" +
+                              std::to_string(matrix.format.block);
       const auto [sibling, first] = by_family.emplace(key, i);
       if (!first) sets.Join(sibling->second, i);
     }

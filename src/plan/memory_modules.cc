@@ -14,14 +14,47 @@ namespace quantport {
 namespace {
 
 // The order of children in the modules of transformers, where it is not that of the alphabet.
-constexpr std::array<std::string_view, 41> kOrder = {
-    "model",         "visual",     "vision_tower", "vision_model",       "audio_tower",        "embed_vision",
-    "multi_modal_projector", "language_model", "embed_tokens", "layers", "self_attn", "linear_attn", "q_a_proj",
-    "q_b_proj",      "q_proj",     "kv_a_proj_with_mqa", "kv_b_proj",    "k_proj",             "v_proj",
-    "o_proj",        "block_sparse_moe", "mlp",     "feed_forward",      "gate",               "router",
-    "experts",       "shared_experts", "shared_expert", "shared_expert_gate", "gate_up_proj",  "gate_proj",
-    "up_proj",       "w1",         "w3",           "w2",                 "down_proj",          "norm",
-    "output",        "score",      "lm_head",      "mtp"};
+constexpr std::array<std::string_view, 41> kOrder = {"model",
+                                                     "visual",
+                                                     "vision_tower",
+                                                     "vision_model",
+                                                     "audio_tower",
+                                                     "embed_vision",
+                                                     "multi_modal_projector",
+                                                     "language_model",
+                                                     "embed_tokens",
+                                                     "layers",
+                                                     "self_attn",
+                                                     "linear_attn",
+                                                     "q_a_proj",
+                                                     "q_b_proj",
+                                                     "q_proj",
+                                                     "kv_a_proj_with_mqa",
+                                                     "kv_b_proj",
+                                                     "k_proj",
+                                                     "v_proj",
+                                                     "o_proj",
+                                                     "block_sparse_moe",
+                                                     "mlp",
+                                                     "feed_forward",
+                                                     "gate",
+                                                     "router",
+                                                     "experts",
+                                                     "shared_experts",
+                                                     "shared_expert",
+                                                     "shared_expert_gate",
+                                                     "gate_up_proj",
+                                                     "gate_proj",
+                                                     "up_proj",
+                                                     "w1",
+                                                     "w3",
+                                                     "w2",
+                                                     "down_proj",
+                                                     "norm",
+                                                     "output",
+                                                     "score",
+                                                     "lm_head",
+                                                     "mtp"};
 
 size_t Rank(std::string_view part) {
   const auto found = std::find(kOrder.begin(), kOrder.end(), part);
@@ -145,7 +178,8 @@ class Finder {
       const uint64_t inner = gated ? first.shape[1] / 2 : first.shape[1];
       if (first.shape[2] != second.shape[1] || inner != second.shape[2] || (gated && first.shape[1] % 2 != 0)) {
         container.obstacle = fmt::format(
-            "its experts are kept as [{}] and [{}], with the inputs before the outputs or shapes that do not go together",
+            "its experts are kept as [{}] and [{}], with the inputs before the outputs or shapes that do not go "
+            "together",
             fmt::join(first.shape, ", "), fmt::join(second.shape, ", "));
       }
       containers_[module] = model_.modules.size();
@@ -174,9 +208,7 @@ class Finder {
     module.module.kind = !matrix             ? ModuleKind::kConvolution
                          : IsEmbedding(name) ? ModuleKind::kEmbedding
                                              : ModuleKind::kLinear;
-    module.module.class_name = module.module.kind == ModuleKind::kEmbedding ? "Embedding"
-                               : matrix                                     ? "Linear"
-                                                                            : "";
+    module.module.class_name = module.module.kind == ModuleKind::kEmbedding ? "Embedding" : matrix ? "Linear" : "";
     const size_t index = model_.modules.size();
     model_.modules.push_back(std::move(module));
     for (const Block& block : array.blocks) AddBlock({index, "", 0}, array, block);
@@ -192,7 +224,8 @@ class Finder {
     const size_t first = array.shape.size() - 2;
     const auto bits = static_cast<uint64_t>(DTypeBits(array.dtype));
     const bool across = block.dims.back().extent > 1 && block.dims.back().stride != bits;
-    const bool cut = info.shape.size() == 2 && block.dims.back().extent != info.shape[1] && block.dims[first].extent > 1;
+    const bool cut =
+        info.shape.size() == 2 && block.dims.back().extent != info.shape[1] && block.dims[first].extent > 1;
     if (info.shape.size() == 2 && (across || cut) && module.obstacle.empty())
       module.obstacle = fmt::format("loading turns {} over or cuts its inputs", Printable(info.name));
     if (info.shape.size() == 2) Place(block.tensor, place);

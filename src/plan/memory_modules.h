@@ -25,19 +25,19 @@ struct MemoryPlace {
 
 // A matrix that the quantized checkpoint stores by itself: a weight of the hub, or an expert's part of a stacked one.
 struct HubMatrix {
-  std::string name;     // of its module in the result
-  size_t unit = 0;      // the weight it is read from, or the first of them
-  bool whole = true;    // it is all of that weight, as it is stored
-  Array array;          // where not: its elements, of stored tensors
+  std::string name;   // of its module in the result
+  size_t unit = 0;    // the weight it is read from, or the first of them
+  bool whole = true;  // it is all of that weight, as it is stored
+  Array array;        // where not: its elements, of stored tensors
   std::vector<uint64_t> shape;
   std::vector<MemoryPlace> places;  // mostly one
 };
 
 struct MemoryModule {
   QuantizableModule module;
-  bool router = false;               // never quantized, but named among what is not
-  std::vector<std::string> hub;      // the hub modules it is made of
-  std::string obstacle = {};         // why its weights can't be quantized
+  bool router = false;           // never quantized, but named among what is not
+  std::vector<std::string> hub;  // the hub modules it is made of
+  std::string obstacle = {};     // why its weights can't be quantized
 };
 
 struct MemoryModel {

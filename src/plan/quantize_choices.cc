@@ -13,7 +13,8 @@ namespace {
 
 const NumberBits kE8M0 = NumberBits::Float(8, 0);
 constexpr std::string_view kNoCalibration =
-    "pass --calibration FILE, or take a recipe that needs none: dynamic activations (mxfp8, fp8_per_channel_per_token), "
+    "pass --calibration FILE, or take a recipe that needs none: dynamic activations (mxfp8, "
+    "fp8_per_channel_per_token), "
     "weights only (nvfp4_weight_only-kv_fp8_cast, int8_weight_only) or a constant input scale "
     "(nvfp4_experts_only_input_scale1-kv_fp8_cast)";
 
@@ -68,12 +69,14 @@ class Chooser {
       const MemoryModule& module = memory_.modules[m];
       if (resolved == nullptr || resolved->format == QuantFormat::kNone) continue;
       if (module.module.kind == ModuleKind::kConvolution || module.module.kind == ModuleKind::kEmbedding) {
-        chosen_.warnings.push_back(fmt::format("{} is {} and stays as it is: only linears are exported quantized",
-                                               Printable(module.module.name),
-                                               module.module.kind == ModuleKind::kEmbedding ? "an embedding"
-                                                                                            : "a convolution"));
+        chosen_.warnings.push_back(fmt::format(
+            "{} is {} and stays as it is: only linears are exported quantized", Printable(module.module.name),
+            module.module.kind == ModuleKind::kEmbedding ? "an embedding" : "a convolution"));
       } else if (!module.obstacle.empty()) {
-        errors_.push_back({ErrorKind::kQuantConversionUnsupported, module.obstacle, {}, module.module.name,
+        errors_.push_back({ErrorKind::kQuantConversionUnsupported,
+                           module.obstacle,
+                           {},
+                           module.module.name,
                            "leave this module out of the recipe"});
       }
     }
@@ -140,9 +143,8 @@ class Chooser {
       return found != options.end() && found->is_number() ? found->get<double>() : otherwise;
     };
     const auto sweep = options.find("fp8_scale_sweep");
-    format->search =
-        sweep != options.end() && sweep->is_boolean() && sweep->get<bool>() ? ScaleSearch::kSweep
-                                                                            : ScaleSearch::kMultipliers;
+    format->search = sweep != options.end() && sweep->is_boolean() && sweep->get<bool>() ? ScaleSearch::kSweep
+                                                                                         : ScaleSearch::kMultipliers;
     format->search_start = number("start_multiplier", format->search_start);
     format->search_stop = number("stop_multiplier", format->search_stop);
     format->search_step = number("step_size", format->search_step);
@@ -159,8 +161,8 @@ class Chooser {
   // A module's own amax, by its name in memory or on the hub.
   std::optional<float> OwnAmax(const HubMatrix& matrix, const MemoryPlace& place) {
     const std::string module = memory_.modules[place.module].module.name;
-    if (auto amax = Calibrated(JoinName(module, place.projection.empty() ? "input_amax"
-                                                                         : place.projection + ".input_amax")))
+    if (auto amax =
+            Calibrated(JoinName(module, place.projection.empty() ? "input_amax" : place.projection + ".input_amax")))
       return amax;
     return Calibrated(matrix.name + ".input_amax");
   }
@@ -170,7 +172,7 @@ class Chooser {
     const auto [linear_path, leaf] = SplitLeaf(module);
     const auto [container, number] = SplitLeaf(linear_path);
     return IsDigits(number) && SplitLeaf(container).leaf == "experts" ? fmt::format("{}.*.{}", container, leaf)
-                                                                       : std::string();
+                                                                      : std::string();
   }
 
   // An expert that no token reached gets the largest of the others, and linears that share their input one for all.

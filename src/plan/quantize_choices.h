@@ -34,8 +34,8 @@ struct ChoiceInput {
   const Calibration* calibration = nullptr;  // nullptr: none was given
 };
 
-// Errors: kUnsupportedRecipe where a recipe needs a calibration and there is none or it lacks a module, or asks for what
-// is not computed here; kQuantConversionUnsupported for weights that can't be quantized as they are kept.
+// Errors: kUnsupportedRecipe where a recipe needs a calibration and there is none or it lacks a module, or asks for
+// what is not computed here; kQuantConversionUnsupported for weights that can't be quantized as they are kept.
 Result<ChosenFormats> ChooseFormats(const ChoiceInput& input);
 
 }  // namespace quantport

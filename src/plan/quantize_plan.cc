@@ -83,8 +83,7 @@ class QuantizePlanner {
     matrix->columns = hub.shape[1];
     if (unit.weight.layout == Layout::kPlain) {
       matrix->dtype = value.info.dtype;
-      matrix->source.array =
-          hub.whole ? WholeTensor(unit.tensors[0], value.info.dtype, value.info.shape) : hub.array;
+      matrix->source.array = hub.whole ? WholeTensor(unit.tensors[0], value.info.dtype, value.info.shape) : hub.array;
     } else {
       auto source = StoredSource(unit, *input_.table, input_.fp8_tile);
       if (!source) {
@@ -121,8 +120,8 @@ class QuantizePlanner {
     const uint64_t columns = matrix->columns;
     const uint64_t block = matrix->format.block;
     if (columns * static_cast<uint64_t>(DTypeBits(matrix->dtype)) / 8 > kMaxRowBytes) {
-      return Error{ErrorKind::kQuantConversionUnsupported, fmt::format("a row of it has {} elements", columns), {}, {},
-                   {}};
+      return Error{
+          ErrorKind::kQuantConversionUnsupported, fmt::format("a row of it has {} elements", columns), {}, {}, {}};
     }
     switch (matrix->format.format) {
       case QuantFormat::kNone:
@@ -151,12 +150,9 @@ class QuantizePlanner {
       case QuantFormat::kW4A8Nvfp4Fp8:
         if (block != 16 && block != 32) return Unknown(fmt::format("NVFP4 in blocks of {}", block));
         if (auto s = ExpectMultiple(columns, block, "inputs"); !s) return s.errors();
-        return Shapes{DType::kU8,
-                      {rows, columns / 2},
-                      DType::kF8E4M3,
-                      std::vector<uint64_t>{rows, columns / block},
-                      "weight_scale_2",
-                      matrix->format.format == QuantFormat::kW4A8Nvfp4Fp8 ? 448.0f : 2688.0f};
+        return Shapes{DType::kU8,       {rows, columns / 2},
+                      DType::kF8E4M3,   std::vector<uint64_t>{rows, columns / block},
+                      "weight_scale_2", matrix->format.format == QuantFormat::kW4A8Nvfp4Fp8 ? 448.0f : 2688.0f};
       case QuantFormat::kInt8:
       case QuantFormat::kInt8WeightOnly:
         return Shapes{DType::kI8, {rows, columns}, DType::kF32, std::vector<uint64_t>{rows}, "", 127};
@@ -191,8 +187,11 @@ class QuantizePlanner {
   void Add(const PlannedMatrix& matrix, const Shapes& shapes, std::optional<float> input_amax, const WeightUnit& unit) {
     const StoredTensor& first = FirstTensor(matrix, unit);
     const auto add = [&](const std::string& leaf, DType dtype, std::vector<uint64_t> shape) {
-      conversion_.tensors.push_back({JoinName(matrix.name, leaf), {dtype, std::move(shape), {}, {}}, Layout::kPlain,
-                                     first.shard, Position(matrix, first)});
+      conversion_.tensors.push_back({JoinName(matrix.name, leaf),
+                                     {dtype, std::move(shape), {}, {}},
+                                     Layout::kPlain,
+                                     first.shard,
+                                     Position(matrix, first)});
     };
     add("weight", shapes.codes_dtype, shapes.codes);
     if (shapes.scales) add("weight_scale", shapes.scales_dtype, *shapes.scales);
@@ -218,8 +217,8 @@ class QuantizePlanner {
     if (input_.dequantize_rest && !plain && unit.role == UnitRole::kValue) return Dequantize(unit);
     for (const uint32_t index : unit.tensors) {
       const StoredTensor& tensor = input_.table->tensors[index];
-      conversion_.tensors.push_back(
-          {tensor.info.name, WholeTensor(index, tensor.info.dtype, tensor.info.shape), unit.weight.layout, tensor.shard});
+      conversion_.tensors.push_back({tensor.info.name, WholeTensor(index, tensor.info.dtype, tensor.info.shape),
+                                     unit.weight.layout, tensor.shard});
     }
   }
 
@@ -277,13 +276,14 @@ class QuantizePlanner {
     for (uint32_t f = 0; f < plan_.files.files.size(); ++f) {
       const PlannedFile& file = plan_.files.files[f];
       for (const PlannedTensor& tensor : file.tensors) {
-        const bool fresh = places
-                               .emplace(tensor.info.name, std::pair(OutputPlace{f, file.header.size() + tensor.info.begin},
-                                                                    tensor.info.end - tensor.info.begin))
-                               .second;
+        const bool fresh =
+            places
+                .emplace(tensor.info.name, std::pair(OutputPlace{f, file.header.size() + tensor.info.begin},
+                                                     tensor.info.end - tensor.info.begin))
+                .second;
         if (!fresh) {
-          return Error{ErrorKind::kNameCollision, "two tensors of the result would have this name", {},
-                       tensor.info.name, {}};
+          return Error{
+              ErrorKind::kNameCollision, "two tensors of the result would have this name", {}, tensor.info.name, {}};
         }
       }
     }

@@ -53,14 +53,14 @@ struct OutputPlace {
 // Where elements are read: views of plain tensors, or a weight that is stored quantized.
 struct MatrixSource {
   Layout layout = Layout::kPlain;
-  Array array;                        // of kPlain: two dimensions
-  uint32_t codes = 0;                 // else: index into Plan::tensors, as all below
+  Array array;         // of kPlain: two dimensions
+  uint32_t codes = 0;  // else: index into Plan::tensors, as all below
   std::optional<uint32_t> scales = {};
   std::optional<uint32_t> scale_2 = {};
   DType scale_dtype = DType::kF32;
-  uint64_t tile_rows = 1;             // elements that share a scale
+  uint64_t tile_rows = 1;  // elements that share a scale
   uint64_t tile_columns = 1;
-  bool scales_kept = false;           // multiplied as they are (weight_scale_inv), and not rounded to the result's type
+  bool scales_kept = false;  // multiplied as they are (weight_scale_inv), and not rounded to the result's type
 };
 
 struct PlannedMatrix {
@@ -74,7 +74,7 @@ struct PlannedMatrix {
   std::optional<uint32_t> group = {};  // matrices that share the largest magnitude their scale comes from
   bool scalar_scale = false;           // FP8 tiles of which there is only one
   OutputPlace codes;
-  OutputPlace scales;                  // where the format has several
+  OutputPlace scales;  // where the format has several
   std::optional<OutputPlace> scalar = {};
   uint64_t bytes_before = 0;
   uint64_t bytes_after = 0;

@@ -139,8 +139,7 @@ class Preparer {
 
   // A class that the mapping does not know is quantized by the names it has.
   Status FindModel() {
-    auto model =
-        LoadModel(opened_.configs.config_text, (options_.input / kConfigName).string(), options_.mapping);
+    auto model = LoadModel(opened_.configs.config_text, (options_.input / kConfigName).string(), options_.mapping);
     QuantizeReport& report = prepared_.report;
     if (model) {
       report.architecture = model->resolved.architecture;
@@ -149,9 +148,8 @@ class Preparer {
       if (!model->resolved.remote_code) model_ = std::move(*model);
       return {};
     }
-    const bool unknown = std::all_of(model.errors().begin(), model.errors().end(), [](const Error& error) {
-      return error.kind == ErrorKind::kUnknownArchitecture;
-    });
+    const bool unknown = std::all_of(model.errors().begin(), model.errors().end(),
+                                     [](const Error& error) { return error.kind == ErrorKind::kUnknownArchitecture; });
     if (!unknown) return model.errors();
     report.warnings.push_back(
         fmt::format("{}: the recipe is matched against the checkpoint's own names", model.errors()[0].ToString()));
@@ -183,8 +181,8 @@ class Preparer {
     auto resolved = ResolveQuantizers(recipe_, modules);
     if (!resolved) return resolved.errors();
     resolved_ = std::move(*resolved);
-    auto chosen = ChooseFormats(
-        {&recipe_, &memory_, &resolved_, module_index_, options_.calibration ? &calibration_ : nullptr});
+    auto chosen =
+        ChooseFormats({&recipe_, &memory_, &resolved_, module_index_, options_.calibration ? &calibration_ : nullptr});
     if (!chosen) return chosen.errors();
     chosen_ = std::move(*chosen);
     Append(chosen_.warnings, &prepared_.report.warnings);
@@ -217,8 +215,7 @@ class Preparer {
     for (size_t i = 0; i < resolved_.modules.size(); ++i) {
       const ResolvedModule& module = resolved_.modules[i];
       if (module.module.kind == ModuleKind::kAttention) continue;
-      const bool alone =
-          module.module.kind == ModuleKind::kConvolution || module.module.kind == ModuleKind::kEmbedding;
+      const bool alone = module.module.kind == ModuleKind::kConvolution || module.module.kind == ModuleKind::kEmbedding;
       modules.push_back({module.module.name, alone ? QuantFormat::kNone : module.format, module.block_size});
     }
     for (const MemoryModule& module : memory_.modules) {
@@ -229,8 +226,8 @@ class Preparer {
 
   // ModelOpt's files in in-memory names, and those rewritten by meaning.
   Status WriteConfigs() {
-    const Json in_memory = HfQuantConfig(QuantizedModules(), resolved_.kv_cache,
-                                         [](const std::string& module) { return module; });
+    const Json in_memory =
+        HfQuantConfig(QuantizedModules(), resolved_.kv_cache, [](const std::string& module) { return module; });
     if (in_memory.is_null()) return {};
     const ReferenceRewriter rewriter(memory_.hub_names, [this](const std::string& module) { return HubName(module); });
     auto text = RewriteReferences(DumpJson(in_memory, kModelOptStyle), kQuantConfigName, rewriter);

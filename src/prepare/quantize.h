@@ -1,5 +1,5 @@
-// From a hub checkpoint and a recipe to a plan and both config files: headers -> mapping -> modules in memory -> recipe ->
-// plan -> configs, a line a stage. Reads, and writes nothing.
+// From a hub checkpoint and a recipe to a plan and both config files: headers -> mapping -> modules in memory -> recipe
+// -> plan -> configs, a line a stage. Reads, and writes nothing.
 #pragma once
 
 #include <map>

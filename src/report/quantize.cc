@@ -21,7 +21,9 @@ double SqnrDb(const quantize::ErrorSums& sums) {
 // Infinity is no JSON.
 Json Number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
-std::string Decibels(double value) { return std::isfinite(value) ? fmt::format("{:.2f}", value) : std::string("exact"); }
+std::string Decibels(double value) {
+  return std::isfinite(value) ? fmt::format("{:.2f}", value) : std::string("exact");
+}
 
 std::string FormatName(const std::string& format) { return format.empty() ? "plain" : format; }
 
@@ -55,7 +57,8 @@ std::string QuantizeText(const QuantizeReport& report, size_t most) {
   std::string out;
   const size_t shown = std::min(most, report.weights.size());
   if (shown > 0 && !report.totals.empty() && !report.totals.front().format.empty()) {
-    out += fmt::format("{:<60} {:>14} {:>9} {:>10} {:>8}\n", "least exact", "format", "SQNR dB", "max error", "clipped");
+    out +=
+        fmt::format("{:<60} {:>14} {:>9} {:>10} {:>8}\n", "least exact", "format", "SQNR dB", "max error", "clipped");
     for (size_t i = 0; i < shown; ++i) {
       const QuantizedWeight& weight = report.weights[i];
       out += fmt::format("{:<60} {:>14} {:>9} {:>10.3g} {:>7.2f}%\n", ShortenMiddle(Printable(weight.name), 60),

@@ -23,8 +23,8 @@ LAYERS = {
     "verify": {"base", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "config", "load"},
     "inspect": {"base", "safetensors", "checkpoint", "layout", "load"},
     "diff": {"base", "io", "safetensors", "checkpoint", "load"},
-    "prepare": {"base", "checkpoint", "mapping", "layout", "plan", "config", "exec", "load", "verify"},
-    "report": {"base", "io", "mapping", "plan", "load"},
+    "prepare": {"base", "checkpoint", "mapping", "layout", "recipe", "plan", "config", "exec", "load", "verify"},
+    "report": {"base", "io", "mapping", "recipe", "plan", "quantize", "load"},
     "cli": set(),
 }
 # Third-party headers, and where they may stand.
