@@ -100,7 +100,6 @@ Result<QuantizeReport> PlanQuantize(const QuantizeOptions& options);
 struct DequantizeOptions {
   std::filesystem::path input;   // a quantized checkpoint in hub names
   std::filesystem::path output;  // must not exist, or be an empty folder
-  MappingOptions mapping;
   bool repair_index = false;
   std::optional<uint64_t> max_shard_bytes;
   Reflink reflink = Reflink::kAuto;

@@ -22,7 +22,6 @@ struct WriteArguments {
   std::string output;
   std::string reflink = "auto";
   std::string max_shard_size;
-  MappingArguments mapping;
   bool repair_index = false;
   int threads = 0;
   bool json = false;
@@ -31,6 +30,7 @@ struct WriteArguments {
 
 struct Arguments : WriteArguments {
   std::string recipe;
+  MappingArguments mapping;
   std::vector<std::string> recipe_paths;
   std::string kv_cache;
   std::string calibration;
@@ -49,7 +49,6 @@ template <typename Options>
 void SetCommon(const WriteArguments& arguments, Options* options) {
   options->input = arguments.input;
   options->output = arguments.output;
-  options->mapping = arguments.mapping.Options();
   options->repair_index = arguments.repair_index;
   options->reflink = ReflinkOf(arguments.reflink);
   options->threads = arguments.threads;
@@ -105,6 +104,7 @@ int RunQuantize(const Arguments& arguments) {
   if (arguments.output.empty() && !arguments.plan) return Usage("-o OUT is needed (or --plan, which writes nothing)");
   QuantizeOptions options;
   SetCommon(arguments, &options);
+  options.mapping = arguments.mapping.Options();
   options.recipe.name = arguments.recipe;
   for (const std::string& folder : arguments.recipe_paths) options.recipe.folders.emplace_back(folder);
   if (!arguments.kv_cache.empty()) options.recipe.kv_cache = arguments.kv_cache;
