@@ -111,7 +111,7 @@ HWY_INLINE void Bf16ToFp8(Row row, const float* scales, size_t group, uint8_t* c
   ForGroups(row.size, group, [&](size_t first, size_t count, size_t number) HWY_ATTR {
     const size_t slot = number % Reciprocals::kMost;
     if (slot == 0) {
-      const size_t left = (row.size - first + group - 1) / group;
+      const size_t left = (row.size - first - 1) / group + 1;
       FindReciprocals<kRoundQuotient>(scales + number, std::min(left, Reciprocals::kMost), &reciprocals);
     }
     const uint8_t* data = row.data + 2 * first;
