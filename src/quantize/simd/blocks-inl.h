@@ -33,6 +33,7 @@ HWY_INLINE void HalveMaxima(V16* maxima) {
 // The largest magnitude of each of 16 blocks of BF16, as the bits of an F32, so that NaN is above infinity.
 HWY_INLINE void TileAmax(const uint16_t* elements, uint32_t* amax) {
   const D16 d;
+  PrefetchAhead(reinterpret_cast<const uint8_t*>(elements), 2 * kTileElements);
   V16 maxima[kTileVectors];  // in registers, once the loops are unrolled
 #pragma GCC unroll 32
   for (size_t i = 0; i < kTileVectors; ++i) {
