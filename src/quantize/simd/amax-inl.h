@@ -21,6 +21,7 @@ HWY_INLINE uint16_t Amax16(const uint8_t* data, size_t size) {
   const auto* elements = reinterpret_cast<const uint16_t*>(data);
   size_t i = 0;
   for (; i + 4 * kStep <= size; i += 4 * kStep) {
+    PrefetchAhead(data + 2 * i, 8 * kStep);
     a = hn::Max(a, hn::And(hn::LoadU(d, elements + i), magnitude));
     b = hn::Max(b, hn::And(hn::LoadU(d, elements + i + kStep), magnitude));
     c = hn::Max(c, hn::And(hn::LoadU(d, elements + i + 2 * kStep), magnitude));

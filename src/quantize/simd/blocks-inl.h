@@ -21,6 +21,7 @@ constexpr size_t kTileVectors = kTileElements / (2 * kLanes);
 template <size_t kVectors>
 HWY_INLINE void HalveMaxima(V16* maxima) {
   const DU d;
+#pragma GCC unroll 16
   for (size_t i = 0; i < kVectors / 2; ++i) {
     const VU low = hn::BitCast(d, maxima[2 * i]);
     const VU high = hn::BitCast(d, maxima[2 * i + 1]);
@@ -32,7 +33,9 @@ HWY_INLINE void HalveMaxima(V16* maxima) {
 // The largest magnitude of each of 16 blocks of BF16, as the bits of an F32, so that NaN is above infinity.
 HWY_INLINE void TileAmax(const uint16_t* elements, uint32_t* amax) {
   const D16 d;
-  V16 maxima[kTileVectors];
+  PrefetchAhead(reinterpret_cast<const uint8_t*>(elements), 2 * kTileElements);
+  V16 maxima[kTileVectors];  // in registers, once the loops are unrolled
+#pragma GCC unroll 32
   for (size_t i = 0; i < kTileVectors; ++i) {
     const V16 magnitude = hn::And(hn::LoadU(d, elements + i * 2 * kLanes), Set16(0x7FFF));
     maxima[i] = hn::Max(magnitude, hn::BitCast(d, hn::ShiftRight<16>(hn::BitCast(DU(), magnitude))));
@@ -40,6 +43,7 @@ HWY_INLINE void TileAmax(const uint16_t* elements, uint32_t* amax) {
   HalveMaxima<kTileVectors>(maxima);
   HalveMaxima<kTileVectors / 2>(maxima);
   HalveMaxima<kTileVectors / 4>(maxima);
+#pragma GCC unroll 4
   for (size_t i = 0; i < kBlocks / kLanes; ++i) {
     hn::Store(hn::ShiftLeft<16>(hn::BitCast(DU(), maxima[i])), DU(), amax + i * kLanes);
   }

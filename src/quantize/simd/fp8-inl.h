@@ -69,6 +69,7 @@ HWY_INLINE size_t MultiplyToFp8(const uint8_t* data, size_t size, float reciproc
   const auto* elements = reinterpret_cast<const uint16_t*>(data);
   size_t i = 0;
   for (; i + 2 * kLanes <= size; i += 2 * kLanes) {
+    PrefetchAhead(data + 2 * i, 4 * kLanes);
     const V16 x = hn::LoadU(d, elements + i);
     const V16 magnitude = hn::And(x, Set16(0x7FFF));
     VU even = Bits(hn::Mul(EvenElements(magnitude), factor));
@@ -111,7 +112,7 @@ HWY_INLINE void Bf16ToFp8(Row row, const float* scales, size_t group, uint8_t* c
   ForGroups(row.size, group, [&](size_t first, size_t count, size_t number) HWY_ATTR {
     const size_t slot = number % Reciprocals::kMost;
     if (slot == 0) {
-      const size_t left = (row.size - first + group - 1) / group;
+      const size_t left = (row.size - first - 1) / group + 1;
       FindReciprocals<kRoundQuotient>(scales + number, std::min(left, Reciprocals::kMost), &reciprocals);
     }
     const uint8_t* data = row.data + 2 * first;

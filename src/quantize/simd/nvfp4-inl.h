@@ -71,6 +71,16 @@ HWY_INLINE void FindScales(float global_scale, Nvfp4Tile* tile) {
   }
 }
 
+HWY_INLINE void StoreScales(const Nvfp4Tile& tile, size_t blocks_of_16, uint8_t* scales) {
+  if (blocks_of_16 == 1) {
+    for (size_t i = 0; i < kBlocks; i += kLanes) {
+      hn::StoreU(hn::TruncateTo(DQuarter8(), hn::Load(DU(), tile.scales + i)), DQuarter8(), scales + i);
+    }
+  } else {
+    for (size_t i = 0; i < kBlocks / 2; ++i) scales[i] = static_cast<uint8_t>(tile.scales[2 * i]);
+  }
+}
+
 // Whether codes can be found by multiplication in all blocks: see NearBoundary. Decisions are at 1, 1.25, 1.5 and 1.75
 // times powers of two; and where an element is more than 2^12 times its divisor, its quotient would not fit into 16
 // bits.
@@ -95,6 +105,7 @@ HWY_INLINE void MultiplyToNvfp4(const uint16_t* elements, const Nvfp4Tile& tile,
   static constexpr uint8_t kCodeOfQuarters[16] = {0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 6, 6};
   const auto table = LoadTable(kCodeOfQuarters);
   const VF rounding = SetF(0x1p23f - 0.5f);
+#pragma GCC unroll 4
   for (size_t i = 0; i < kTileVectors; ++i) {
     const V16 x = hn::LoadU(D16(), elements + i * 2 * kLanes);
     const V16 magnitude = hn::And(x, Set16(0x7FFF));
@@ -125,7 +136,7 @@ HWY_INLINE void TileToNvfp4(const uint8_t* data, float global_scale, size_t bloc
   if constexpr (kDynamic) {
     if (!finite) return reference::Nvfp4({data, ElementType::kBF16, kTileElements}, global_scale, block, scales, codes);
     FindScales(global_scale, &tile);
-    for (size_t i = 0; i < kBlocks / blocks_of_16; ++i) scales[i] = static_cast<uint8_t>(tile.scales[i * blocks_of_16]);
+    StoreScales(tile, blocks_of_16, scales);
   } else {
     for (size_t i = 0; i < kBlocks; ++i) tile.scales[i] = scales[i / blocks_of_16];
   }

@@ -7,6 +7,7 @@
 #define QUANTPORT_QUANTIZE_SIMD_VECTORS_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -132,6 +133,12 @@ HWY_INLINE VF DecodeE4m3Codes(VU code) {
   const VU normal = hn::Add(hn::ShiftLeft<20>(magnitude), SetU(120u << 23));
   const VU finite = Choose(Less(magnitude, SetU(8)), subnormal, normal);
   return Float(hn::Or(sign, Choose(Less(SetU(0x7E), magnitude), SetU(0x7FC00000), finite)));
+}
+
+// Asks for `bytes` that a loop will read soon. The processor's own prefetching stops at the end of a page.
+HWY_INLINE void PrefetchAhead(const uint8_t* data, size_t bytes) {
+  constexpr size_t kAhead = 4096, kLine = 64;
+  for (size_t i = 0; i < bytes; i += kLine) hwy::Prefetch(data + kAhead + i);
 }
 
 // Calls `step(element type)`.
