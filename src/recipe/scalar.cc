@@ -52,7 +52,6 @@ std::optional<int64_t> Integer(std::string_view text) {
     digits = text.substr(2);
   } else if (text.size() > 1 && text[0] == '0') {
     base = 8;
-    digits = text.substr(1);
   }
   constexpr std::string_view kDigits = "0123456789abcdefABCDEF";
   const std::string_view allowed = base == 16 ? kDigits : kDigits.substr(0, static_cast<size_t>(base));
@@ -81,7 +80,8 @@ std::optional<double> Float(std::string_view text) {
   const std::string_view after =
       text.substr(dot + 1, exponent == std::string_view::npos ? exponent : exponent - dot - 1);
   constexpr std::string_view kDigits = "0123456789_";
-  if (before.empty() ? !OnlyDigits(after, kDigits) || after[0] == '_'
+  // A dot may begin a number, but not after a sign.
+  if (before.empty() ? sign || !OnlyDigits(after, kDigits) || after[0] == '_'
                      : !OnlyDigits(before, kDigits) || before[0] == '_')
     return std::nullopt;
   if (!after.empty() && !OnlyDigits(after, kDigits)) return std::nullopt;

@@ -200,8 +200,8 @@ TEST_P(RecipeModelsTest, WritesBothConfigFilesAsModelOptDoes) {
   EXPECT_EQ(*text, golden.at("config.json").get<std::string>());
 }
 
-INSTANTIATE_TEST_SUITE_P(Goldens, RecipeModelsTest, testing::ValuesIn(Cases()), [](const auto& info) {
-  std::string name = info.param.model + "_" + info.param.recipe;
+INSTANTIATE_TEST_SUITE_P(Goldens, RecipeModelsTest, testing::ValuesIn(Cases()), [](const auto& golden) {
+  std::string name = golden.param.model + "_" + golden.param.recipe;
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 });
