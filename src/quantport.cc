@@ -98,6 +98,14 @@ Status CheckReflink(Reflink reflink, const Plan& plan, const fs::path& directory
   return {};
 }
 
+void AddWritten(ExecReport written, RevertReport* report) {
+  report->cloned_bytes = written.cloned_bytes;
+  for (RescaleError& error : written.rescaled) {
+    report->rescaled.push_back({std::move(error.tensor), std::move(error.scalar), error.elements, error.changed,
+                                error.rms_relative, error.largest_relative});
+  }
+}
+
 Result<RevertReport> Convert(const RevertOptions& options, Direction direction) {
   if (auto free = CheckTargetFree(options.output); !free) return free.errors();
   auto prepared = Prepare(options, direction, {kBlockBytes, false});
@@ -111,11 +119,7 @@ Result<RevertReport> Convert(const RevertOptions& options, Direction direction) 
     return s.errors();
   if (auto s = VerifyWritten(prepared->plan, staging->path()); !s) return s.errors();
   if (auto s = staging->Commit(); !s) return s.errors();
-  prepared->report.cloned_bytes = written->cloned_bytes;
-  for (RescaleError& error : written->rescaled) {
-    prepared->report.rescaled.push_back({std::move(error.tensor), std::move(error.scalar), error.elements,
-                                         error.changed, error.rms_relative, error.largest_relative});
-  }
+  AddWritten(std::move(*written), &prepared->report);
   return std::move(prepared->report);
 }
 
@@ -151,8 +155,8 @@ uint64_t UsableBlock(uint64_t bytes) { return bytes >= 512 && bytes <= (64 << 10
 // Files without tensors whose text changes: configs, and the index where it says anything else than it did.
 std::map<std::string, std::string> ChangedTexts(const Prepared& prepared) {
   std::map<std::string, std::string> texts = prepared.configs;
-  if (!prepared.plan.index || prepared.report.outcome == RevertOutcome::kKeptNames) return texts;
   const auto& old = prepared.checkpoint.index;
+  if (!prepared.plan.index || (old && prepared.report.outcome == RevertOutcome::kKeptNames)) return texts;
   std::string text = SerializeIndex(*prepared.plan.index);
   if (!old || SerializeIndex(*old) != text) texts.emplace(kIndexName, std::move(text));
   return texts;
@@ -184,12 +188,15 @@ std::vector<FileChangeReport> ChangeReports(const std::vector<FileChange>& chang
   return reports;
 }
 
-Status CarryOutInPlace(const InPlaceInput& input, const std::vector<FileChange>& changes, const ExecOptions& options) {
-  if (ChangesNothing(changes)) return {};
-  if (auto s = Stage(input, changes, options); !s) return s;
-  if (auto s = ApplyJournal(input.folder, options.cancel); !s) return s;
+Result<ExecReport> CarryOutInPlace(const InPlaceInput& input, const std::vector<FileChange>& changes,
+                                   const ExecOptions& options) {
+  if (ChangesNothing(changes)) return ExecReport{};
+  auto staged = Stage(input, changes, options);
+  if (!staged) return staged.errors();
+  if (auto s = ApplyJournal(input.folder, options.cancel); !s) return s.errors();
   if (auto s = VerifyWritten(*input.plan, input.folder, true); !s) return TakeBack(input.folder, s.errors());
-  return Retire(input.folder);
+  if (auto s = Retire(input.folder); !s) return s.errors();
+  return staged;
 }
 
 Result<RevertReport> ConvertInPlace(const RevertOptions& options) {
@@ -205,6 +212,7 @@ Result<RevertReport> ConvertInPlace(const RevertOptions& options) {
   if (!changes) return changes.errors();
   auto done = CarryOutInPlace(input, *changes, ExecOptionsOf(options));
   if (!done) return done.errors();
+  AddWritten(std::move(*done), &prepared->report);
   prepared->report.changed_files = ChangeReports(*changes);
   return std::move(prepared->report);
 }
@@ -216,9 +224,11 @@ Result<RecoverReport> RecoverLeftovers(const fs::path& folder) {
   return RecoverReport{staged ? RecoverOutcome::kLeftovers : RecoverOutcome::kNothing, 0};
 }
 
-// A checkpoint that can't be opened is no end of a recovery; its index may have been wrong before.
+// A checkpoint that can't be opened is no end of a recovery. Its index may have been wrong before; but without it,
+// other safetensors files in the folder may be taken for shards.
 Status CheckRecovered(const fs::path& folder) {
-  auto checkpoint = OpenCheckpoint(folder, {.repair_index = true, .being_changed = true});
+  auto checkpoint = OpenCheckpoint(folder, {.being_changed = true});
+  if (!checkpoint) checkpoint = OpenCheckpoint(folder, {.repair_index = true, .being_changed = true});
   if (!checkpoint) return checkpoint.errors();
   return {};
 }

@@ -219,7 +219,7 @@ enum class RecoverOutcome {
   kNothing,    // the folder was not being changed
   kFinished,   // it is the new checkpoint
   kUndone,     // it is the old one
-  kLeftovers,  // it had not been changed yet; what was staged is gone
+  kLeftovers,  // no change had begun, or all of it was done; what was staged is gone
 };
 
 struct RecoverReport {

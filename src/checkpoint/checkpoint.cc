@@ -223,7 +223,9 @@ Result<Checkpoint> OpenCheckpoint(const fs::path& directory, const OpenOptions& 
   }
   if (!errors.empty()) return errors;
   const std::vector<Shard>& read = checkpoint.table.shards;
-  checkpoint.sharded = checkpoint.index.has_value() || read.size() > 1 || IsNumberedShard(read[0].name);
+  // One that is to be rebuilt was not read; a stale one would stay beside a single file that is changed in place.
+  const bool had_index = checkpoint.index || fs::exists(directory / kIndexName, code);
+  checkpoint.sharded = had_index || read.size() > 1 || IsNumberedShard(read[0].name);
   if (checkpoint.sharded && !checkpoint.index) checkpoint.notes.push_back("the index is rebuilt from the headers");
   return checkpoint;
 }

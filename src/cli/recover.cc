@@ -28,7 +28,7 @@ std::string_view Sentence(RecoverOutcome outcome) {
     case RecoverOutcome::kUndone:
       return "taken back: the folder is the checkpoint that it was";
     case RecoverOutcome::kLeftovers:
-      return "the checkpoint had not been changed yet; what was left over is removed";
+      return "nothing to finish or take back: all files are whole, and what an interrupted change left over is removed";
   }
   return "";
 }

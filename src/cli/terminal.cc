@@ -35,21 +35,28 @@ void PrintNotes(const std::vector<std::string>& notes, std::string_view prefix) 
   }
 }
 
-ProgressLine::ProgressLine(bool quiet) : shown_(!quiet && isatty(STDERR_FILENO) != 0) {}
+ProgressLine::ProgressLine(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) != 0) {}
 
 ProgressLine::~ProgressLine() {
   if (drawn_) fmt::print(stderr, "\r\033[K");
 }
 
 void ProgressLine::Update(uint64_t done, uint64_t total) {
+  constexpr std::chrono::milliseconds kRedraw(100), kNextLine(10'000);
   const auto now = std::chrono::steady_clock::now();
-  if (!shown_ || (done != total && now - last_ < std::chrono::milliseconds(100))) return;
+  if (quiet_ || now - last_ < (terminal_ ? kRedraw : kNextLine)) return;
   last_ = now;
-  drawn_ = true;
+  drawn_ = terminal_;
   const double seconds = std::max(1e-3, std::chrono::duration<double>(now - start_).count());
   const double rate = static_cast<double>(done) / seconds;
-  fmt::print(stderr, "\r\033[K{} of {}  {}/s  {:.0f} s left", HumanSize(done), HumanSize(total),
-             HumanSize(static_cast<uint64_t>(rate)), static_cast<double>(total - done) / std::max(rate, 1.0));
+  const std::string text =
+      fmt::format("{} of {}  {}/s  {:.0f} s left", HumanSize(done), HumanSize(total),
+                  HumanSize(static_cast<uint64_t>(rate)), static_cast<double>(total - done) / std::max(rate, 1.0));
+  if (terminal_) {
+    fmt::print(stderr, "\r\033[K{}", text);
+  } else {
+    fmt::print(stderr, "progress: {}\n", text);
+  }
   std::fflush(stderr);
 }
 

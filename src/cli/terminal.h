@@ -17,7 +17,7 @@ void PrintErrors(const Errors& errors, size_t most = 200);
 int Fail(const Errors& errors, bool json);
 void PrintNotes(const std::vector<std::string>& notes, std::string_view prefix);
 
-// Bytes written so far: redrawn in place on a terminal, nothing elsewhere.
+// Bytes written so far, with rate and time left: redrawn in place on a terminal, a line every ten seconds elsewhere.
 class ProgressLine {
  public:
   explicit ProgressLine(bool quiet);
@@ -25,10 +25,11 @@ class ProgressLine {
   void Update(uint64_t done, uint64_t total);
 
  private:
-  bool shown_;
+  bool quiet_;
+  bool terminal_;
   bool drawn_ = false;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  std::chrono::steady_clock::time_point last_ = {};
+  std::chrono::steady_clock::time_point last_ = start_;
 };
 
 // The width of standard output in characters: $COLUMNS, else the terminal's, else 100.

@@ -22,8 +22,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Bytes that change places are written three times (old and new to the journal, then in place), a copy once.
-constexpr uint64_t kRewritesPerCopy = 3;
+// Bytes that change places are written three times (old and new to the journal, then in place), those that are appended
+// twice, and those of a copy once.
+constexpr uint64_t kWritesPerRewritten = 3;
+constexpr uint64_t kWritesPerAppended = 2;
 
 struct NameOfFile {
   bool exists = false;
@@ -69,14 +71,16 @@ class Chooser {
       change.method = ChangeMethod::kCloned;
     } else if (Examine(input_.folder / file.name).linked) {
       change.reason = "it is a link, or has other names that keep what they have";
-    } else if (RewrittenBytes(*file.stays) * kRewritesPerCopy > file.bytes) {
+    } else if (RewrittenBytes(*file.stays) * kWritesPerRewritten > file.bytes) {
       change.reason = "more than a third of its bytes change places";
+    } else if (BytesToWrite(file) > file.bytes) {
+      change.reason = "that writes less than appending to it";
     } else if (file.header.size() == file.stays->source_data_start) {
       change.method = ChangeMethod::kHeader;
     } else if (!can_insert_) {
       change.reason = "the file system can't insert blocks";
     } else if (!HasPlaces(file)) {
-      change.reason = "the file system does not tell where its blocks are";
+      change.reason = "the file system does not tell where its blocks are, or they are shared";
     } else {
       change.method = ChangeMethod::kInserted;
     }
@@ -92,8 +96,9 @@ class Chooser {
   bool HasPlaces(const PlannedFile& file) const {
     auto source = File::OpenForReading(input_.plan->sources[file.stays->source]);
     if (!source) return false;
+    auto own = HasPlacesOfItsOwn(*source);
     auto extents = FileExtents(*source);
-    return extents && !extents->empty() && extents->front().logical == 0;
+    return own && *own && extents && !extents->empty() && extents->front().logical == 0 && AreDisjoint(*extents);
   }
 
   static uint64_t RewrittenBytes(const StayingData& stays) {
@@ -102,10 +107,26 @@ class Chooser {
     return bytes;
   }
 
+  static uint64_t BytesToWrite(const PlannedFile& file) {
+    const uint64_t appended = file.bytes - file.header.size() - file.stays->kept;
+    return RewrittenBytes(*file.stays) * kWritesPerRewritten + appended * kWritesPerAppended;
+  }
+
+  void CheckNew(const FileChange& change, const std::string& path) {
+    if (change.method != ChangeMethod::kCopied || !Examine(path).exists) return;
+    if (std::find(input_.shards.begin(), input_.shards.end(), change.name) != input_.shards.end()) return;
+    errors_.push_back({ErrorKind::kOutputExists,
+                       "a new file is to have this name, and one is there that is no shard of the checkpoint",
+                       path,
+                       {},
+                       "move it away first"});
+  }
+
   void CheckNames() {
     for (const FileChange& change : changes_) {
       if (change.method == ChangeMethod::kUntouched) continue;
       const std::string path = (input_.folder / change.name).string();
+      CheckNew(change, path);
       if (Printable(change.name) != change.name) {
         errors_.push_back({ErrorKind::kIo, "its name holds bytes that are no text", path, {}, "rename it first"});
       }
@@ -130,23 +151,41 @@ class Stager {
   Stager(const InPlaceInput& input, const std::vector<FileChange>& changes, const ExecOptions& options)
       : input_(input), changes_(changes), options_(options), staging_(input.folder / kStagingName) {}
 
-  Status Run() {
-    auto status = MakeFolders();
+  Result<ExecReport> Run() {
+    auto status = CheckWritable();
+    if (!status) return status.errors();
+    status = MakeFolders();
     if (status) status = StageAndPublish();
-    if (!status) {
-      std::error_code ignored;
-      fs::remove_all(staging_, ignored);
-    }
-    return status;
+    if (status) return std::move(report_);
+    std::error_code ignored;
+    fs::remove_all(staging_, ignored);
+    return status.errors();
   }
 
  private:
+  static bool IsChangedWhereItLies(const FileChange& change) {
+    return change.method == ChangeMethod::kHeader || change.method == ChangeMethod::kInserted;
+  }
+
+  // One that can't be opened could not be taken back either, once the journal is there.
+  Status CheckWritable() const {
+    Errors errors;
+    for (const FileChange& change : changes_) {
+      if (!IsChangedWhereItLies(change)) continue;
+      auto file = File::OpenForChange(input_.folder / change.name);
+      if (!file) errors.insert(errors.end(), file.errors().begin(), file.errors().end());
+    }
+    if (!errors.empty()) return errors;
+    return {};
+  }
+
   Status MakeFolders() {
     std::error_code code;
     // Left over by a process that was killed before it published a journal.
     fs::remove_all(staging_, code);
     for (const fs::path& path : {staging_, staging_ / "new", staging_ / "old"}) {
-      if (::mkdir(path.c_str(), 0755) != 0) return SystemError("create the folder", path);
+      // Files in them get the permissions of those they replace at the end only.
+      if (::mkdir(path.c_str(), 0700) != 0) return SystemError("create the folder", path);
     }
     return {};
   }
@@ -159,7 +198,7 @@ class Stager {
     for (size_t i = 0; i < changes_.size(); ++i) {
       const FileChange& change = changes_[i];
       if (change.method == ChangeMethod::kUntouched) continue;
-      if (change.method == ChangeMethod::kHeader || change.method == ChangeMethod::kInserted) {
+      if (IsChangedWhereItLies(change)) {
         auto shard = WriteShard(input_.plan->files[i], &*writer);
         if (!shard) return shard.errors();
         journal.shards.push_back(std::move(*shard));
@@ -183,11 +222,23 @@ class Stager {
     }
     ExecOptions options = options_;
     options.files = std::move(files);
-    if (auto written = WriteFiles(*input_.plan, staging_ / "new", options); !written) return written.errors();
+    auto written = WriteFiles(*input_.plan, staging_ / "new", options);
+    if (!written) return written.errors();
+    report_ = std::move(*written);
     for (const auto& [name, text] : input_.texts) {
       if (auto status = WriteTextFile(staging_ / "new" / name, text); !status) return status;
     }
+    if (auto status = KeepPermissions(); !status) return status;
     return SyncDirectory(staging_ / "new");
+  }
+
+  Status KeepPermissions() const {
+    for (const FileChange& change : changes_) {
+      const fs::path staged = staging_ / "new" / change.name;
+      if (!Examine(staged).exists || !Examine(input_.folder / change.name).exists) continue;
+      if (auto status = CopyPermissions(input_.folder / change.name, staged); !status) return status;
+    }
+    return {};
   }
 
   Result<ShardChange> WriteShard(const PlannedFile& file, JournalWriter* writer) {
@@ -231,7 +282,7 @@ class Stager {
     auto stamp = file.Stamp();
     if (!stamp) return stamp.errors();
     const auto& planned = input_.plan->stamps.at(number);
-    if (planned && *planned == *stamp) return {};
+    if (!planned || *planned == *stamp) return {};
     return Error{ErrorKind::kIo,
                  "the file changed while the conversion was prepared",
                  file.path().string(),
@@ -284,6 +335,7 @@ class Stager {
   const ExecOptions& options_;
   const fs::path staging_;
   std::vector<File> sources_;
+  ExecReport report_;
 };
 
 }  // namespace
@@ -310,7 +362,8 @@ std::string_view ChangeMethodName(ChangeMethod method) {
 
 Result<std::vector<FileChange>> ChooseChanges(const InPlaceInput& input) { return Chooser(input).Choose(); }
 
-Status Stage(const InPlaceInput& input, const std::vector<FileChange>& changes, const ExecOptions& options) {
+Result<ExecReport> Stage(const InPlaceInput& input, const std::vector<FileChange>& changes,
+                         const ExecOptions& options) {
   return Stager(input, changes, options).Run();
 }
 

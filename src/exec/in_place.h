@@ -46,13 +46,14 @@ struct InPlaceInput {
   bool detach_links = false;  // files that are links, or have other names, are replaced; else they are refused
 };
 
-// Which files would change, and how. Errors: kLinkedFile for every file that is one.
+// Which files would change, and how. Errors: kLinkedFile for every file that is one, kOutputExists where a new file has
+// the name of one that is no shard.
 Result<std::vector<FileChange>> ChooseChanges(const InPlaceInput& input);
 
 // Stages what is to take other files' places and publishes the journal; when it returns, nothing of the checkpoint has
 // changed yet, and Redo (journal/replay.h) changes it. Requires the folder's lock. On errors nothing is left behind.
-// Errors: kIo, kCancelled.
-Status Stage(const InPlaceInput& input, const std::vector<FileChange>& changes, const ExecOptions& options);
+// Reports what WriteFiles did. Errors: kIo, kCancelled.
+Result<ExecReport> Stage(const InPlaceInput& input, const std::vector<FileChange>& changes, const ExecOptions& options);
 
 // Redo; where that fails, Undo and Retire, so that the folder is as it was. Where taking back fails too, the journal
 // stays and the errors say so.

@@ -54,7 +54,11 @@ Status OutputBytes::Fill(uint64_t begin, std::span<std::byte> out, const ReadSou
 
 Status OutputBytes::FillGathered(uint64_t begin, std::span<std::byte> out) const {
   const uint64_t end = begin + out.size();
-  for (const PlannedTensor* tensor : gathered_) {
+  auto next = std::partition_point(gathered_.begin(), gathered_.end(), [&](const PlannedTensor* tensor) {
+    return file_.header.size() + tensor->info.end <= begin;
+  });
+  for (; next != gathered_.end() && file_.header.size() + (*next)->info.begin < end; ++next) {
+    const PlannedTensor* tensor = *next;
     const uint64_t first = file_.header.size() + tensor->info.begin;
     const uint64_t from = std::max(first, begin);
     const uint64_t to = std::min(file_.header.size() + tensor->info.end, end);

@@ -41,7 +41,7 @@ class OutputBytes {
   MergedScales* const scales_;
   std::vector<CopyRange> ranges_;
   std::vector<Stretch> computed_;
-  std::vector<const PlannedTensor*> gathered_;
+  std::vector<const PlannedTensor*> gathered_;  // in the order of the file
 };
 
 }  // namespace quantport

@@ -1,9 +1,9 @@
 // Moves stretches of files through a buffer on the way that was measured to be the fastest.
 //
-// Cold, past the page cache on both sides; what the page cache holds already is read from it. Measured on a virtual disk
-// of 1 to 1.5 GB/s, 3.2 GB with the final fsync, medians of five: cold 2.6 s, where `cp -r` and sync took 6.6 s (4.2 at
-// best); warm, of three, 1.4 s to 3.2 s. Tried before and slower, cold: reads and writes through the page cache 4.2 to
-// 7.0 s, direct ones from small pages 5.3 s, copy_file_range 10.5 s; direct reads of what was cached 3.5 s
+// Cold, past the page cache on both sides; what the page cache holds already is read from it. Measured on a virtual
+// disk of 1 to 1.5 GB/s, 3.2 GB with the final fsync, medians of five: cold 2.6 s, where `cp -r` and sync took 6.6 s
+// (4.2 at best); warm, of three, 1.4 s to 3.2 s. Tried before and slower, cold: reads and writes through the page
+// cache 4.2 to 7.0 s, direct ones from small pages 5.3 s, copy_file_range 10.5 s; direct reads of what was cached 3.5 s
 // (docs/benchmarks.md).
 #pragma once
 

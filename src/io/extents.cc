@@ -28,10 +28,9 @@ Status MoveBlocks(File* file, int mode, uint64_t offset, uint64_t bytes, std::st
   return {};
 }
 
-}  // namespace
-
-Result<std::vector<Extent>> FileExtents(const File& file) {
-  std::vector<Extent> extents;
+// In the order of the file, once it is on the device.
+template <typename Visit>
+Status ForEachExtent(const File& file, const Visit& visit) {
   std::vector<std::byte> buffer(sizeof(fiemap) + kExtentsAtOnce * sizeof(fiemap_extent));
   uint64_t start = 0;
   while (true) {
@@ -44,13 +43,42 @@ Result<std::vector<Extent>> FileExtents(const File& file) {
     if (::ioctl(file.descriptor(), FS_IOC_FIEMAP, map) != 0) return SystemError("list the blocks", file.path());
     for (uint32_t i = 0; i < map->fm_mapped_extents; ++i) {
       const fiemap_extent& extent = map->fm_extents[i];
-      if ((extent.fe_flags & kPlaceless) == 0)
-        extents.push_back({extent.fe_logical, extent.fe_physical, extent.fe_length});
-      if ((extent.fe_flags & FIEMAP_EXTENT_LAST) != 0) return extents;
+      visit(extent);
+      if ((extent.fe_flags & FIEMAP_EXTENT_LAST) != 0) return {};
       start = extent.fe_logical + extent.fe_length;
     }
-    if (map->fm_mapped_extents == 0) return extents;
+    if (map->fm_mapped_extents == 0) return {};
   }
+}
+
+}  // namespace
+
+Result<std::vector<Extent>> FileExtents(const File& file) {
+  std::vector<Extent> extents;
+  auto status = ForEachExtent(file, [&](const fiemap_extent& extent) {
+    if ((extent.fe_flags & kPlaceless) == 0)
+      extents.push_back({extent.fe_logical, extent.fe_physical, extent.fe_length});
+  });
+  if (!status) return status.errors();
+  return extents;
+}
+
+Result<bool> HasPlacesOfItsOwn(const File& file) {
+  bool own = true;
+  auto status = ForEachExtent(
+      file, [&](const fiemap_extent& extent) { own &= (extent.fe_flags & (kPlaceless | FIEMAP_EXTENT_SHARED)) == 0; });
+  if (!status) return status.errors();
+  return own;
+}
+
+bool AreDisjoint(std::vector<Extent> extents) {
+  for (uint64_t Extent::*place : {&Extent::logical, &Extent::physical}) {
+    std::sort(extents.begin(), extents.end(), [&](const Extent& a, const Extent& b) { return a.*place < b.*place; });
+    for (size_t i = 1; i < extents.size(); ++i) {
+      if (extents[i - 1].*place + extents[i - 1].bytes > extents[i].*place) return false;
+    }
+  }
+  return true;
 }
 
 Status InsertRange(File* file, uint64_t offset, uint64_t bytes) {

@@ -21,6 +21,13 @@ struct Extent {
 // What was written is put on the device first. Errors: kIo where the file system does not tell.
 Result<std::vector<Extent>> FileExtents(const File& file);
 
+// Whether every block of the file has a place on the device, which no other file has and which stays when it is written
+// over. Errors as above.
+Result<bool> HasPlacesOfItsOwn(const File& file);
+
+// Whether no two of them overlap, in the file or on the device.
+bool AreDisjoint(std::vector<Extent> extents);
+
 // Moves everything from `offset` on by `bytes` towards the end; zeros appear between. Both are multiples of the block
 // size. Not atomic at a loss of power: blocks move one extent after the other, the last first (docs/durability.md).
 Status InsertRange(File* file, uint64_t offset, uint64_t bytes);

@@ -73,6 +73,13 @@ Result<File> File::OpenForChange(const fs::path& path) {
 
 Result<File> File::OpenFolder(const fs::path& folder) {
   const int fd = Retry([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) {
+    return Error{ErrorKind::kIo,
+                 errno == ENOENT ? "no such folder" : "not a folder",
+                 folder.string(),
+                 {},
+                 "give the folder that holds config.json and the safetensors files"};
+  }
   if (fd < 0) return SystemError("open", folder);
   return File(fd, folder);
 }
@@ -234,6 +241,18 @@ Status CopyFile(const fs::path& from, const fs::path& to) {
     if (auto status = source->ReadAt(chunk, offset); !status) return status;
     if (auto status = target->WriteAt(chunk, offset); !status) return status;
   }
+  return target->Sync();
+}
+
+Status CopyPermissions(const fs::path& from, const fs::path& to) {
+  struct stat info = {};
+  if (::stat(from.c_str(), &info) != 0) return SystemError("stat", from);
+  auto target = File::OpenForReading(to);
+  if (!target) return target.errors();
+  // Only root gives files away. Before the mode, since it clears the set-user-ID bit.
+  if (::fchown(target->descriptor(), info.st_uid, info.st_gid) != 0 && errno != EPERM)
+    return SystemError("set the owner", to);
+  if (::fchmod(target->descriptor(), info.st_mode & 07777) != 0) return SystemError("set the permissions", to);
   return target->Sync();
 }
 

@@ -79,6 +79,9 @@ Status WriteTextFile(const std::filesystem::path& path, std::string_view text);
 // Copies a regular file's bytes into a new one and fsyncs it; a symbolic link is followed.
 Status CopyFile(const std::filesystem::path& from, const std::filesystem::path& to);
 
+// Gives `to` the mode of `from` and, where this process may, its owner and group. A symbolic link is followed.
+Status CopyPermissions(const std::filesystem::path& from, const std::filesystem::path& to);
+
 Status SyncDirectory(const std::filesystem::path& path);
 
 }  // namespace quantport

@@ -7,7 +7,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <system_error>
+#include <vector>
 
+#include "base/text.h"
 #include "io/file.h"
 
 namespace quantport {
@@ -20,6 +22,21 @@ namespace {
 fs::path Normal(const fs::path& target) {
   fs::path path = fs::absolute(target).lexically_normal();
   return path.has_filename() ? path : path.parent_path();
+}
+
+// What killed processes left for the same target: up to a whole checkpoint each.
+void RemoveLeftovers(const fs::path& parent, const std::string& prefix) {
+  std::error_code code;
+  std::vector<fs::path> found;
+  for (fs::directory_iterator it(parent, code); !code && it != fs::directory_iterator(); it.increment(code)) {
+    const std::string name = it->path().filename().string();
+    if (name.starts_with(prefix) && IsDigits(std::string_view(name).substr(prefix.size())) &&
+        it->symlink_status(code).type() == fs::file_type::directory)
+      found.push_back(it->path());
+  }
+  for (const fs::path& folder : found) {
+    if (const auto lock = FolderLock::Acquire(folder); lock) fs::remove_all(folder, code);
+  }
 }
 
 }  // namespace
@@ -48,16 +65,16 @@ Result<StagingDirectory> StagingDirectory::Create(const fs::path& target) {
                  {},
                  {}};
   }
-  const fs::path path =
-      final_path.parent_path() / fmt::format(".{}.quantport-{}", final_path.filename().string(), ::getpid());
-  // Left over by a killed process that had the same number.
-  fs::remove_all(path, code);
+  const std::string prefix = fmt::format(".{}.quantport-", final_path.filename().string());
+  RemoveLeftovers(final_path.parent_path(), prefix);
+  const fs::path path = final_path.parent_path() / fmt::format("{}{}", prefix, ::getpid());
   if (::mkdir(path.c_str(), 0755) != 0) return SystemError("create the folder", path);
-  return StagingDirectory(path, final_path);
+  auto lock = FolderLock::Acquire(path);
+  return StagingDirectory(path, final_path, lock ? std::optional(std::move(*lock)) : std::nullopt);
 }
 
 StagingDirectory::StagingDirectory(StagingDirectory&& other) noexcept
-    : path_(std::exchange(other.path_, {})), target_(std::move(other.target_)) {}
+    : path_(std::exchange(other.path_, {})), target_(std::move(other.target_)), lock_(std::move(other.lock_)) {}
 
 StagingDirectory::~StagingDirectory() {
   if (path_.empty()) return;

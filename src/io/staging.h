@@ -2,14 +2,17 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
+#include "io/folder_lock.h"
 #include "quantport/error.h"
 
 namespace quantport {
 
 // Creates `.<name>.quantport-<pid>` beside the final place and renames it there on Commit. Where Commit is not
-// reached, the destructor removes it; a killed process leaves a hidden folder that no tool takes for a checkpoint.
+// reached, the destructor removes it; a killed process leaves a hidden folder that no tool takes for a checkpoint, and
+// that the next one with the same target removes. A folder whose process lives is known by its lock.
 class StagingDirectory {
  public:
   // Errors: kOutputExists where `target` is there and not an empty folder, kIo.
@@ -29,11 +32,12 @@ class StagingDirectory {
   Status Commit();
 
  private:
-  StagingDirectory(std::filesystem::path path, std::filesystem::path target)
-      : path_(std::move(path)), target_(std::move(target)) {}
+  StagingDirectory(std::filesystem::path path, std::filesystem::path target, std::optional<FolderLock> lock)
+      : path_(std::move(path)), target_(std::move(target)), lock_(std::move(lock)) {}
 
   std::filesystem::path path_;
   std::filesystem::path target_;
+  std::optional<FolderLock> lock_;  // none on file systems that have no locks
 };
 
 // kOutputExists where something stands at `target` that is not an empty folder.

@@ -77,8 +77,23 @@ Result<Piece> JournalWriter::Add(std::span<const std::byte> bytes) {
   return piece;
 }
 
+// A journal that no recovery takes must not get its name.
+Status JournalWriter::CheckReadable(std::string_view json) const {
+  const std::string path = (folder_ / kJournalName).string();
+  if (json.size() > kMaxJournalJson) {
+    return Error{ErrorKind::kIo,
+                 fmt::format("the change would take a journal of {} bytes, more than {}", json.size(), kMaxJournalJson),
+                 path,
+                 {},
+                 "write to another folder with -o; copying the files anew makes them less fragmented"};
+  }
+  if (auto parsed = ParseJournal(json, end_, path); !parsed) return parsed.errors();
+  return {};
+}
+
 Status JournalWriter::Publish(const Journal& journal) {
   const std::string json = JournalJson(journal);
+  if (auto status = CheckReadable(json); !status) return status;
   Trailer trailer;
   trailer.json_offset = end_;
   trailer.json_bytes = json.size();
@@ -107,7 +122,8 @@ Result<JournalReader> JournalReader::Open(const fs::path& folder) {
   Trailer trailer;
   const uint64_t end = *size - sizeof(Trailer);
   if (auto status = file->ReadAt(std::as_writable_bytes(std::span(&trailer, 1)), end); !status) return status.errors();
-  if (!std::equal(kMagic.begin(), kMagic.end(), trailer.magic.begin())) return NotWhole(path, "another kind of file");
+  if (!std::equal(kMagic.begin(), kMagic.end(), trailer.magic.begin()) || trailer.zero != 0)
+    return NotWhole(path, "another kind of file");
   if (trailer.json_offset > end || trailer.json_bytes != end - trailer.json_offset ||
       trailer.json_bytes > kMaxJournalJson)
     return NotWhole(path, "its lengths contradict each other");

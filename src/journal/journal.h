@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/extents.h"
@@ -66,12 +67,14 @@ class JournalWriter {
 
   Result<Piece> Add(std::span<const std::byte> bytes);
 
-  // Gives the journal its name. From here on the folder counts as being changed.
+  // Gives the journal its name. From here on the folder counts as being changed. Errors: kIo, kUnfinishedChange where it
+  // could not be read back; then it gets no name.
   Status Publish(const Journal& journal);
 
  private:
   JournalWriter(File file, std::filesystem::path folder) : file_(std::move(file)), folder_(std::move(folder)) {}
 
+  Status CheckReadable(std::string_view json) const;
   Status Append(std::span<const std::byte> bytes);
 
   File file_;

@@ -125,6 +125,8 @@ ShardChange ReadShard(Reader* reader, const Json& json) {
                   change.old_header.bytes >= sizeof(uint64_t) && change.old_header.bytes <= change.old_size &&
                   change.new_header.bytes <= kMaxHeader);
   for (const Json& extent : reader->List(json, "extents")) change.extents.push_back(ReadExtent(reader, extent));
+  // Else the blocks that are found could be as many as the product of both numbers.
+  reader->Require(AreDisjoint(change.extents));
   for (const Json& patch : reader->List(json, "patches")) change.patches.push_back(ReadPatch(reader, patch, change));
   return change;
 }

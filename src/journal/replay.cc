@@ -23,8 +23,14 @@ Status WriteAndSync(File* file, std::string_view bytes, uint64_t offset) {
   return file->Sync();
 }
 
-// No reader takes a file for a checkpoint whose header has no bytes.
-Status MakeUnreadable(File* file) { return WriteAndSync(file, std::string_view("\0\0\0\0\0\0\0\0", kLengthField), 0); }
+// No reader takes a file for a checkpoint whose header has no bytes. Where that is so already, the field may be in a
+// hole that a full disk leaves one: taking back must not need space.
+Status MakeUnreadable(File* file) {
+  constexpr std::string_view kNone("\0\0\0\0\0\0\0\0", kLengthField);
+  std::string now(kLengthField, '\0');
+  if (auto status = file->ReadAt(std::as_writable_bytes(std::span(now)), 0); !status) return status;
+  return now == kNone ? file->Sync() : WriteAndSync(file, kNone, 0);
+}
 
 // The length last: when it is on the disk, everything else is.
 Status WriteHeader(File* file, std::string_view header) {
@@ -127,6 +133,22 @@ Status UndoReplacement(const fs::path& folder, const Replacement& replacement) {
   return Exists(places.old_file) ? Rename(places.old_file, places.name) : Status();
 }
 
+// A folder that came from elsewhere may hold links, through which renaming would write outside it.
+Status CheckStaging(const fs::path& folder) {
+  const fs::path staging = folder / kStagingName;
+  for (const fs::path& path : {staging, staging / "new", staging / "old"}) {
+    struct stat info = {};
+    if (::lstat(path.c_str(), &info) != 0) return SystemError("use what was staged", path);
+    if (S_ISDIR(info.st_mode)) continue;
+    return Error{ErrorKind::kUnfinishedChange,
+                 "not the folder that a change has here",
+                 path.string(),
+                 {},
+                 "take the checkpoint from where it came"};
+  }
+  return {};
+}
+
 Status SyncFolders(const fs::path& folder) {
   if (auto status = SyncDirectory(folder / kStagingName / "old"); !status) return status;
   if (auto status = SyncDirectory(folder / kStagingName / "new"); !status) return status;
@@ -138,6 +160,7 @@ Error CancelledError() { return Error{ErrorKind::kCancelled, "stopped on request
 }  // namespace
 
 Status Redo(const JournalReader& journal, const fs::path& folder, const std::atomic<bool>* cancel) {
+  if (auto status = CheckStaging(folder); !status) return status;
   for (const ShardChange& change : journal.journal().shards) {
     if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) return CancelledError();
     auto shard = Shard::Open(journal, folder, change);
@@ -151,6 +174,7 @@ Status Redo(const JournalReader& journal, const fs::path& folder, const std::ato
 }
 
 Status Undo(const JournalReader& journal, const fs::path& folder) {
+  if (auto status = CheckStaging(folder); !status) return status;
   for (const ShardChange& change : journal.journal().shards) {
     auto shard = Shard::Open(journal, folder, change);
     if (!shard) return shard.errors();

@@ -90,11 +90,12 @@ Result<BlockShift> FindShift(const File& file, const ShardChange& change, const 
   auto now = FileExtents(file);
   if (!now) return now.errors();
   const std::vector<Found> found = FindOld(*now, change.extents);
-  if (found.empty()) {
+  const auto is_first = [](const Found& part) { return part.was == 0; };
+  if (std::none_of(found.begin(), found.end(), is_first)) {
     auto moved = HasHeaderMoved(file, change, journal);
     if (!moved) return moved.errors();
-    if (*moved) return BlockShift{true, 0};
-    return Changed(file, "none of its blocks is where it was");
+    if (!*moved) return Changed(file, "its first block is not where it was on the device");
+    if (found.empty()) return BlockShift{true, 0};
   }
   BlockShift shift{true, 0};
   for (const Found& part : found) {

@@ -75,6 +75,8 @@ class Placer {
   void SortOut() {
     for (size_t i = 0; i < tensors_.size(); ++i) {
       Candidate candidate = Examine(i);
+      if (candidate.computed && placement_.obstacle.empty())
+        placement_.obstacle = fmt::format("{} is rounded again", tensors_[i].info.name);
       if (candidate.relation == Relation::kNew) {
         appended_.push_back(i);
       } else {
@@ -100,19 +102,15 @@ class Placer {
     for (size_t first = 0; first < placed_.size() && placement_.obstacle.empty();) {
       ByteRange region = placed_[first].range;
       uint64_t bytes = 0;
-      bool computed = false;
       size_t next = first;
       for (; next < placed_.size() && (next == first || placed_[next].range.begin < region.end); ++next) {
         region.end = std::max(region.end, placed_[next].range.end);
         bytes += placed_[next].bytes;
-        computed |= placed_[next].computed;
         placement_.order.push_back(placed_[next].tensor);
       }
       const bool same = next == first + 1 && placed_[first].relation == Relation::kSame;
       if (region.begin != cursor) {
         RefuseHole(cursor);
-      } else if (computed) {
-        placement_.obstacle = fmt::format("{} is rounded again", tensors_[placed_[first].tensor].info.name);
       } else if (bytes != region.end - region.begin) {
         placement_.obstacle =
             fmt::format("the bytes that make up {} are not used once each", tensors_[placed_[first].tensor].info.name);

@@ -16,17 +16,17 @@ class ConformanceTest(ProgramTest):
         with lzma.open(DATA, "rt") as f:
             cls.cases = json.load(f)["cases"]
 
-    def check_all(self, shards, reference):
+    def check_all(self, shards, reference, in_place=False):
         for label, case in self.cases.items():
             with self.subTest(label):
                 self.setUp()
                 write_checkpoint(self.path("in"), case["config"], case["inputs"], shards)
-                args = ["revert", self.path("in"), "-o", self.path("out")]
+                args = ["revert", self.path("in"), *(["--in-place"] if in_place else ["-o", self.path("out")])]
                 if reference:
                     write_checkpoint(self.path("hub"), case["config"], [output[:3] for output in case["outputs"]])
                     args += ["--reference", self.path("hub"), "--strict"]
                 self.assert_done(run(*args))
-                got = {n: [d, s, zlib.crc32(b)] for n, (d, s, b) in read_checkpoint(self.path("out")).items()}
+                got = {n: [d, s, zlib.crc32(b)] for n, (d, s, b) in read_checkpoint(self.path("in" if in_place else "out")).items()}
                 want = {name: rest for name, *rest in case["outputs"]}
                 self.assertEqual(sorted(got), sorted(want))
                 self.assertEqual({n: v for n, v in got.items() if v != want[n]}, {})
@@ -39,6 +39,12 @@ class ConformanceTest(ProgramTest):
 
     def test_by_reference(self):
         self.check_all(1, True)
+
+    def test_in_place(self):
+        self.check_all(1, False, in_place=True)
+
+    def test_in_place_over_several_shards(self):
+        self.check_all(3, False, in_place=True)
 
     def test_cases_change_names_and_numbers_of_tensors(self):
         """The data are not empty promises: every case renames, and several cut, stack and join."""

@@ -77,6 +77,8 @@ class CopyCrashTest(CrashTest):
             if point.startswith("kill"):
                 again = run_fast(*self.command(model, out))
                 self.assertEqual(again.returncode, 1 if finished else 0, again.stderr)
+                if not finished:  # the next run clears up after the killed one
+                    self.assertEqual(os.listdir(folder), ["out"])
                 self.assert_same(snapshot(out), whole)
 
         at_each(points[::self.STRIDE], check)

@@ -11,6 +11,16 @@ from faults import CAUSES, EXPERTS, JOURNAL, PERMUTED, REASONS, SHARD, WRITES, a
 from program import PROGRAM, ProgramTest, read_checkpoint, run
 
 
+def fill_disk(disk):
+    with open(f"{disk}/filler", "wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(bytes(4096))
+                os.fsync(filler.fileno())
+        except OSError:
+            pass
+
+
 class InPlaceCase(ProgramTest):
     def setUp(self):
         super().setUp()
@@ -58,6 +68,17 @@ class InPlaceCase(ProgramTest):
         """One line, however many files."""
         lines = [line for line in result.stderr.splitlines() if "copied: the file system can't insert blocks" in line]
         self.assertEqual(len(lines), 1, result.stderr)
+
+
+    def stopped(self, number, *command):
+        """A process that was stopped at a call."""
+        process = subprocess.Popen([PROGRAM, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                   env={**os.environ, **faulty(f"stop:{number}")})
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        self.assertTrue(os.WIFSTOPPED(status))
+        return process
 
 
 @faults.needs_shim
@@ -203,26 +224,16 @@ class InPlaceErrorTest(InPlaceCase):
 
 @faults.needs_shim
 class LockTest(InPlaceCase):
-    def stopped(self, folder, number, *command):
-        """A process that holds the folder and was stopped at a call."""
-        process = subprocess.Popen([PROGRAM, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                   env={**os.environ, **faulty(f"stop:{number}")})
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        _, status = os.waitpid(process.pid, os.WUNTRACED)
-        self.assertTrue(os.WIFSTOPPED(status))
-        return process
-
     def check_held(self, folder):
         for command in (self.command(folder), ["recover", folder], ["recover", folder, "--undo"]):
-            self.assert_fails(run(*command), folder, "another process")
+            self.assert_fails(run(*command), folder, "another quantport process")
 
     def test_a_second_process_is_refused_while_one_changes_the_folder(self):
         calls = self.done()
         for number in (1, middle(range(journaled(calls)[0])), middle(journaled(calls)), max(c.number for c in calls)):
             with self.subTest(number):
                 folder = self.fresh(f"in{number}")
-                process = self.stopped(folder, number, *self.command(folder))
+                process = self.stopped(number, *self.command(folder))
                 self.check_held(folder)
                 process.send_signal(signal.SIGCONT)
                 self.assertEqual(process.wait(60), 0)
@@ -232,7 +243,7 @@ class LockTest(InPlaceCase):
         number = middle(journaled(self.done()))
         folder = self.fresh()
         self.assertEqual(run_faulty(f"kill:{number}", *self.command(folder)).returncode, -9)
-        process = self.stopped(folder, 2, "recover", folder)
+        process = self.stopped(2, "recover", folder)
         self.check_held(folder)
         process.send_signal(signal.SIGCONT)
         self.assertEqual(process.wait(60), 0)
@@ -277,12 +288,7 @@ class OtherFileSystemsTest(InPlaceCase):
             with self.subTest(kind):
                 disk = faults.mount(self, kind, 2 << 20, self.path(kind))
                 folder = copy_tree(self.original, f"{disk}/in")
-                with open(f"{disk}/filler", "wb", buffering=0) as filler:
-                    try:
-                        while True:
-                            filler.write(bytes(4096))
-                    except OSError:
-                        pass
+                fill_disk(disk)
                 result = run(*self.command(folder))
                 self.assert_fails(result, "No space left on device", folder)
                 self.assert_old(folder)
@@ -290,6 +296,20 @@ class OtherFileSystemsTest(InPlaceCase):
                 self.assert_done(run(*self.command(folder)))
                 self.assert_new_tensors(folder)
                 shutil.rmtree(self.path("whole"))
+
+    @faults.needs_shim
+    def test_a_disk_that_fills_after_the_journal_was_written_leaves_all_as_it_was(self):
+        """The header's room is a hole then, which not even the zeros that make a file unreadable fit into."""
+        numbers = [call.number for call in self.done() if call.name == "fallocate" and SHARD in call.path]
+        disk = faults.mount(self, "ext4", 16 << 20, self.path("ext4"))
+        folder = copy_tree(self.original, f"{disk}/in")
+        process = self.stopped(numbers[0], *self.command(folder))
+        fill_disk(disk)
+        process.send_signal(signal.SIGCONT)
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, errors)
+        self.assertIn("No space left on device", errors)
+        self.assert_old(folder)
 
     def test_a_read_only_folder_is_named(self):
         disk = faults.mount(self, "tmpfs", 8 << 20, self.path("disk"))

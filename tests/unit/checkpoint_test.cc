@@ -74,6 +74,8 @@ TEST(CheckpointTest, ReadsASingleFile) {
   EXPECT_EQ(checkpoint->table.shards[0].file_bytes, fs::file_size(dir / "model.safetensors"));
   EXPECT_EQ(checkpoint->table.shards[0].data_start, checkpoint->table.shards[0].file_bytes - 8);
   EXPECT_THAT(checkpoint->table.shards[0].metadata, ElementsAre(testing::Pair("format", "pt")));
+  ASSERT_TRUE(checkpoint->table.shards[0].stamp.has_value());
+  EXPECT_EQ(checkpoint->table.shards[0].stamp->size, fs::file_size(dir / "model.safetensors"));
   EXPECT_FALSE(checkpoint->sharded);
   EXPECT_THAT(checkpoint->notes, IsEmpty());
   EXPECT_THAT(checkpoint->sidecars, ElementsAre("config.json"));

@@ -36,6 +36,16 @@ TEST(MakePlanTest, CarriedShardsGetNamesThatNoOtherHas) {
                                  "carried-carried-carried-m.safetensors"));
 }
 
+TEST(MakePlanTest, CarriesTheStampsOfItsSources) {
+  const FileStamp stamp = {1, 2, 3, 4};
+  TensorTable table;
+  table.shards = {{"a.safetensors", 8, 9, {}, stamp}, {"b.safetensors", 8, 9, {}}};
+  const auto plan = MakePlan({}, table, "in", {});
+  ASSERT_TRUE(plan.ok());
+  EXPECT_THAT(plan->sources, testing::SizeIs(2));
+  EXPECT_THAT(plan->stamps, ElementsAre(testing::Optional(stamp), std::nullopt));
+}
+
 TEST(MakePlanTest, RefusesATensorWhoseSizeOverflows) {
   EXPECT_THAT(ErrorLines(PlanOf({"m.safetensors"}, {uint64_t{1} << 40, uint64_t{1} << 40})),
               ElementsAre(testing::HasSubstr("its size is beyond any file's")));
