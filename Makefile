@@ -58,6 +58,7 @@ micro-bench:
 	@cmake --preset bench -G Ninja >build/bench.configure.log 2>&1 || { cat build/bench.configure.log; exit 1; }
 	@cmake --build --preset bench -j $(JOBS)
 	@build/bench/quantport_bench
+	@build/bench/quantport_quantize_bench
 
 # Fuzzes each target for SECONDS, with clang's libFuzzer.
 SECONDS ?= 60

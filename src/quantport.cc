@@ -9,6 +9,7 @@
 
 #include "exec/copy.h"
 #include "exec/in_place.h"
+#include "exec/quantize.h"
 #include "io/clone.h"
 #include "io/file.h"
 #include "io/folder_lock.h"
@@ -16,7 +17,9 @@
 #include "journal/replay.h"
 #include "plan/plan.h"
 #include "prepare/prepare.h"
+#include "prepare/quantize.h"
 #include "report/planned.h"
+#include "report/quantize.h"
 #include "verify/written.h"
 
 namespace quantport {
@@ -31,9 +34,15 @@ namespace {
 // written without passing through the page cache.
 constexpr uint64_t kBlockBytes = 4096;
 
-Status WriteSidecars(const Prepared& prepared, const fs::path& directory) {
+// `configs` are written instead of copied, and where the checkpoint has no such file as well.
+Status WriteSidecars(const Checkpoint& checkpoint, const std::map<std::string, std::string>& configs, const Plan& plan,
+                     const fs::path& directory) {
   Errors errors;
-  for (const std::string& name : prepared.checkpoint.sidecars) {
+  std::vector<std::string> names = checkpoint.sidecars;
+  for (const auto& [name, text] : configs) {
+    if (!std::binary_search(checkpoint.sidecars.begin(), checkpoint.sidecars.end(), name)) names.push_back(name);
+  }
+  for (const std::string& name : names) {
     const fs::path folder = (directory / name).parent_path();
     std::error_code code;
     fs::create_directories(folder, code);
@@ -42,14 +51,13 @@ Status WriteSidecars(const Prepared& prepared, const fs::path& directory) {
           {ErrorKind::kIo, fmt::format("can't create the folder: {}", code.message()), folder.string(), {}, {}});
       continue;
     }
-    const auto rewritten = prepared.configs.find(name);
-    auto status = rewritten != prepared.configs.end()
-                      ? WriteTextFile(directory / name, rewritten->second)
-                      : CopyFile(prepared.checkpoint.directory / name, directory / name);
+    const auto rewritten = configs.find(name);
+    auto status = rewritten != configs.end() ? WriteTextFile(directory / name, rewritten->second)
+                                             : CopyFile(checkpoint.directory / name, directory / name);
     if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
   }
-  if (prepared.plan.index) {
-    auto status = WriteTextFile(directory / kIndexName, SerializeIndex(*prepared.plan.index));
+  if (plan.index) {
+    auto status = WriteTextFile(directory / kIndexName, SerializeIndex(*plan.index));
     if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
   }
   if (!errors.empty()) return errors;
@@ -107,11 +115,36 @@ Result<RevertReport> Convert(const RevertOptions& options, Direction direction) 
   if (auto s = CheckReflink(options.reflink, prepared->plan, staging->path()); !s) return s.errors();
   auto written = WriteFiles(prepared->plan, staging->path(), ExecOptionsOf(options));
   if (!written) return written.errors();
-  if (auto s = WriteSidecars(*prepared, staging->path()); !s) return s.errors();
+  if (auto s = WriteSidecars(prepared->checkpoint, prepared->configs, prepared->plan, staging->path()); !s)
+    return s.errors();
   if (auto s = VerifyWritten(prepared->plan, staging->path()); !s) return s.errors();
   if (auto s = staging->Commit(); !s) return s.errors();
   AddWritten(std::move(*written), &prepared->report);
   return std::move(prepared->report);
+}
+
+// ---- quantize ----------------------------------------------------------------------------------------------------
+
+Result<QuantizeReport> WriteComputed(PreparedQuantize prepared, const fs::path& output, const ExecOptions& exec,
+                                     const ComputeOptions& compute, Reflink reflink) {
+  auto staging = StagingDirectory::Create(output);
+  if (!staging) return staging.errors();
+  const Plan& plan = prepared.plan.files;
+  if (auto s = CheckReflink(reflink, plan, staging->path()); !s) return s.errors();
+  auto written = WriteQuantized(prepared.plan, staging->path(), exec, compute);
+  if (!written) return written.errors();
+  if (auto s = WriteSidecars(prepared.checkpoint, prepared.configs, plan, staging->path()); !s) return s.errors();
+  if (auto s = VerifyWritten(plan, staging->path()); !s) return s.errors();
+  if (auto s = staging->Commit(); !s) return s.errors();
+  prepared.report.cloned_bytes = written->copied.cloned_bytes;
+  AddErrors(written->errors, &prepared.report);
+  return std::move(prepared.report);
+}
+
+ComputeOptions ComputeOptionsOf(const QuantizeOptions& options) {
+  const auto arithmetic =
+      options.arithmetic == QuantizeArithmetic::kCuda ? quantize::Arithmetic::kCuda : quantize::Arithmetic::kCpu;
+  return {{arithmetic, options.bit_exact_zeros}, options.allow_nonfinite};
 }
 
 // ---- in place ----------------------------------------------------------------------------------------------------
@@ -243,6 +276,30 @@ Result<PlanReport> PlanRevert(const RevertOptions& options) {
     prepared->report.changed_files = ChangeReports(*changes);
   }
   return PlanReport{std::move(prepared->report), PlannedTensors(prepared->plan), std::move(prepared->configs)};
+}
+
+Result<QuantizeReport> Quantize(const QuantizeOptions& options) {
+  if (auto free = CheckTargetFree(options.output); !free) return free.errors();
+  auto prepared = PrepareQuantize(options);
+  if (!prepared) return prepared.errors();
+  return WriteComputed(std::move(*prepared), options.output,
+                       {options.threads, options.progress, options.cancel, CloneModeOf(options.reflink)},
+                       ComputeOptionsOf(options), options.reflink);
+}
+
+Result<QuantizeReport> PlanQuantize(const QuantizeOptions& options) {
+  auto prepared = PrepareQuantize(options);
+  if (!prepared) return prepared.errors();
+  return std::move(prepared->report);
+}
+
+Result<QuantizeReport> Dequantize(const DequantizeOptions& options) {
+  if (auto free = CheckTargetFree(options.output); !free) return free.errors();
+  auto prepared = PrepareDequantize(options);
+  if (!prepared) return prepared.errors();
+  return WriteComputed(std::move(*prepared), options.output,
+                       {options.threads, options.progress, options.cancel, CloneModeOf(options.reflink)}, {},
+                       options.reflink);
 }
 
 Result<RuleComparison> CompareRules(const std::filesystem::path& checkpoint, const std::filesystem::path& reference,

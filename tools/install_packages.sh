@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what building and testing need, from the distribution; does nothing where all of it is there.
 set -eu
-packages="cmake ninja-build g++ pkg-config python3 git libfmt-dev libabsl-dev libcli11-dev nlohmann-json3-dev libsimdjson-dev
-  libpcre2-dev zlib1g-dev libgtest-dev libgmock-dev"
+packages="cmake ninja-build g++ pkg-config python3 git libfmt-dev libabsl-dev libhwy-dev libcli11-dev nlohmann-json3-dev libsimdjson-dev
+  libpcre2-dev libyaml-cpp-dev zlib1g-dev libgtest-dev libgmock-dev"
 case "${1:-}" in
   conformance) packages="$packages python3-venv" ;;
   bench) packages="$packages libbenchmark-dev" ;;

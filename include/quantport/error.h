@@ -17,6 +17,8 @@ enum class ErrorKind : uint8_t {
   kInvalidIndex,                // model.safetensors.index.json contradicts the files beside it
   kInvalidConfig,               // config.json or hf_quant_config.json can't be read as what it should be
   kInvalidMapping,              // a conversion mapping file is malformed
+  kInvalidRecipe,               // a quantization recipe is malformed
+  kUnsupportedRecipe,           // a recipe, or what it asks for a module, can't be carried out
   kUnknownVersion,              // no mapping of that transformers version is built in
   kUnknownArchitecture,         // the registry has no such model class
   kQuantConversionUnsupported,  // a transform can't be carried through a stored layout

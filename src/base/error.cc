@@ -16,6 +16,10 @@ std::string_view ErrorKindName(ErrorKind kind) {
       return "InvalidConfigError";
     case ErrorKind::kInvalidMapping:
       return "InvalidMappingError";
+    case ErrorKind::kInvalidRecipe:
+      return "InvalidRecipeError";
+    case ErrorKind::kUnsupportedRecipe:
+      return "UnsupportedRecipeError";
     case ErrorKind::kUnknownVersion:
       return "UnknownVersionError";
     case ErrorKind::kUnknownArchitecture:

@@ -176,8 +176,18 @@ size_t SetEnd(std::string_view pattern, size_t open) {
 }
 
 bool InSet(std::string_view set, char c) {
-  const bool negated = !set.empty() && set[0] == '!';
+  bool negated = !set.empty() && set[0] == '!';
   if (negated) set.remove_prefix(1);
+  // Python removes ranges that run backwards before it asks whether the set is negated.
+  bool removed = false;
+  while (!negated && set.size() > 2 && set[1] == '-' && set[0] > set[2]) {
+    set.remove_prefix(3);
+    removed = true;
+  }
+  if (removed && !set.empty() && set[0] == '!') {
+    set.remove_prefix(1);
+    negated = true;
+  }
   bool hit = false;
   for (size_t i = 0; i < set.size(); ++i) {
     if (i + 2 < set.size() && set[i + 1] == '-') {

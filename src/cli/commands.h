@@ -13,6 +13,8 @@ void AddRevert(CLI::App* app, Action* action);
 void AddApply(CLI::App* app, Action* action);
 void AddRecover(CLI::App* app, Action* action);
 void AddVerify(CLI::App* app, Action* action);
+void AddQuantize(CLI::App* app, Action* action);
+void AddDequantize(CLI::App* app, Action* action);
 void AddDiff(CLI::App* app, Action* action);
 void AddInspect(CLI::App* app, Action* action);
 void AddRules(CLI::App* app, Action* action);

@@ -57,6 +57,8 @@ int Main(int argc, char** argv) {
   AddRevert(&app, &action);
   AddApply(&app, &action);
   AddRecover(&app, &action);
+  AddQuantize(&app, &action);
+  AddDequantize(&app, &action);
   AddVerify(&app, &action);
   AddInspect(&app, &action);
   AddDiff(&app, &action);

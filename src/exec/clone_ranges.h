@@ -19,12 +19,6 @@ enum class CloneMode : uint8_t {
   kAlways,  // a file system that can't is an error; what is not aligned is copied
 };
 
-// Bytes [begin, end) of an output file.
-struct Stretch {
-  uint64_t begin = 0;
-  uint64_t end = 0;
-};
-
 class Cloner {
  public:
   explicit Cloner(CloneMode mode) : mode_(mode) {}

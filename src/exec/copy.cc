@@ -13,6 +13,7 @@
 #include "base/checked.h"
 #include "exec/merged_scales.h"
 #include "exec/output_bytes.h"
+#include "exec/sources.h"
 #include "exec/transfer.h"
 #include "io/buffer.h"
 #include "io/file.h"
@@ -30,51 +31,6 @@ struct Window {
   uint64_t begin = 0;
   uint64_t end = 0;
 };
-
-// The plan's source files, and what each was when it was opened or, where the plan knows that, planned with.
-struct Sources {
-  std::vector<File> files;
-  std::vector<FileStamp> stamps;
-};
-
-Error ChangedError(const File& file) {
-  return Error{ErrorKind::kIo,
-               "the file changed while it was being read",
-               file.path().string(),
-               {},
-               "run again when nothing writes to it"};
-}
-
-// Errors: every problem of opening them.
-Result<Sources> OpenSources(const Plan& plan) {
-  Sources sources;
-  Errors errors;
-  for (size_t i = 0; i < plan.sources.size(); ++i) {
-    auto file = File::OpenForReading(plan.sources[i]);
-    auto stamp = file ? file->Stamp() : Result<FileStamp>(file.errors());
-    if (!stamp) {
-      errors.insert(errors.end(), stamp.errors().begin(), stamp.errors().end());
-      continue;
-    }
-    if (i < plan.stamps.size() && plan.stamps[i] && *plan.stamps[i] != *stamp) errors.push_back(ChangedError(*file));
-    file->AdviseSequential();
-    sources.files.push_back(std::move(*file));
-    sources.stamps.push_back(*stamp);
-  }
-  if (!errors.empty()) return errors;
-  return sources;
-}
-
-Status CheckUnchanged(const Sources& sources) {
-  Errors errors;
-  for (size_t i = 0; i < sources.files.size(); ++i) {
-    auto stamp = sources.files[i].Stamp();
-    if (!stamp) return stamp.errors();
-    if (*stamp != sources.stamps[i]) errors.push_back(ChangedError(sources.files[i]));
-  }
-  if (!errors.empty()) return errors;
-  return {};
-}
 
 class Copier {
  public:
@@ -146,11 +102,29 @@ class Copier {
     if (!left) return left.errors();
     for (const Stretch& stretch : *left) {
       if (auto status = target.Allocate(stretch.begin, stretch.end - stretch.begin); !status) return status;
+    }
+    for (const Stretch& stretch : LeaveOutComputed(planned, *left)) {
       for (uint64_t begin = stretch.begin; begin < stretch.end; begin += kWindowBytes) {
         windows_.push_back({number, begin, std::min(begin + kWindowBytes, stretch.end)});
       }
     }
     return {};
+  }
+
+  // Whole blocks of computed tensors are written by others (exec/quantize.cc); both borders stay with this.
+  static std::vector<Stretch> LeaveOutComputed(const PlannedFile& planned, const std::vector<Stretch>& stretches) {
+    std::vector<Stretch> out;
+    for (Stretch rest : stretches) {
+      for (const Stretch& hole : ComputedStretches(planned)) {
+        const uint64_t begin = std::max(rest.begin, RoundUp(hole.begin, kDirectBlock));
+        const uint64_t end = std::min(rest.end, hole.end / kDirectBlock * kDirectBlock);
+        if (begin >= end) continue;
+        if (rest.begin < begin) out.push_back({rest.begin, begin});
+        rest.begin = end;
+      }
+      if (rest.begin < rest.end) out.push_back(rest);
+    }
+    return out;
   }
 
   // After every file that must be opened: at the limit of descriptors, second ones may fail.

@@ -8,7 +8,12 @@
 namespace quantport {
 
 OutputBytes::OutputBytes(const Plan& plan, const PlannedFile& file, std::span<const File> sources, MergedScales* scales)
-    : plan_(plan), file_(file), sources_(sources), scales_(scales), ranges_(FileRanges(plan, file)) {
+    : plan_(plan),
+      file_(file),
+      sources_(sources),
+      scales_(scales),
+      ranges_(FileRanges(plan, file)),
+      computed_(ComputedStretches(file)) {
   for (const PlannedTensor& tensor : file.tensors) {
     if (tensor.gathered) gathered_.push_back(&tensor);
   }
@@ -25,6 +30,11 @@ Status OutputBytes::Fill(uint64_t begin, std::span<std::byte> out, const ReadSou
   if (begin < file_.header.size()) {
     const size_t count = std::min<uint64_t>(file_.header.size() - begin, out.size());
     std::memcpy(out.data(), file_.header.data() + begin, count);
+  }
+  for (const Stretch& stretch : computed_) {
+    const uint64_t from = std::max(stretch.begin, begin);
+    const uint64_t to = std::min(stretch.end, end);
+    if (from < to) std::memset(out.data() + (from - begin), 0, to - from);
   }
   auto range =
       std::partition_point(ranges_.begin(), ranges_.end(), [&](const CopyRange& r) { return r.to + r.bytes <= begin; });

@@ -23,8 +23,8 @@ class OutputBytes {
   // All must outlive this; `scales` may be null where the plan has no steps.
   OutputBytes(const Plan& plan, const PlannedFile& file, std::span<const File> sources, MergedScales* scales);
 
-  // Fills `out` with the file's bytes from `begin` on, header included; straight copies come through `read`.
-  // Memory: as Gather's. Errors: kIo.
+  // Fills `out` with the file's bytes from `begin` on, header included, and with zeros for computed tensors; straight
+  // copies come through `read`. Memory: as Gather's. Errors: kIo.
   Status Fill(uint64_t begin, std::span<std::byte> out, const ReadSource& read) const;
   // The same with plain reads.
   Status Fill(uint64_t begin, std::span<std::byte> out) const;
@@ -40,6 +40,7 @@ class OutputBytes {
   const std::span<const File> sources_;
   MergedScales* const scales_;
   std::vector<CopyRange> ranges_;
+  std::vector<Stretch> computed_;
   std::vector<const PlannedTensor*> gathered_;  // in the order of the file
 };
 

@@ -26,6 +26,8 @@ struct ConvertedTensor {
   Array array;
   Layout layout = Layout::kPlain;  // of the weight it belongs to
   uint32_t shard = 0;              // of its first source
+  // Made by computing: `array` states dtype and shape alone, and this is where in the shard's data its weight begins.
+  std::optional<uint64_t> computed_at = {};
 };
 
 // One logical weight of the result, for shape checks and module names.

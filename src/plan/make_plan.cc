@@ -57,6 +57,7 @@ class Planner {
  private:
   // Where in the source a tensor's first byte stands: reading a shard front to back is what disks do best.
   uint64_t SourceOffset(size_t tensor) const {
+    if (conversion_.tensors[tensor].computed_at) return *conversion_.tensors[tensor].computed_at;
     const auto before = [](const Block& a, const Block& b) {
       return std::lexicographical_compare(a.dims.begin(), a.dims.end(), b.dims.begin(), b.dims.end(),
                                           [](const BlockDim& x, const BlockDim& y) { return x.origin < y.origin; });
@@ -199,7 +200,9 @@ class Planner {
         continue;
       }
       PlannedTensor planned{{tensor.name, tensor.array.dtype, tensor.array.shape, 0, *bytes}, tensor.layout, {}, {}};
-      if (IsGathered(tensor.array, *bytes)) {
+      if (tensor.computed_at) {
+        planned.computed = true;
+      } else if (IsGathered(tensor.array, *bytes)) {
         planned.gathered = tensor.array;
       } else if (auto runs = Runs(tensor.array)) {
         planned.runs = std::move(*runs);
@@ -344,6 +347,21 @@ class Planner {
 Result<Plan> MakePlan(const Conversion& conversion, const TensorTable& table, const std::filesystem::path& directory,
                       const PlanOptions& options) {
   return Planner(conversion, table, options).Make(directory);
+}
+
+std::vector<Stretch> ComputedStretches(const PlannedFile& file) {
+  std::vector<Stretch> stretches;
+  for (const PlannedTensor& tensor : file.tensors) {
+    if (!tensor.computed || tensor.info.begin == tensor.info.end) continue;
+    const uint64_t begin = file.header.size() + tensor.info.begin;
+    const uint64_t end = file.header.size() + tensor.info.end;
+    if (!stretches.empty() && stretches.back().end == begin) {
+      stretches.back().end = end;
+    } else {
+      stretches.push_back({begin, end});
+    }
+  }
+  return stretches;
 }
 
 std::vector<CopyRange> FileRanges(const Plan& plan, const PlannedFile& file) {

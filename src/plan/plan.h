@@ -37,6 +37,7 @@ struct PlannedTensor {
   std::vector<Run> runs;  // of stored tensors, in the order of the target
   // Instead of runs: bytes that no stored tensor has, or elements that lie too far apart for a copy of each.
   std::optional<Array> gathered;
+  bool computed = false;  // its bytes are made of what weights hold (plan/quantize_plan.h)
 };
 
 struct ByteRange {
@@ -112,6 +113,15 @@ struct PlanOptions {
 // source was. Errors: kInvalidHeader where a header passes the cap, kQuantConversionUnsupported for cuts inside bytes.
 Result<Plan> MakePlan(const Conversion& conversion, const TensorTable& table, const std::filesystem::path& directory,
                       const PlanOptions& options);
+
+// Bytes [begin, end) of an output file.
+struct Stretch {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+};
+
+// Where a file's computed tensors stand, in its order, neighbours joined.
+std::vector<Stretch> ComputedStretches(const PlannedFile& file);
 
 // The ranges that make up a file's data, in the order of `to`, neighbours joined across tensors. Gathered tensors are
 // left out.

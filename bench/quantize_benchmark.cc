@@ -1,0 +1,165 @@
+// Kernels of src/quantize: bytes of BF16 a second on one thread, for every target of this processor, against memcpy.
+//
+//   cmake --preset bench && cmake --build --preset bench --target quantport_quantize_bench
+//   build/bench/quantport_quantize_bench
+#include <benchmark/benchmark.h>
+#include <hwy/highway.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/checked.h"
+#include "quantize/fp8.h"
+#include "quantize/integer.h"
+#include "quantize/mx.h"
+#include "quantize/nvfp4.h"
+
+namespace quantport::quantize {
+namespace {
+
+constexpr size_t kColumns = 4096;
+constexpr size_t kMostRows = 1 << 16;  // 512 MiB
+constexpr size_t kCachedRows = 64;     // 512 KiB, with codes below the second cache's 2 MiB
+
+// Weights as models have them: normally distributed, the scale their largest gives.
+const std::vector<uint8_t>& Weights() {
+  static const auto weights = [] {
+    std::vector<uint8_t> bytes(2 * kMostRows * kColumns);
+    const Output output = {bytes.data(), ElementType::kBF16};
+    std::mt19937_64 random(3);
+    std::normal_distribution<float> normal(0.0f, 0.02f);
+    constexpr size_t kDrawn = 1 << 22;
+    for (size_t i = 0; i < kDrawn; ++i) output.Store(i, normal(random));
+    for (size_t i = kDrawn; i < kMostRows * kColumns; i += kDrawn)
+      std::memcpy(output.At(i).data, bytes.data(), 2 * kDrawn);
+    return bytes;
+  }();
+  return weights;
+}
+
+std::vector<uint8_t>& Codes() {
+  static std::vector<uint8_t> codes(2 * kMostRows * kColumns, 1);
+  return codes;
+}
+std::vector<uint8_t>& BlockScales() {
+  static std::vector<uint8_t> scales(kMostRows * kColumns / 16, 1);
+  return scales;
+}
+
+struct Job {
+  Matrix matrix;
+  std::span<uint8_t> Out(size_t bytes) const { return std::span(Codes()).first(bytes); }
+  size_t elements() const { return matrix.rows * matrix.columns; }
+};
+
+constexpr float kAmax = 0.1074f;
+
+std::vector<float> Scales(size_t count, float largest) {
+  std::vector<float> scales(count);
+  for (size_t i = 0; i < count; ++i)
+    scales[i] = kAmax * (1.0f - 0.2f * std::fabs(std::sin(static_cast<float>(i)))) / largest;
+  return scales;
+}
+
+using Run = std::function<void(const Job&)>;
+
+Run Fp8In(BlockShape (*shape)(const Matrix&), std::vector<float> scales) {
+  return [=](const Job& job) {
+    const BlockShape block = shape(job.matrix);
+    const size_t count = CeilDiv(job.matrix.rows, block.rows) * CeilDiv(kColumns, block.columns);
+    benchmark::DoNotOptimize(QuantizeFp8(job.matrix, block, std::span(scales).first(count), job.Out(job.elements())));
+  };
+}
+
+std::vector<std::pair<std::string, Run>> Formats() {
+  const auto many = Scales(kMostRows * kColumns / 128, 448.0f);
+  return {
+      {"memcpy", [](const Job& job) { std::memcpy(Codes().data(), job.matrix.bytes.data(), job.matrix.bytes.size()); }},
+      {"amax",
+       [](const Job& job) {
+         float amax;
+         benchmark::DoNotOptimize(BlockAmax(job.matrix, {job.matrix.rows, kColumns}, {&amax, 1}));
+       }},
+      {"nvfp4",
+       [](const Job& job) {
+         benchmark::DoNotOptimize(QuantizeNvfp4(job.matrix, kAmax / 2688.0f, 16, {},
+                                                std::span(BlockScales()).first(job.elements() / 16),
+                                                job.Out(job.elements() / 2)));
+       }},
+      {"fp8_tensor",
+       [](const Job& job) {
+         benchmark::DoNotOptimize(
+             QuantizeFp8Tensor(job.matrix, kAmax / 448.0f, Arithmetic::kCpu, job.Out(job.elements())));
+       }},
+      {"fp8_channel", Fp8In(
+                          [](const Matrix& matrix) {
+                            return BlockShape{1, matrix.columns};
+                          },
+                          many)},
+      {"fp8_128x128", Fp8In(
+                          [](const Matrix&) {
+                            return BlockShape{128, 128};
+                          },
+                          many)},
+      {"mxfp8",
+       [](const Job& job) {
+         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp8, job.matrix,
+                                             std::span(BlockScales()).first(job.elements() / 32),
+                                             job.Out(job.elements())));
+       }},
+      {"mxfp4",
+       [](const Job& job) {
+         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp4, job.matrix,
+                                             std::span(BlockScales()).first(job.elements() / 32),
+                                             job.Out(job.elements() / 2)));
+       }},
+      {"int8_channel",
+       [scales = Scales(kMostRows, 127.0f)](const Job& job) {
+         benchmark::DoNotOptimize(
+             QuantizeInt8(job.matrix, kColumns, std::span(scales).first(job.matrix.rows), job.Out(job.elements())));
+       }},
+      {"int4_group128",
+       [scales = Scales(kMostRows * kColumns / 128, 7.0f)](const Job& job) {
+         benchmark::DoNotOptimize(
+             QuantizeInt4(job.matrix, 128, std::span(scales).first(job.elements() / 128), job.Out(job.elements() / 2)));
+       }},
+  };
+}
+
+void Measure(benchmark::State& state, const Run& run, int64_t target, size_t rows) {
+  hwy::SetSupportedTargetsForTest(target);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  const Job job = {{std::span(Weights()).first(2 * rows * kColumns), ElementType::kBF16, rows, kColumns}};
+  run(job);
+  for (auto _ : state) run(job);
+  state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * job.matrix.bytes.size()));
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+void RegisterAll() {
+  for (const auto& [name, run] : Formats()) {
+    for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+      if (name == "memcpy" && target != hwy::SupportedAndGeneratedTargets().front()) continue;
+      for (const size_t rows : {kCachedRows, kMostRows}) {
+        const std::string label = name + "/" + hwy::TargetName(target) + (rows == kMostRows ? "/memory" : "/cache");
+        auto* bench = benchmark::RegisterBenchmark(
+            label.c_str(), [run = run, target, rows](benchmark::State& state) { Measure(state, run, target, rows); });
+        bench->UseRealTime()->Unit(benchmark::kMicrosecond)->MinTime(0.3);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace quantport::quantize
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  quantport::quantize::RegisterAll();
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -1,0 +1,144 @@
+#include "exec/matrix_reader.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <numeric>
+
+#include "base/checked.h"
+#include "exec/gather.h"
+#include "quantize/codes.h"
+#include "quantize/fp8.h"
+#include "quantize/integer.h"
+#include "quantize/mx.h"
+#include "quantize/nvfp4.h"
+
+namespace quantport {
+namespace {
+
+// More pieces than this are picked out of the file instead of being read one by one.
+constexpr uint64_t kMostRuns = 64;
+
+}  // namespace
+
+quantize::ElementType ElementTypeOf(DType dtype) {
+  if (dtype == DType::kF32) return quantize::ElementType::kF32;
+  return dtype == DType::kF16 ? quantize::ElementType::kF16 : quantize::ElementType::kBF16;
+}
+
+uint64_t RowStep(const PlannedMatrix& matrix) {
+  uint64_t step = 1;
+  if (matrix.format.format == QuantFormat::kFp8Block && !matrix.scalar_scale) step = matrix.format.block;
+  if (matrix.format.format == QuantFormat::kInt4 || matrix.source.layout == Layout::kInt4) step = std::lcm(step, 2);
+  if (matrix.source.layout == Layout::kFp8Block) step = std::lcm(step, matrix.source.tile_rows);
+  return step;
+}
+
+Status MatrixReader::Read(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, bool again,
+                          std::span<std::byte> buffer) const {
+  return matrix.source.layout == Layout::kPlain ? ReadPlain(matrix, first_row, rows, again, buffer)
+                                                : ReadStored(matrix, first_row, rows, buffer);
+}
+
+Status MatrixReader::ReadPlain(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, bool again,
+                               std::span<std::byte> buffer) const {
+  const Array part = Slice(matrix.source.array, 0, first_row, rows);
+  const uint64_t bytes = rows * matrix.columns * static_cast<uint64_t>(DTypeBits(matrix.dtype)) / 8;
+  if (RunCount(part) > std::max(kMostRuns, rows))
+    return Gather(part, plan_.files.tensors, sources_, nullptr, 0, buffer.first(bytes));
+  auto runs = Runs(part);
+  if (!runs) return runs.errors();
+  for (const Run& run : *runs) {
+    if (run.tensor == kZeros) {
+      std::memset(buffer.data() + run.target, 0, run.bytes);
+      continue;
+    }
+    const SourceTensor& tensor = plan_.files.tensors[run.tensor];
+    const uint64_t from = tensor.offset + run.source;
+    auto status = again ? sources_[tensor.source].ReadAt(buffer.subspan(run.target, run.bytes), from)
+                        : readers_[tensor.source].Read(buffer, run.target, run.bytes, from);
+    if (!status) return status;
+  }
+  return {};
+}
+
+Result<std::vector<uint8_t>> MatrixReader::ReadBytes(uint32_t tensor, uint64_t begin, uint64_t bytes) const {
+  std::vector<uint8_t> out(bytes);
+  const SourceTensor& source = plan_.files.tensors[tensor];
+  auto status = sources_[source.source].ReadAt(std::as_writable_bytes(std::span(out)), source.offset + begin);
+  if (!status) return status.errors();
+  return out;
+}
+
+// Numbers of whatever type scales are stored in.
+Result<std::vector<float>> MatrixReader::ReadScales(const MatrixSource& source, uint64_t first, uint64_t count) const {
+  const uint64_t size = static_cast<uint64_t>(DTypeBits(source.scale_dtype)) / 8;
+  auto bytes = ReadBytes(*source.scales, first * size, count * size);
+  if (!bytes) return bytes.errors();
+  std::vector<float> scales(count);
+  for (uint64_t i = 0; i < count; ++i) {
+    if (source.scale_dtype == DType::kF32) {
+      std::memcpy(&scales[i], bytes->data() + 4 * i, 4);
+    } else if (size == 2) {
+      const quantize::Row row = {bytes->data(), ElementTypeOf(source.scale_dtype), count};
+      scales[i] = quantize::LoadElement(row, i);
+    } else if (source.scale_dtype == DType::kF8E4M3) {
+      scales[i] = quantize::DecodeE4m3((*bytes)[i]);
+    } else {
+      scales[i] = quantize::DecodeE8m0((*bytes)[i]);
+    }
+  }
+  return scales;
+}
+
+Status MatrixReader::ReadStored(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows,
+                                std::span<std::byte> buffer) const {
+  const MatrixSource& source = matrix.source;
+  const uint64_t columns = matrix.columns;
+  const quantize::ElementType type = ElementTypeOf(matrix.dtype);
+  const std::span<uint8_t> out(reinterpret_cast<uint8_t*>(buffer.data()), rows * columns * ElementBytes(type));
+  const bool packed = source.layout != Layout::kFp8PerTensor && source.layout != Layout::kFp8PerChannel &&
+                      source.layout != Layout::kFp8Block && source.layout != Layout::kMxfp8 &&
+                      source.layout != Layout::kInt8 && source.layout != Layout::kInt8SmoothQuant;
+  const uint64_t row_bytes = packed ? columns / 2 : columns;
+  auto codes = ReadBytes(source.codes, first_row * row_bytes, rows * row_bytes);
+  if (!codes) return codes.errors();
+  const uint64_t scale_columns = CeilDiv(columns, source.tile_columns);
+  const auto rounding = source.scales_kept ? quantize::ScaleRounding::kKept : quantize::ScaleRounding::kToOutput;
+  switch (source.layout) {
+    case Layout::kMxfp8:
+    case Layout::kMxfp4:
+    case Layout::kW4A8Mxfp4Fp8: {
+      auto scales = ReadBytes(*source.scales, first_row * scale_columns, rows * scale_columns);
+      if (!scales) return scales.errors();
+      const auto format = source.layout == Layout::kMxfp8 ? quantize::MxFormat::kMxfp8 : quantize::MxFormat::kMxfp4;
+      return quantize::DequantizeMx(format, *codes, rows, columns, *scales, out, type);
+    }
+    case Layout::kNvfp4:
+    case Layout::kNvfp4WeightOnly:
+    case Layout::kW4A8Nvfp4Fp8: {
+      auto scales = ReadBytes(*source.scales, first_row * scale_columns, rows * scale_columns);
+      if (!scales) return scales.errors();
+      auto global = ReadBytes(*source.scale_2, 0, 4);
+      if (!global) return global.errors();
+      float scale_2;
+      std::memcpy(&scale_2, global->data(), sizeof scale_2);
+      return quantize::DequantizeNvfp4(*codes, rows, columns, source.tile_columns, *scales, scale_2, out, type);
+    }
+    default:
+      break;
+  }
+  const bool whole = source.layout == Layout::kFp8PerTensor;
+  const uint64_t first_scale = whole ? 0 : first_row / source.tile_rows * scale_columns;
+  const uint64_t count = whole ? 1 : CeilDiv(rows, source.tile_rows) * scale_columns;
+  auto scales = ReadScales(source, first_scale, count);
+  if (!scales) return scales.errors();
+  if (source.layout == Layout::kInt4)
+    return quantize::DequantizeInt4(*codes, rows, columns, source.tile_columns, *scales, rounding, out, type);
+  if (source.layout == Layout::kInt8 || source.layout == Layout::kInt8SmoothQuant)
+    return quantize::DequantizeInt8(*codes, rows, columns, columns, *scales, rounding, out, type);
+  const quantize::BlockShape tile = {whole ? rows : source.tile_rows, source.tile_columns};
+  return quantize::DequantizeFp8(*codes, rows, columns, tile, *scales, rounding, out, type);
+}
+
+}  // namespace quantport

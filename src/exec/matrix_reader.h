@@ -1,0 +1,48 @@
+// Reads rows of a planned matrix as numbers, whatever they are stored as.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "exec/transfer.h"
+#include "io/buffer.h"
+#include "plan/quantize_plan.h"
+#include "quantize/element.h"
+#include "quantport/error.h"
+
+namespace quantport {
+
+quantize::ElementType ElementTypeOf(DType dtype);
+
+// Safe in several threads.
+class MatrixReader {
+ public:
+  // All must outlive this.
+  MatrixReader(const QuantizePlan& plan, std::span<const File> sources, std::deque<SourceFile>* readers)
+      : plan_(plan), sources_(sources), readers_(*readers) {}
+
+  // Fills the first rows * columns elements of the buffer, of the matrix's dtype. `first_row` is a multiple of the
+  // matrix's tile of rows. Requires a buffer that begins on a page and has kReadSlack bytes to spare. Through the page
+  // cache where the rows will be read again.
+  Status Read(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, bool again,
+              std::span<std::byte> buffer) const;
+
+ private:
+  Status ReadPlain(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, bool again,
+                   std::span<std::byte> buffer) const;
+  Status ReadStored(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, std::span<std::byte> buffer) const;
+  Result<std::vector<uint8_t>> ReadBytes(uint32_t tensor, uint64_t begin, uint64_t bytes) const;
+  Result<std::vector<float>> ReadScales(const MatrixSource& source, uint64_t first, uint64_t count) const;
+
+  const QuantizePlan& plan_;
+  std::span<const File> sources_;
+  std::deque<SourceFile>& readers_;
+};
+
+// How many rows must be read together: those that share a byte or a scale.
+uint64_t RowStep(const PlannedMatrix& matrix);
+
+}  // namespace quantport

@@ -1,0 +1,335 @@
+#include "exec/quantize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <thread>
+
+#include "base/checked.h"
+#include "exec/encode.h"
+#include "exec/matrix_reader.h"
+#include "exec/sources.h"
+#include "exec/tile_queue.h"
+
+namespace quantport {
+namespace {
+
+constexpr uint64_t kTileBytes = 4 << 20;  // of elements as read
+// What groups may keep between their two passes. A dense MLP's gate and up of a model of 8 billion weights are 224 MiB.
+constexpr uint64_t kRoomBytes = 240 << 20;
+
+// The larger of two magnitudes, or NaN where one is.
+float Larger(float a, float b) { return std::isnan(a) || a > b ? a : b; }
+
+class Quantizer {
+ public:
+  Quantizer(const QuantizePlan& plan, const ExecOptions& options, const ComputeOptions& compute)
+      : plan_(plan), options_(options), compute_(compute) {
+    CutTiles();
+    report_.errors.resize(plan.matrices.size());
+    report_.amax.assign(plan.groups, 0.0f);
+  }
+
+  Result<QuantizedReport> Run(const std::filesystem::path& directory) {
+    if (auto s = CopyTheRest(directory); !s) return s.errors();
+    auto sources = OpenSources(plan_.files);
+    if (!sources) return sources.errors();
+    sources_ = std::move(*sources);
+    if (auto s = OpenTargets(directory); !s) return s.errors();
+    if (auto s = WriteScalars(); !s) return s.errors();
+    RunWorkers();
+    if (!errors_.empty()) return std::move(errors_);
+    for (File& target : targets_) {
+      if (Cancelled()) return CancelledError();
+      if (auto s = target.Sync(); !s) return s.errors();
+    }
+    if (auto s = CheckUnchanged(sources_); !s) return s.errors();
+    return std::move(report_);
+  }
+
+ private:
+  bool Cancelled() const { return options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed); }
+
+  static Error CancelledError() { return Error{ErrorKind::kCancelled, "stopped on request", {}, {}, {}}; }
+
+  static uint64_t RowBytes(const PlannedMatrix& matrix) {
+    return matrix.columns * static_cast<uint64_t>(DTypeBits(matrix.dtype)) / 8;
+  }
+
+  // Jobs in the order of their first matrix; a group's matrices follow each other.
+  void CutTiles() {
+    std::vector<std::vector<uint32_t>> members(plan_.groups);
+    for (uint32_t m = 0; m < plan_.matrices.size(); ++m) {
+      if (plan_.matrices[m].group) members[*plan_.matrices[m].group].push_back(m);
+    }
+    for (uint32_t m = 0; m < plan_.matrices.size(); ++m) {
+      const auto& group = plan_.matrices[m].group;
+      if (!group) {
+        AddJob({m}, false);
+      } else if (members[*group].front() == m) {
+        AddJob(members[*group], true);
+      }
+    }
+  }
+
+  void AddJob(const std::vector<uint32_t>& matrices, bool measured) {
+    TileJob job{tiles_.size(), 0, measured};
+    for (const uint32_t m : matrices) {
+      const PlannedMatrix& matrix = plan_.matrices[m];
+      const uint64_t step = RowStep(matrix);
+      const uint64_t rows = std::max(step, kTileBytes / std::max<uint64_t>(1, RowBytes(matrix)) / step * step);
+      for (uint64_t first = 0; first < matrix.rows && matrix.columns > 0; first += rows)
+        tiles_.push_back({m, first, std::min(rows, matrix.rows - first)});
+      tile_bytes_ = std::max(tile_bytes_, std::min(rows, matrix.rows) * RowBytes(matrix));
+      total_ += matrix.bytes_after;
+    }
+    job.count = tiles_.size() - job.first;
+    // Of nothing there is no largest magnitude: the scale of an empty matrix is that of zeros.
+    if (job.count == 0 && measured) empty_.insert(empty_.end(), matrices.begin(), matrices.end());
+    if (job.count > 0) jobs_.push_back(job);
+  }
+
+  // Creates the files, with room for what is computed.
+  Status CopyTheRest(const std::filesystem::path& directory) {
+    ExecOptions copy = options_;
+    const uint64_t all = plan_.files.TotalBytes();
+    copied_ = all > total_ ? all - total_ : 0;
+    if (options_.progress) {
+      copy.progress = [this, all](uint64_t done, uint64_t) { options_.progress(std::min(done, copied_), all); };
+    }
+    auto copied = WriteFiles(plan_.files, directory, copy);
+    if (!copied) return copied.errors();
+    report_.copied = std::move(*copied);
+    return {};
+  }
+
+  Status OpenTargets(const std::filesystem::path& directory) {
+    for (const PlannedFile& file : plan_.files.files) {
+      auto target = File::OpenForChange(directory / file.name);
+      if (!target) return target.errors();
+      targets_.push_back(std::move(*target));
+    }
+    for (File& file : sources_.files) readers_.emplace_back(&file);
+    reader_.emplace(plan_, sources_.files, &readers_);
+    return {};
+  }
+
+  Status WriteScalar(const OutputPlace& place, float value) {
+    return targets_[place.file].WriteAt(std::as_bytes(std::span(&value, 1)), place.offset);
+  }
+
+  Status WriteScalars() {
+    for (const PlannedScalar& scalar : plan_.scalars) {
+      // ModelOpt gives an input that was always zero the scale one.
+      const float value =
+          scalar.amax == 0 ? 1.0f : quantize::DivideByNumber(scalar.amax, scalar.divisor, compute_.numerics.arithmetic);
+      if (auto s = WriteScalar(scalar.place, value); !s) return s;
+    }
+    for (const uint32_t m : empty_) {
+      if (auto s = WriteOwnScale(plan_.matrices[m], 0.0f); !s) return s;
+    }
+    return {};
+  }
+
+  Status WriteOwnScale(const PlannedMatrix& matrix, float amax) {
+    return matrix.scalar ? WriteScalar(*matrix.scalar, ScalarScale(matrix, amax, compute_.numerics)) : Status();
+  }
+
+  int ThreadCount() const {
+    if (options_.threads > 0) return options_.threads;
+    return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 4u, 16u));
+  }
+
+  void RunWorkers() {
+    const uint64_t buffer = BufferBytes();
+    const size_t room = std::max<size_t>(1, kRoomBytes / buffer);
+    kept_.resize(tiles_.size());
+    TileQueue queue(jobs_, room);
+    const size_t count = std::min<size_t>(static_cast<size_t>(ThreadCount()), tiles_.size());
+    std::vector<std::thread> workers;
+    for (size_t i = 1; i < count; ++i) workers.emplace_back([&] { Work(&queue); });
+    if (count > 0) Work(&queue);
+    for (std::thread& worker : workers) worker.join();
+  }
+
+  uint64_t BufferBytes() const { return RoundUp(std::max<uint64_t>(tile_bytes_, 1), kDirectBlock) + kReadSlack; }
+
+  // What one thread works with.
+  struct Bench {
+    std::unique_ptr<IoBuffer> buffer;
+    EncodedRows encoded;
+    Writeback writeback;
+  };
+
+  void Work(TileQueue* queue) {
+    Bench bench;
+    while (const auto task = queue->Next()) {
+      auto status = Cancelled()                        ? Status(CancelledError())
+                    : task->pass == TilePass::kMeasure ? Measure(*task, &bench, queue)
+                                                       : Encode(*task, &bench, queue);
+      if (status) continue;
+      Fail(std::move(status.errors()));
+      queue->Stop();
+    }
+    if (auto status = bench.writeback.Finish(); !status) Fail(std::move(status.errors()));
+  }
+
+  void Fail(Errors errors) {
+    const std::lock_guard lock(mutex_);
+    if (errors_.empty()) errors_ = std::move(errors);
+  }
+
+  // Spare buffers are used again, so that there are never more than are in use at once.
+  std::unique_ptr<IoBuffer> TakeBuffer() {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!spare_.empty()) {
+        auto buffer = std::move(spare_.back());
+        spare_.pop_back();
+        return buffer;
+      }
+    }
+    return std::make_unique<IoBuffer>(BufferBytes());
+  }
+
+  void GiveBack(std::unique_ptr<IoBuffer> buffer) {
+    const std::lock_guard lock(mutex_);
+    spare_.push_back(std::move(buffer));
+  }
+
+  quantize::Matrix View(const Tile& tile, const IoBuffer& buffer) const {
+    const PlannedMatrix& matrix = plan_.matrices[tile.matrix];
+    const auto* data = reinterpret_cast<const uint8_t*>(buffer.bytes().data());
+    return {{data, tile.rows * RowBytes(matrix)}, ElementTypeOf(matrix.dtype), tile.rows, matrix.columns};
+  }
+
+  Status CheckFinite(const Tile& tile, const quantize::Matrix& rows) const {
+    if (compute_.allow_nonfinite || plan_.matrices[tile.matrix].format.format == QuantFormat::kNone) return {};
+    const size_t index = quantize::FindNonfinite(rows);
+    if (index == rows.rows * rows.columns) return {};
+    const float value = quantize::LoadElement(rows.Flat(), index);
+    return Error{ErrorKind::kQuantConversionUnsupported,
+                 fmt::format("element [{}, {}] is {}", tile.first_row + index / rows.columns, index % rows.columns,
+                             std::isnan(value) ? "NaN" : "infinite"),
+                 {},
+                 plan_.matrices[tile.matrix].name + ".weight",
+                 "--allow-nonfinite quantizes it all the same, with scales that may be NaN"};
+  }
+
+  Status Measure(const TileTask& task, Bench* bench, TileQueue* queue) {
+    const Tile& tile = tiles_[task.tile];
+    const PlannedMatrix& matrix = plan_.matrices[tile.matrix];
+    auto buffer = task.kept || bench->buffer == nullptr ? TakeBuffer() : std::move(bench->buffer);
+    if (auto s = reader_->Read(matrix, tile.first_row, tile.rows, !task.kept, buffer->bytes()); !s) return s;
+    const quantize::Matrix rows = View(tile, *buffer);
+    float amax = 0;
+    if (auto s = quantize::BlockAmax(rows, {rows.rows, rows.columns}, {&amax, 1}); !s) return s;
+    if (!std::isfinite(amax)) {
+      if (auto s = CheckFinite(tile, rows); !s) return s;
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      float& all = report_.amax[*matrix.group];
+      all = Larger(amax, all);
+    }
+    if (task.kept) {
+      kept_[task.tile] = std::move(buffer);
+    } else {
+      bench->buffer = std::move(buffer);
+    }
+    if (!queue->Done(task)) return {};
+    auto status = WriteGroupScales(task.job);
+    queue->Release(task.job);
+    return status;
+  }
+
+  Status WriteGroupScales(size_t job) {
+    for (size_t i = 0; i < jobs_[job].count; ++i) {
+      const Tile& tile = tiles_[jobs_[job].first + i];
+      if (tile.first_row != 0) continue;
+      const PlannedMatrix& matrix = plan_.matrices[tile.matrix];
+      if (auto s = WriteOwnScale(matrix, report_.amax[*matrix.group]); !s) return s;
+    }
+    return {};
+  }
+
+  Status Encode(const TileTask& task, Bench* bench, TileQueue* queue) {
+    const Tile& tile = tiles_[task.tile];
+    const PlannedMatrix& matrix = plan_.matrices[tile.matrix];
+    auto buffer = task.kept ? std::move(kept_[task.tile]) : std::move(bench->buffer);
+    if (buffer == nullptr) buffer = TakeBuffer();
+    if (!task.kept) {
+      if (auto s = reader_->Read(matrix, tile.first_row, tile.rows, false, buffer->bytes()); !s) return s;
+    }
+    const quantize::Matrix rows = View(tile, *buffer);
+    if (!matrix.group) {
+      if (auto s = CheckFinite(tile, rows); !s) return s;
+    }
+    quantize::ErrorSums sums;
+    const float amax = matrix.group ? report_.amax[*matrix.group] : 0.0f;
+    if (auto s = EncodeRows(matrix, rows, amax, compute_.numerics, &bench->encoded, &sums); !s) {
+      for (Error& error : s.errors()) error.tensor = matrix.name + ".weight";
+      return s;
+    }
+    if (task.kept) {
+      GiveBack(std::move(buffer));
+    } else {
+      bench->buffer = std::move(buffer);
+    }
+    if (auto s = Write(tile, matrix, bench); !s) return s;
+    queue->Done(task);
+    const std::lock_guard lock(mutex_);
+    report_.errors[tile.matrix].Add(sums);
+    done_ += bench->encoded.codes.size() + bench->encoded.scales.size();
+    if (options_.progress)
+      options_.progress(std::min(copied_ + done_, plan_.files.TotalBytes()), plan_.files.TotalBytes());
+    return {};
+  }
+
+  Status Write(const Tile& tile, const PlannedMatrix& matrix, Bench* bench) {
+    const auto put = [&](const std::vector<uint8_t>& bytes, const OutputPlace& place, uint64_t offset) -> Status {
+      if (bytes.empty()) return {};
+      File& file = targets_[place.file];
+      if (auto s = file.WriteAt(std::as_bytes(std::span(bytes)), place.offset + offset); !s) return s;
+      return bench->writeback.Add(&file, place.offset + offset, bytes.size());
+    };
+    // Both go with the rows; tiles at the bottom may be partial.
+    const uint64_t codes_at = tile.first_row * bench->encoded.codes.size() / tile.rows;
+    const uint64_t step = RowStep(matrix);
+    const uint64_t steps = CeilDiv(tile.rows, step);
+    if (auto s = put(bench->encoded.codes, matrix.codes, codes_at); !s) return s;
+    return put(bench->encoded.scales, matrix.scales, tile.first_row / step * (bench->encoded.scales.size() / steps));
+  }
+
+  const QuantizePlan& plan_;
+  const ExecOptions& options_;
+  const ComputeOptions& compute_;
+  std::vector<Tile> tiles_;
+  std::vector<TileJob> jobs_;
+  std::vector<uint32_t> empty_;  // matrices without elements that have a scale
+  uint64_t tile_bytes_ = 0;      // of the largest
+  uint64_t total_ = 0;           // bytes to be computed
+  uint64_t copied_ = 0;          // and those that are not
+  Sources sources_;
+  std::deque<SourceFile> readers_;
+  std::optional<MatrixReader> reader_;
+  std::vector<File> targets_;
+  std::vector<std::unique_ptr<IoBuffer>> kept_;  // of each tile between its passes
+  std::vector<std::unique_ptr<IoBuffer>> spare_;
+  std::mutex mutex_;  // guards spare_, done_, errors_ and report_
+  uint64_t done_ = 0;
+  Errors errors_;
+  QuantizedReport report_;
+};
+
+}  // namespace
+
+Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const std::filesystem::path& directory,
+                                       const ExecOptions& options, const ComputeOptions& compute) {
+  return Quantizer(plan, options, compute).Run(directory);
+}
+
+}  // namespace quantport

@@ -1,0 +1,32 @@
+// Carries out a quantize plan: what is left alone is copied, and every matrix is read, computed and written in
+// stretches of rows, on several threads and with bounded memory.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "exec/copy.h"
+#include "plan/quantize_plan.h"
+#include "quantize/kernels.h"
+#include "quantize/scales.h"
+#include "quantport/error.h"
+
+namespace quantport {
+
+struct ComputeOptions {
+  quantize::Numerics numerics;
+  bool allow_nonfinite = false;  // weights with NaN or infinity are quantized instead of refused
+};
+
+struct QuantizedReport {
+  std::vector<quantize::ErrorSums> errors;  // of each of QuantizePlan::matrices
+  std::vector<float> amax;                  // of each group
+  ExecReport copied;
+};
+
+// Writes the files of the plan into `directory` and fsyncs them. Memory: about 300 MB, and whatever a row takes where
+// it is longer than 4 MB. Errors: as WriteFiles; kQuantConversionUnsupported naming a tensor with NaN or infinity.
+Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const std::filesystem::path& directory,
+                                       const ExecOptions& options, const ComputeOptions& compute);
+
+}  // namespace quantport

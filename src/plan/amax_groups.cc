@@ -1,0 +1,108 @@
+#include "plan/amax_groups.h"
+
+#include <array>
+#include <map>
+#include <numeric>
+
+#include "base/text.h"
+
+namespace quantport {
+namespace {
+
+// Linears below one module that see the same input.
+struct Sibling {
+  std::string_view leaf;
+  std::string_view family;
+};
+constexpr std::array<Sibling, 23> kSiblings = {{{"q_proj", "qkv"},
+                                                {"k_proj", "qkv"},
+                                                {"v_proj", "qkv"},
+                                                {"q_a_proj", "qkv"},
+                                                {"kv_a_proj_with_mqa", "qkv"},
+                                                {"query", "qkv"},
+                                                {"key", "qkv"},
+                                                {"value", "qkv"},
+                                                {"wq", "qkv"},
+                                                {"wk", "qkv"},
+                                                {"wv", "qkv"},
+                                                {"gate_proj", "gate_up"},
+                                                {"up_proj", "gate_up"},
+                                                {"w1", "gate_up"},
+                                                {"w3", "gate_up"},
+                                                {"in_proj_qkv", "in"},
+                                                {"in_proj_qkvz", "in"},
+                                                {"in_proj_ba", "in"},
+                                                {"in_proj_z", "in"},
+                                                {"in_proj_a", "in"},
+                                                {"in_proj_b", "in"},
+                                                {"wq_a", "qkv"},
+                                                {"wkv_a", "qkv"}}};
+
+bool IsTwoLevel(QuantFormat format) {
+  return format == QuantFormat::kNvfp4 || format == QuantFormat::kW4A16Nvfp4 || format == QuantFormat::kW4A8Nvfp4Fp8;
+}
+
+class DisjointSets {
+ public:
+  explicit DisjointSets(size_t size) : parents_(size) { std::iota(parents_.begin(), parents_.end(), size_t{0}); }
+
+  size_t Find(size_t i) {
+    while (parents_[i] != i) i = parents_[i] = parents_[parents_[i]];
+    return i;
+  }
+  void Join(size_t a, size_t b) { parents_[Find(b)] = Find(a); }
+
+ private:
+  std::vector<size_t> parents_;
+};
+
+}  // namespace
+
+std::string SharedInputOf(const std::string& module) {
+  const auto [parent, leaf] = SplitLeaf(module);
+  for (const Sibling& sibling : kSiblings) {
+    if (leaf != sibling.leaf) continue;
+    // Keys and values of a cross attention come from elsewhere than its queries.
+    const bool cross = parent.find("cross") != std::string_view::npos || parent.ends_with("encoder_attn");
+    if (cross && (leaf.starts_with("q") || leaf == "wq")) return {};
+    return std::string(parent) + "|" + std::string(sibling.family);
+  }
+  return {};
+}
+
+uint32_t GroupByAmax(const MemoryModel& memory, const std::vector<size_t>& matrix_of,
+                     std::vector<PlannedMatrix>* matrices) {
+  DisjointSets sets(matrices->size());
+  std::map<MemoryPlace, size_t> by_place;
+  std::map<std::string, size_t> by_family;
+  const auto grouped = [](const PlannedMatrix& matrix) {
+    return matrix.format.format == QuantFormat::kFp8 || IsTwoLevel(matrix.format.format) || matrix.scalar_scale;
+  };
+  for (size_t i = 0; i < matrices->size(); ++i) {
+    const PlannedMatrix& matrix = (*matrices)[i];
+    if (!grouped(matrix) || matrix_of[i] == SIZE_MAX) continue;
+    for (const MemoryPlace& place : memory.matrices[matrix_of[i]].places) {
+      // Tiles of an expert's gate and up are its own, whatever their number.
+      if (!matrix.scalar_scale || place.projection.empty()) {
+        const auto [same, fresh] = by_place.emplace(place, i);
+        if (!fresh) sets.Join(same->second, i);
+      }
+      const std::string family =
+          place.projection.empty() ? SharedInputOf(memory.modules[place.module].module.name) : "";
+      if (family.empty() || matrix.format.format == QuantFormat::kFp8) continue;
+      const std::string key = family + "|" + std::to_string(static_cast<int>(matrix.format.format)) + "|" +
+                              std::to_string(matrix.format.block);
+      const auto [sibling, first] = by_family.emplace(key, i);
+      if (!first) sets.Join(sibling->second, i);
+    }
+  }
+  std::map<size_t, uint32_t> numbers;
+  for (size_t i = 0; i < matrices->size(); ++i) {
+    if (!grouped((*matrices)[i])) continue;
+    const auto [number, fresh] = numbers.emplace(sets.Find(i), static_cast<uint32_t>(numbers.size()));
+    (*matrices)[i].group = number->second;
+  }
+  return static_cast<uint32_t>(numbers.size());
+}
+
+}  // namespace quantport

@@ -1,0 +1,112 @@
+// What quantizing writes and what each byte of it is computed from: fixed before the first output is opened.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plan/memory_modules.h"
+#include "plan/plan.h"
+#include "recipe/format.h"
+
+namespace quantport {
+
+// How the block scales of static NVFP4 are found.
+enum class ScaleSearch : uint8_t {
+  kNone,         // from the block's largest magnitude
+  kMultipliers,  // the best of multiples of it
+  kSweep,        // the best of all that E4M3 can give
+};
+
+struct WeightFormat {
+  QuantFormat format = QuantFormat::kNone;  // kNone: dequantized, not quantized again
+  uint64_t block = 0;                       // inputs that share a scale, where the format has blocks
+  bool static_blocks = false;               // of NVFP4: scales in the order of roundings of ModelOpt's static quantizer
+  bool four_over_six = false;
+  ScaleSearch search = ScaleSearch::kNone;
+  double search_start = 0.25;  // of kMultipliers
+  double search_stop = 4.0;
+  double search_step = 0.1;
+
+  friend bool operator==(const WeightFormat&, const WeightFormat&) = default;
+};
+
+// What is to become of one matrix of MemoryModel.
+struct MatrixChoice {
+  WeightFormat format;
+  std::optional<float> input_amax;  // of which an input_scale is written
+};
+
+// A scale of the KV cache.
+struct CacheScale {
+  std::string name;    // of the tensor
+  std::string beside;  // the tensor near which it is written
+  float amax = 0;
+};
+
+struct OutputPlace {
+  uint32_t file = 0;    // index into Plan::files
+  uint64_t offset = 0;  // in the file
+};
+
+// Where elements are read: views of plain tensors, or a weight that is stored quantized.
+struct MatrixSource {
+  Layout layout = Layout::kPlain;
+  Array array;         // of kPlain: two dimensions
+  uint32_t codes = 0;  // else: index into Plan::tensors, as all below
+  std::optional<uint32_t> scales = {};
+  std::optional<uint32_t> scale_2 = {};
+  DType scale_dtype = DType::kF32;
+  uint64_t tile_rows = 1;  // elements that share a scale
+  uint64_t tile_columns = 1;
+  bool scales_kept = false;  // multiplied as they are (weight_scale_inv), and not rounded to the result's type
+};
+
+struct PlannedMatrix {
+  std::string name;       // of its module
+  std::string in_memory;  // the module it belongs to there
+  WeightFormat format;
+  MatrixSource source;
+  DType dtype = DType::kBF16;  // of the elements as read
+  uint64_t rows = 0;
+  uint64_t columns = 0;
+  std::optional<uint32_t> group = {};  // matrices that share the largest magnitude their scale comes from
+  bool scalar_scale = false;           // FP8 tiles of which there is only one
+  OutputPlace codes;
+  OutputPlace scales;  // where the format has several
+  std::optional<OutputPlace> scalar = {};
+  uint64_t bytes_before = 0;
+  uint64_t bytes_after = 0;
+};
+
+// A scale that follows from calibration alone: amax / divisor.
+struct PlannedScalar {
+  OutputPlace place;
+  float amax = 0;
+  float divisor = 1;
+};
+
+struct QuantizePlan {
+  Plan files;
+  std::vector<PlannedMatrix> matrices;  // in the order of their sources
+  std::vector<PlannedScalar> scalars;
+  uint32_t groups = 0;
+};
+
+struct QuantizeInput {
+  const TensorTable* table = nullptr;
+  const std::vector<WeightUnit>* units = nullptr;
+  const MemoryModel* memory = nullptr;
+  std::vector<std::optional<MatrixChoice>> choices;  // of MemoryModel::matrices; none: left as it is
+  std::vector<CacheScale> cache_scales;
+  bool dequantize_rest = false;  // what is stored quantized and not chosen is dequantized
+  std::array<uint64_t, 2> fp8_tile = {128, 128};
+  DType plain_dtype = DType::kBF16;  // of dequantized elements
+};
+
+// Errors: kQuantConversionUnsupported naming each tensor that can't be quantized or dequantized; as MakePlan.
+Result<QuantizePlan> MakeQuantizePlan(const QuantizeInput& input, const std::filesystem::path& directory,
+                                      const PlanOptions& options);
+
+}  // namespace quantport

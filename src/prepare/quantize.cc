@@ -1,0 +1,346 @@
+#include "prepare/quantize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/text.h"
+#include "config/modelopt.h"
+#include "config/references.h"
+#include "layout/recognize.h"
+#include "load/configs.h"
+#include "load/load.h"
+#include "load/recipes.h"
+#include "mapping/renamer.h"
+#include "prepare/plain_config.h"
+#include "verify/scheme_check.h"
+
+namespace quantport {
+namespace {
+
+std::string_view KindName(const MemoryModule& module) {
+  if (module.router) return "router";
+  switch (module.module.kind) {
+    case ModuleKind::kLinear:
+      return "linear";
+    case ModuleKind::kConvolution:
+      return "convolution";
+    case ModuleKind::kEmbedding:
+      return "embedding";
+    case ModuleKind::kInputOnly:
+      return "other";
+    case ModuleKind::kFusedExperts:
+      return "experts";
+    case ModuleKind::kAttention:
+      return "attention";
+  }
+  return "";
+}
+
+// The checkpoint as every command here begins with it.
+struct Opened {
+  Checkpoint checkpoint;
+  ConfigFiles configs;
+  std::vector<WeightUnit> units;
+};
+
+Result<Opened> Open(const std::filesystem::path& folder, bool repair_index) {
+  Opened opened;
+  auto checkpoint = OpenCheckpoint(folder, {.repair_index = repair_index});
+  if (!checkpoint) return checkpoint.errors();
+  opened.checkpoint = std::move(*checkpoint);
+  auto configs = ReadConfigs(opened.checkpoint);
+  if (!configs) return configs.errors();
+  opened.configs = std::move(*configs);
+  auto units = RecognizeUnits(opened.checkpoint.table, RecognizeOptionsOf(opened.configs, opened.checkpoint));
+  if (!units) return units.errors();
+  opened.units = std::move(*units);
+  if (Errors problems = CheckScheme(opened.configs, opened.units); !problems.empty()) return problems;
+  return opened;
+}
+
+PlanOptions PlanOptionsOf(const Checkpoint& checkpoint, std::optional<uint64_t> max_shard_bytes) {
+  PlanOptions options;
+  options.max_shard_bytes = max_shard_bytes;
+  options.index = checkpoint.index ? &*checkpoint.index : nullptr;
+  options.sharded = checkpoint.sharded;
+  return options;
+}
+
+// The precision that the model runs in, for weights that are stored quantized.
+DType PlainDType(const std::string& config) {
+  return StatedDType(config) == "float16" ? DType::kF16 : StatedDType(config) == "float32" ? DType::kF32 : DType::kBF16;
+}
+
+// All that says how the input is quantized is replaced or goes.
+void DropQuantizationFiles(const ConfigFiles& configs, std::vector<std::string>* sidecars) {
+  std::erase_if(*sidecars, [&](const std::string& name) {
+    return name == kQuantConfigName || (name != kConfigName && configs.schemes.contains(name));
+  });
+}
+
+void Summarize(const Opened& opened, PreparedQuantize* prepared) {
+  QuantizeReport& report = prepared->report;
+  report.notes.insert(report.notes.begin(), opened.checkpoint.notes.begin(), opened.checkpoint.notes.end());
+  report.input_tensors = opened.checkpoint.table.tensors.size();
+  report.bytes_before = opened.checkpoint.table.TotalBytes();
+  for (const PlannedFile& file : prepared->plan.files.files) report.output_tensors += file.tensors.size();
+  report.bytes = prepared->plan.files.TotalBytes();
+  report.files = prepared->plan.files.files.size();
+  for (const PlannedMatrix& matrix : prepared->plan.matrices) {
+    report.weights.push_back({matrix.name, matrix.in_memory, std::string(QuantFormatName(matrix.format.format)),
+                              matrix.rows, matrix.columns, matrix.bytes_before, matrix.bytes_after});
+  }
+}
+
+class Preparer {
+ public:
+  explicit Preparer(const QuantizeOptions& options) : options_(options) {}
+
+  Result<PreparedQuantize> Prepare() {
+    if (auto s = ReadRecipe(); !s) return s.errors();
+    if (auto s = ReadCheckpoint(); !s) return s.errors();
+    if (auto s = FindModel(); !s) return s.errors();
+    if (auto s = FindModules(); !s) return s.errors();
+    if (auto s = Resolve(); !s) return s.errors();
+    if (auto s = LayOut(); !s) return s.errors();
+    if (auto s = WriteConfigs(); !s) return s.errors();
+    Report();
+    return std::move(prepared_);
+  }
+
+ private:
+  Status ReadRecipe() {
+    const RecipeSources sources = SourcesOf(options_.recipe.folders);
+    auto recipe = LoadRecipe(options_.recipe.name, sources);
+    if (!recipe) return recipe.errors();
+    recipe_ = std::move(*recipe);
+    if (auto s = CheckAlgorithms(recipe_); !s) return s;
+    if (options_.recipe.kv_cache) {
+      auto entries = LoadKvCache(*options_.recipe.kv_cache, sources);
+      if (!entries) return entries.errors();
+      ReplaceKvCache(*entries, &recipe_);
+    }
+    if (!options_.calibration) return {};
+    auto calibration = ReadCalibration(*options_.calibration);
+    if (!calibration) return calibration.errors();
+    calibration_ = std::move(*calibration);
+    return {};
+  }
+
+  Status ReadCheckpoint() {
+    auto opened = Open(options_.input, options_.repair_index);
+    if (!opened) return opened.errors();
+    opened_ = std::move(*opened);
+    return {};
+  }
+
+  // A class that the mapping does not know is quantized by the names it has.
+  Status FindModel() {
+    auto model = LoadModel(opened_.configs.config_text, (options_.input / kConfigName).string(), options_.mapping);
+    QuantizeReport& report = prepared_.report;
+    if (model) {
+      report.architecture = model->resolved.architecture;
+      report.mapping = model->version;
+      if (model->resolved.remote_code) report.warnings.push_back(*model->resolved.remote_code);
+      if (!model->resolved.remote_code) model_ = std::move(*model);
+      return {};
+    }
+    const bool unknown = std::all_of(model.errors().begin(), model.errors().end(),
+                                     [](const Error& error) { return error.kind == ErrorKind::kUnknownArchitecture; });
+    if (!unknown) return model.errors();
+    report.warnings.push_back(
+        fmt::format("{}: the recipe is matched against the checkpoint's own names", model.errors()[0].ToString()));
+    return {};
+  }
+
+  Status FindModules() {
+    MemoryInput input;
+    input.table = &opened_.checkpoint.table;
+    input.units = &opened_.units;
+    if (model_) {
+      input.model = &model_->resolved;
+      input.legacy = model_->legacy;
+    }
+    auto memory = FindMemoryModules(input);
+    if (!memory) return memory.errors();
+    memory_ = std::move(*memory);
+    Append(memory_.warnings, &prepared_.report.warnings);
+    return {};
+  }
+
+  Status Resolve() {
+    std::vector<QuantizableModule> modules;
+    for (size_t m = 0; m < memory_.modules.size(); ++m) {
+      if (memory_.modules[m].router) continue;
+      modules.push_back(memory_.modules[m].module);
+      module_index_.push_back(m);
+    }
+    auto resolved = ResolveQuantizers(recipe_, modules);
+    if (!resolved) return resolved.errors();
+    resolved_ = std::move(*resolved);
+    auto chosen =
+        ChooseFormats({&recipe_, &memory_, &resolved_, module_index_, options_.calibration ? &calibration_ : nullptr});
+    if (!chosen) return chosen.errors();
+    chosen_ = std::move(*chosen);
+    Append(chosen_.warnings, &prepared_.report.warnings);
+    const size_t unused = calibration_.size() - chosen_.used.size();
+    if (unused > 0)
+      prepared_.report.notes.push_back(fmt::format("{} entries of the calibration were not needed", unused));
+    return {};
+  }
+
+  Status LayOut() {
+    QuantizeInput input;
+    input.table = &opened_.checkpoint.table;
+    input.units = &opened_.units;
+    input.memory = &memory_;
+    input.choices = chosen_.choices;
+    input.cache_scales = chosen_.cache_scales;
+    // Two quantizations in one checkpoint are described by no config.
+    input.dequantize_rest = true;
+    input.fp8_tile = opened_.configs.scheme.fp8_tile;
+    input.plain_dtype = PlainDType(opened_.configs.config_text);
+    auto plan = MakeQuantizePlan(input, options_.input, PlanOptionsOf(opened_.checkpoint, options_.max_shard_bytes));
+    if (!plan) return plan.errors();
+    prepared_.plan = std::move(*plan);
+    return {};
+  }
+
+  // What the recipe does to each module, convolutions and embeddings aside, which are left alone.
+  std::vector<QuantizedModule> QuantizedModules() const {
+    std::vector<QuantizedModule> modules;
+    for (size_t i = 0; i < resolved_.modules.size(); ++i) {
+      const ResolvedModule& module = resolved_.modules[i];
+      if (module.module.kind == ModuleKind::kAttention) continue;
+      const bool alone = module.module.kind == ModuleKind::kConvolution || module.module.kind == ModuleKind::kEmbedding;
+      modules.push_back({module.module.name, alone ? QuantFormat::kNone : module.format, module.block_size});
+    }
+    for (const MemoryModule& module : memory_.modules) {
+      if (module.router) modules.push_back({module.module.name, QuantFormat::kNone, 0});
+    }
+    return modules;
+  }
+
+  // ModelOpt's files in in-memory names, and those rewritten by meaning.
+  Status WriteConfigs() {
+    const Json in_memory =
+        HfQuantConfig(QuantizedModules(), resolved_.kv_cache, [](const std::string& module) { return module; });
+    if (in_memory.is_null()) return {};
+    const ReferenceRewriter rewriter(memory_.hub_names, [this](const std::string& module) { return HubName(module); });
+    auto text = RewriteReferences(DumpJson(in_memory, kModelOptStyle), kQuantConfigName, rewriter);
+    if (!text) return text.errors();
+    auto json = ParseJson(*text, kQuantConfigName, ErrorKind::kInvalidConfig);
+    if (!json) return json.errors();
+    const std::string file = (options_.input / kConfigName).string();
+    std::string plain = opened_.configs.config_text;
+    if (opened_.configs.schemes.contains(std::string(kConfigName))) {
+      auto without = WithoutQuantization(plain, file);
+      if (!without) return without.errors();
+      plain = std::move(*without);
+    }
+    auto config = WithQuantizationConfig(plain, file, QuantizationConfig(*json));
+    if (!config) return config.errors();
+    prepared_.configs.emplace(kQuantConfigName, DumpJson(*json, kModelOptStyle));
+    prepared_.configs.emplace(kConfigName, std::move(*config));
+    return {};
+  }
+
+  std::string HubName(const std::string& module) {
+    if (!model_) return module;
+    if (!reverse_) {
+      auto renamer = Renamer::Create(model_->resolved.transforms, Renamer::Direction::kSave);
+      if (!renamer) return module;
+      reverse_ = std::move(*renamer);
+    }
+    const RenamedKey renamed = reverse_->Probe(module + ".weight");
+    return renamed.converter >= 0 ? module : std::string(SplitLeaf(renamed.name).module);
+  }
+
+  static void Append(const std::vector<std::string>& from, std::vector<std::string>* to) {
+    to->insert(to->end(), from.begin(), from.end());
+  }
+
+  void Report() {
+    QuantizeReport& report = prepared_.report;
+    report.recipe = recipe_.name;
+    report.kv_cache = resolved_.kv_cache;
+    std::map<std::string, std::pair<std::string, uint64_t>> formats;
+    for (const ResolvedModule& module : resolved_.modules)
+      formats[module.module.name] = {std::string(QuantFormatName(module.format)),
+                                     static_cast<uint64_t>(module.block_size)};
+    for (const MemoryModule& module : memory_.modules) {
+      const auto& [format, block] = formats[module.module.name];
+      const bool fused = module.module.kind == ModuleKind::kFusedExperts;
+      report.modules.push_back({module.module.name, std::string(KindName(module)), format, block,
+                                fused ? static_cast<uint64_t>(module.module.experts) : 0, module.hub});
+      if (fused) ReportContainer(module.module);
+    }
+    Summarize(opened_, &prepared_);
+    prepared_.checkpoint = std::move(opened_.checkpoint);
+    DropQuantizationFiles(opened_.configs, &prepared_.checkpoint.sidecars);
+  }
+
+  // With the class of the sub-model that holds it, the nearest thing to its own that files tell.
+  void ReportContainer(const QuantizableModule& container) {
+    std::string holder;
+    size_t longest = 0;
+    for (size_t i = 0; model_ && i < model_->resolved.submodels.size(); ++i) {
+      const SubModel& sub = model_->resolved.submodels[i];
+      const bool inside = sub.path.empty() || container.name.starts_with(sub.path + ".");
+      if (!inside || (sub.path.size() < longest && !holder.empty())) continue;
+      longest = sub.path.size();
+      holder = sub.class_name;
+    }
+    containers_.push_back(container.name);
+    if (containers_.size() > 1) return;
+    prepared_.report.notes.push_back(
+        fmt::format("experts that are stacked in memory: {} and others like it, {} experts {} a gate{}{}",
+                    Printable(container.name), container.experts, container.gated ? "with" : "without",
+                    holder.empty() ? "" : " in ", Printable(holder)));
+  }
+
+  const QuantizeOptions& options_;
+  PreparedQuantize prepared_;
+  Recipe recipe_;
+  Calibration calibration_;
+  Opened opened_;
+  std::optional<ModelMapping> model_;
+  MemoryModel memory_;
+  ResolvedRecipe resolved_;
+  std::vector<size_t> module_index_;  // of each resolved module, in memory_
+  ChosenFormats chosen_;
+  std::optional<Renamer> reverse_;
+  std::vector<std::string> containers_;
+};
+
+}  // namespace
+
+Result<PreparedQuantize> PrepareQuantize(const QuantizeOptions& options) { return Preparer(options).Prepare(); }
+
+Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options) {
+  auto opened = Open(options.input, options.repair_index);
+  if (!opened) return opened.errors();
+  const MemoryModel memory;
+  QuantizeInput input;
+  input.table = &opened->checkpoint.table;
+  input.units = &opened->units;
+  input.memory = &memory;
+  input.dequantize_rest = true;
+  input.fp8_tile = opened->configs.scheme.fp8_tile;
+  PreparedQuantize prepared;
+  auto plan = MakeQuantizePlan(input, options.input, PlanOptionsOf(opened->checkpoint, options.max_shard_bytes));
+  if (!plan) return plan.errors();
+  prepared.plan = std::move(*plan);
+  auto config = WithoutQuantization(opened->configs.config_text, (options.input / kConfigName).string());
+  if (!config) return config.errors();
+  if (*config != opened->configs.config_text) prepared.configs.emplace(kConfigName, std::move(*config));
+  Summarize(*opened, &prepared);
+  prepared.checkpoint = std::move(opened->checkpoint);
+  DropQuantizationFiles(opened->configs, &prepared.checkpoint.sidecars);
+  return prepared;
+}
+
+}  // namespace quantport

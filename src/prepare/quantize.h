@@ -1,0 +1,26 @@
+// From a hub checkpoint and a recipe to a plan and both config files: headers -> mapping -> modules in memory -> recipe
+// -> plan -> configs, a line a stage. Reads, and writes nothing.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "plan/quantize_plan.h"
+#include "quantport/quantize.h"
+
+namespace quantport {
+
+struct PreparedQuantize {
+  Checkpoint checkpoint;  // without the config files that are not to be copied
+  QuantizePlan plan;
+  std::map<std::string, std::string> configs;  // written instead of copied
+  QuantizeReport report;
+};
+
+// Errors: as Quantize.
+Result<PreparedQuantize> PrepareQuantize(const QuantizeOptions& options);
+// Errors: as Dequantize.
+Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options);
+
+}  // namespace quantport

@@ -1,0 +1,93 @@
+#include "quantize/fp8.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "quantize/check.h"
+#include "quantize/codes.h"
+#include "quantize/measure.h"
+
+namespace quantport::quantize {
+namespace {
+
+Status ExpectBlocks(size_t rows, size_t columns, BlockShape block, size_t codes, size_t scales) {
+  if (Status status = ExpectBlock(block); !status) return status;
+  const auto elements = CheckedMul<uint64_t>(rows, columns);
+  if (!elements) return Refuse("the shape overflows");
+  if (Status status = ExpectSize("codes", codes, *elements); !status) return status;
+  return ExpectSize("scales", scales, BlockCount(rows, columns, block));
+}
+
+// One block over everything is one row, which spares the work at the ends of rows.
+bool IsOneBlock(size_t rows, size_t columns, BlockShape block) {
+  return block.rows >= rows && block.columns >= columns;
+}
+
+}  // namespace
+
+Status QuantizeFp8Tensor(const Matrix& matrix, float scale, Arithmetic arithmetic, std::span<uint8_t> codes,
+                         const Kernels& kernels) {
+  if (Status status = ExpectMatrix(matrix); !status) return status;
+  if (Status status = ExpectSize("codes", codes.size(), matrix.rows * matrix.columns); !status) return status;
+  if (scale == 0) {
+    // 0 / 0: the sign that torch gives it follows from the processor.
+    const uint8_t nan = arithmetic == Arithmetic::kCpu ? 0x80 | kE4m3Nan : kE4m3Nan;
+    std::fill(codes.begin(), codes.end(), nan);
+    return {};
+  }
+  const float divisor = arithmetic == Arithmetic::kCuda ? RoundTo(matrix.type, scale) : scale;
+  kernels.fp8(matrix.Flat(), &divisor, codes.size(), /*round_quotient=*/true, codes.data());
+  return {};
+}
+
+Status QuantizeFp8(const Matrix& matrix, BlockShape block, std::span<const float> scales, std::span<uint8_t> codes,
+                   const Kernels& kernels) {
+  if (Status status = ExpectMatrix(matrix); !status) return status;
+  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status)
+    return status;
+  if (IsOneBlock(matrix.rows, matrix.columns, block)) {
+    kernels.fp8(matrix.Flat(), scales.data(), codes.size(), /*round_quotient=*/false, codes.data());
+    return {};
+  }
+  const size_t blocks_in_row = CeilDiv(matrix.columns, block.columns);
+  for (size_t row = 0; row < matrix.rows; ++row) {
+    kernels.fp8(matrix.RowAt(row), scales.data() + row / block.rows * blocks_in_row, block.columns,
+                /*round_quotient=*/false, codes.data() + row * matrix.columns);
+  }
+  return {};
+}
+
+Status DequantizeFp8(std::span<const uint8_t> codes, size_t rows, size_t columns, BlockShape block,
+                     std::span<const float> scales, ScaleRounding rounding, std::span<uint8_t> output, ElementType type,
+                     const Kernels& kernels) {
+  if (Status status = ExpectBlocks(rows, columns, block, codes.size(), scales.size()); !status) return status;
+  if (Status status = ExpectMatrix({output, type, rows, columns}); !status) return status;
+  const Output out = {output.data(), type};
+  const size_t blocks_in_row = CeilDiv(columns, block.columns);
+  for (size_t row = 0; row < rows; ++row) {
+    kernels.from_fp8(codes.data() + row * columns, columns, scales.data() + row / block.rows * blocks_in_row,
+                     block.columns, rounding, out.At(row * columns));
+  }
+  return {};
+}
+
+Status MeasureFp8(const Matrix& matrix, std::span<const uint8_t> codes, BlockShape block, std::span<const float> scales,
+                  ErrorSums* sums, const Kernels& kernels) {
+  if (Status status = ExpectMatrix(matrix); !status) return status;
+  if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status)
+    return status;
+  const size_t group = std::min(block.columns, std::max<size_t>(matrix.columns, 1));
+  for (size_t row = 0; row < matrix.rows; ++row) {
+    const float* row_scales = scales.data() + row / block.rows * CeilDiv(matrix.columns, block.columns);
+    const uint8_t* row_codes = codes.data() + row * matrix.columns;
+    const auto dequantize = [&](size_t first, size_t count, Output output) {
+      kernels.from_fp8(row_codes + first, count, row_scales + first / group, group, ScaleRounding::kKept, output);
+    };
+    MeasureRow(
+        kernels, matrix.RowAt(row), group, dequantize, [&](size_t i) { return kE4m3Max * std::fabs(row_scales[i]); },
+        sums);
+  }
+  return {};
+}
+
+}  // namespace quantport::quantize

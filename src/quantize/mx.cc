@@ -1,0 +1,57 @@
+#include "quantize/mx.h"
+
+#include "quantize/check.h"
+#include "quantize/codes.h"
+#include "quantize/measure.h"
+
+namespace quantport::quantize {
+namespace {
+
+size_t CodesPerByte(MxFormat format) { return format == MxFormat::kMxfp4 ? 2 : 1; }
+
+Status ExpectBlocks(MxFormat format, size_t rows, size_t columns, size_t codes, size_t scales) {
+  if (Status status = ExpectMultiple("columns", columns, kMxBlock); !status) return status;
+  const auto elements = CheckedMul<uint64_t>(rows, columns);
+  if (!elements) return Refuse("the shape overflows");
+  if (Status status = ExpectSize("codes", codes, *elements / CodesPerByte(format)); !status) return status;
+  return ExpectSize("scales", scales, *elements / kMxBlock);
+}
+
+}  // namespace
+
+Status QuantizeMx(MxFormat format, const Matrix& matrix, std::span<uint8_t> scales, std::span<uint8_t> codes,
+                  const Kernels& kernels) {
+  if (Status status = ExpectMatrix(matrix); !status) return status;
+  if (Status status = ExpectBlocks(format, matrix.rows, matrix.columns, codes.size(), scales.size()); !status)
+    return status;
+  const auto quantize = format == MxFormat::kMxfp8 ? kernels.mxfp8 : kernels.mxfp4;
+  quantize(matrix.Flat(), scales.data(), codes.data());
+  return {};
+}
+
+Status DequantizeMx(MxFormat format, std::span<const uint8_t> codes, size_t rows, size_t columns,
+                    std::span<const uint8_t> scales, std::span<uint8_t> output, ElementType type,
+                    const Kernels& kernels) {
+  if (Status status = ExpectBlocks(format, rows, columns, codes.size(), scales.size()); !status) return status;
+  if (Status status = ExpectMatrix({output, type, rows, columns}); !status) return status;
+  const auto dequantize = format == MxFormat::kMxfp8 ? kernels.from_mxfp8 : kernels.from_mxfp4;
+  dequantize(codes.data(), rows * columns, scales.data(), {output.data(), type});
+  return {};
+}
+
+Status MeasureMx(MxFormat format, const Matrix& matrix, std::span<const uint8_t> codes, std::span<const uint8_t> scales,
+                 ErrorSums* sums, const Kernels& kernels) {
+  if (Status status = ExpectMatrix(matrix); !status) return status;
+  if (Status status = ExpectBlocks(format, matrix.rows, matrix.columns, codes.size(), scales.size()); !status)
+    return status;
+  const auto from = format == MxFormat::kMxfp8 ? kernels.from_mxfp8 : kernels.from_mxfp4;
+  const float largest = format == MxFormat::kMxfp8 ? kE4m3Max : kE2m1Max;
+  const auto dequantize = [&](size_t first, size_t count, Output output) {
+    from(codes.data() + first / CodesPerByte(format), count, scales.data() + first / kMxBlock, output);
+  };
+  MeasureRow(
+      kernels, matrix.Flat(), kMxBlock, dequantize, [&](size_t i) { return largest * DecodeE8m0(scales[i]); }, sums);
+  return {};
+}
+
+}  // namespace quantport::quantize

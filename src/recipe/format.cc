@@ -1,0 +1,152 @@
+#include "recipe/format.h"
+
+#include <fmt/format.h>
+
+namespace quantport {
+namespace {
+
+const NumberBits kE4M3 = NumberBits::Float(4, 3);
+const NumberBits kE2M1 = NumberBits::Float(2, 1);
+const NumberBits kE8M0 = NumberBits::Float(8, 0);
+
+FormatOrReason Refuse(std::string reason) { return {QuantFormat::kNone, std::move(reason)}; }
+
+int LastBlock(const std::optional<BlockSizes>& blocks) {
+  if (!blocks) return 0;
+  const auto it = blocks->axes.find(-1);
+  return it == blocks->axes.end() ? 0 : it->second.value_or(0);
+}
+
+bool OnlyAlongInputs(const BlockSizes& blocks) { return blocks.axes.size() == 1 && LastBlock(blocks) > 0; }
+
+bool IsPerTensorFp8(const QuantizerAttributes& quantizer) {
+  return quantizer.num_bits == kE4M3 && !quantizer.block_sizes && quantizer.axis.empty();
+}
+
+// What the weight's own settings rule out, whatever the input's are.
+std::string WeightProblem(const QuantizerAttributes& weight) {
+  if (!weight.backend.empty()) return fmt::format("the backend {}", weight.backend);
+  if (weight.rotate || weight.bias) return "a weight that is rotated or has a bias";
+  if (weight.unsigned_range || weight.narrow_range) return "an unsigned or narrow range for weights";
+  if (weight.constant_amax || weight.use_constant_amax) return "a constant amax for weights";
+  if (weight.dynamic) return "weights that are quantized while serving";
+  return {};
+}
+
+FormatOrReason Fp8Format(const QuantizerAttributes& weight, const QuantizerAttributes* input) {
+  if (!weight.block_sizes) {
+    if (weight.axis.empty()) {
+      if (input != nullptr && !IsPerTensorFp8(*input)) return Refuse("an FP8 weight whose input is not FP8 per tensor");
+      return {QuantFormat::kFp8, {}};
+    }
+    if (weight.axis != std::vector<int>{0}) return Refuse("FP8 weights with scales along another axis than 0");
+    if (input != nullptr && input->num_bits != kE4M3) return Refuse("an FP8 weight per channel whose input is not FP8");
+    return {QuantFormat::kFp8PerChannelPerToken, {}};
+  }
+  const BlockSizes& blocks = *weight.block_sizes;
+  if (blocks.dynamic && blocks.scale_bits == kE8M0) {
+    if (!OnlyAlongInputs(blocks) || LastBlock(blocks) != 32) return Refuse("MXFP8 in other blocks than 32 inputs");
+    return {QuantFormat::kMxfp8, {}};
+  }
+  // ModelOpt's export takes one size for both axes.
+  const auto rows = blocks.axes.find(-2);
+  if (blocks.axes.size() != 2 || rows == blocks.axes.end() || LastBlock(blocks) == 0 ||
+      rows->second != LastBlock(blocks))
+    return Refuse("FP8 blocks that are not square");
+  if (blocks.dynamic || blocks.scale_bits) return Refuse("FP8 blocks whose scales are quantized");
+  return {QuantFormat::kFp8Block, {}};
+}
+
+FormatOrReason Fp4Format(const QuantizerAttributes& weight, const QuantizerAttributes* input) {
+  if (!weight.block_sizes || !OnlyAlongInputs(*weight.block_sizes) || !weight.block_sizes->scale_bits)
+    return Refuse("FP4 weights without blocks of inputs and scale_bits");
+  const BlockSizes& blocks = *weight.block_sizes;
+  const bool fp8_input = input != nullptr && input->num_bits == kE4M3 && !input->block_sizes;
+  if (blocks.scale_bits == kE4M3) {
+    if (input == nullptr) return {QuantFormat::kW4A16Nvfp4, {}};
+    if (blocks.dynamic && fp8_input) return {QuantFormat::kW4A8Nvfp4Fp8, {}};
+    if (input->num_bits != kE2M1)
+      return Refuse(fmt::format("an NVFP4 weight with an input of {}", ToString(input->num_bits)));
+    return {QuantFormat::kNvfp4, {}};
+  }
+  if (blocks.scale_bits != kE8M0) return Refuse("FP4 weights with scales of other formats than e4m3 and e8m0");
+  if (!blocks.dynamic || LastBlock(blocks) != 32) return Refuse("MXFP4 in other blocks than 32 dynamic ones");
+  if (fp8_input) return {QuantFormat::kW4A8Mxfp4Fp8, {}};
+  return {QuantFormat::kMxfp4, {}};
+}
+
+FormatOrReason IntFormat(const QuantizerAttributes& weight, const QuantizerAttributes* input) {
+  if (weight.num_bits.integer == 4) {
+    if (!weight.block_sizes || !OnlyAlongInputs(*weight.block_sizes) || weight.block_sizes->dynamic)
+      return Refuse("INT4 weights without static groups of inputs");
+    if (input != nullptr) return Refuse("INT4 weights with a quantized input");
+    return {QuantFormat::kInt4, {}};
+  }
+  if (weight.num_bits.integer != 8) return Refuse(fmt::format("{} weights", ToString(weight.num_bits)));
+  if (weight.block_sizes) return Refuse("INT8 weights in blocks");
+  if (weight.axis != std::vector<int>{0}) return Refuse("INT8 weights without a scale per output channel");
+  if (input == nullptr) return {QuantFormat::kInt8WeightOnly, {}};
+  if (input->num_bits != NumberBits() || input->block_sizes)
+    return Refuse("INT8 weights whose input is not INT8 per tensor");
+  return {QuantFormat::kInt8, {}};
+}
+
+FormatOrReason TwoStageFormat(const std::vector<QuantizerAttributes>& weight) {
+  const bool known = weight.size() == 2 && weight[0].num_bits == NumberBits{4, 0, 0} && weight[1].num_bits == kE4M3 &&
+                     LastBlock(weight[0].block_sizes) > 0;
+  if (!known) return Refuse("weights quantized several times, other than INT4 in groups and then FP8");
+  return {QuantFormat::kInt4Fp8, {}};
+}
+
+}  // namespace
+
+std::string_view QuantFormatName(QuantFormat format) {
+  switch (format) {
+    case QuantFormat::kNone:
+      return "";
+    case QuantFormat::kFp8:
+      return "fp8";
+    case QuantFormat::kFp8PerChannelPerToken:
+      return "fp8_pc_pt";
+    case QuantFormat::kFp8Block:
+      return "fp8_pb_wo";
+    case QuantFormat::kMxfp8:
+      return "mxfp8";
+    case QuantFormat::kMxfp4:
+      return "mxfp4";
+    case QuantFormat::kNvfp4:
+      return "nvfp4";
+    case QuantFormat::kW4A16Nvfp4:
+      return "w4a16_nvfp4";
+    case QuantFormat::kW4A8Nvfp4Fp8:
+      return "w4a8_nvfp4_fp8";
+    case QuantFormat::kW4A8Mxfp4Fp8:
+      return "w4a8_mxfp4_fp8";
+    case QuantFormat::kInt8:
+      return "int8_sq";
+    case QuantFormat::kInt8WeightOnly:
+      return "int8_wo";
+    case QuantFormat::kInt4:
+      return "int4_awq";
+    case QuantFormat::kInt4Fp8:
+      return "w4a8_awq";
+  }
+  return "";
+}
+
+FormatOrReason FormatOf(const std::vector<QuantizerAttributes>& weight, const QuantizerAttributes* input) {
+  for (const QuantizerAttributes& stage : weight) {
+    if (std::string problem = WeightProblem(stage); !problem.empty()) return Refuse(std::move(problem));
+  }
+  if (weight.size() != 1) return TwoStageFormat(weight);
+  if (!weight[0].num_bits.IsFloat()) return IntFormat(weight[0], input);
+  if (weight[0].num_bits == kE4M3) return Fp8Format(weight[0], input);
+  if (weight[0].num_bits == kE2M1) return Fp4Format(weight[0], input);
+  return Refuse(fmt::format("{} weights", ToString(weight[0].num_bits)));
+}
+
+int BlockSizeOf(const std::vector<QuantizerAttributes>& weight) {
+  return weight.empty() ? 0 : LastBlock(weight[0].block_sizes);
+}
+
+}  // namespace quantport

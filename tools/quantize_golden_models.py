@@ -1,0 +1,73 @@
+"""The tiny models that tools/make_quantize_goldens.py quantizes, and the rule that fills their weights.
+
+Weights are a function of tensor name and element number, so that a test rebuilds a checkpoint without storing it:
+tests/golden/quantize/README.md says the rule in words.
+"""
+import zlib
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+# 128 inputs everywhere, since INT4 blocks and FP8 tiles span as many.
+SIZES = {"vocab_size": 64, "hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
+         "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "tie_word_embeddings": False}
+EXPERTS = 4
+MODELS = {
+    "llama": ("llama", {**SIZES, "head_dim": 32}),
+    "qwen3_moe": ("qwen3_moe", {**SIZES, "head_dim": 32, "num_experts": EXPERTS, "num_experts_per_tok": 2,
+                                "moe_intermediate_size": 128, "mlp_only_layers": [0]}),
+    "mixtral": ("mixtral", {**SIZES, "num_local_experts": EXPERTS, "num_experts_per_tok": 2}),
+    "deepseek_v3": ("deepseek_v3", {**SIZES, "num_key_value_heads": 4, "moe_intermediate_size": 128,
+                                    "n_routed_experts": EXPERTS, "n_shared_experts": 1, "num_experts_per_tok": 2,
+                                    "n_group": 2, "topk_group": 2, "first_k_dense_replace": 1, "q_lora_rank": 128,
+                                    "kv_lora_rank": 128, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16,
+                                    "v_head_dim": 32}),
+    "minimax_m3": ("minimax_m3_vl", {
+        "text_config": {**SIZES, "head_dim": 32, "rotary_dim": 16, "num_local_experts": EXPERTS,
+                        "num_experts_per_tok": 2, "dense_intermediate_size": 128, "shared_intermediate_size": 128,
+                        "mlp_layer_types": ["dense", "sparse"]},
+        "vision_config": {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+                          "image_size": 28},
+        "projector_hidden_size": 128, "image_token_index": 62, "video_token_index": 63}),
+}
+
+
+def mix(x):
+    """A 32-bit finalizer: neighbours get unrelated values. `x`: an int64 tensor of 32-bit numbers."""
+    x = x ^ (x >> 16)
+    x = (x * 0x7FEB352D) & 0xFFFFFFFF
+    x = x ^ (x >> 15)
+    x = (x * 0x846CA68B) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+def fill(name, shape):
+    """BF16 values for a tensor: sizes differ by tensor and by row, so that scales do, and none is an exact power."""
+    seed = zlib.crc32(name.encode())
+    count = 1
+    for size in shape:
+        count *= size
+    columns = shape[-1] if shape else 1
+    element = torch.arange(count, dtype=torch.int64)
+    x = mix((seed + element * 2654435761) & 0xFFFFFFFF)
+    row = mix((seed + (element // columns) * 40503) & 0xFFFFFFFF)
+    exponent = 118 + (seed & 3) + ((x >> 8) & 3) - (row & 3)
+    mantissa = ((x & 127) * (64 + ((seed >> 8) & 63))) >> 7
+    bits = ((x >> 31) << 15) | (exponent << 7) | mantissa
+    return bits.to(torch.int32).to(torch.uint16).view(torch.bfloat16).reshape(shape)
+
+
+def build(name):
+    """The model with random weights, in BF16 as hub checkpoints are."""
+    model_type, settings = MODELS[name]
+    config = AutoConfig.for_model(model_type, **settings)
+    config.dtype = torch.bfloat16
+    factory = AutoModelForImageTextToText if model_type == "minimax_m3_vl" else AutoModelForCausalLM
+    return factory.from_config(config, dtype=torch.bfloat16)
+
+
+def load(name, folder):
+    model_type, _ = MODELS[name]
+    factory = AutoModelForImageTextToText if model_type == "minimax_m3_vl" else AutoModelForCausalLM
+    return factory.from_pretrained(folder, dtype=torch.bfloat16).eval()
