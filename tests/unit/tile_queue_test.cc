@@ -21,7 +21,7 @@ struct Outcome {
   bool in_order = true;  // no stretch was quantized before its whole job was measured
 };
 
-Outcome Run(const std::vector<TileJob>& jobs, size_t room, int threads) {
+Outcome WorkThrough(const std::vector<TileJob>& jobs, size_t room, int threads) {
   TileQueue queue(jobs, room);
   Outcome outcome;
   std::mutex mutex;
@@ -69,7 +69,7 @@ std::vector<TileJob> Jobs(const std::vector<std::pair<size_t, bool>>& sizes) {
 TEST(TileQueueTest, QuantizesEveryStretchOnceAfterItsGroupWasMeasured) {
   const auto jobs = Jobs({{3, true}, {1, false}, {7, true}, {2, false}, {5, true}, {4, true}, {40, true}});
   for (const int threads : {1, 2, 8}) {
-    const Outcome outcome = Run(jobs, 8, threads);
+    const Outcome outcome = WorkThrough(jobs, 8, threads);
     EXPECT_TRUE(outcome.in_order);
     for (const TileJob& job : jobs) {
       for (size_t tile = job.first; tile < job.first + job.count; ++tile) {
@@ -83,11 +83,11 @@ TEST(TileQueueTest, QuantizesEveryStretchOnceAfterItsGroupWasMeasured) {
 TEST(TileQueueTest, KeepsNoMoreStretchesInMemoryThanThereIsRoomFor) {
   std::vector<std::pair<size_t, bool>> sizes;
   for (size_t i = 0; i < 60; ++i) sizes.emplace_back(1 + i % 6, true);
-  for (const int threads : {1, 3, 8}) EXPECT_LE(Run(Jobs(sizes), 6, threads).most_kept, 6u);
+  for (const int threads : {1, 3, 8}) EXPECT_LE(WorkThrough(Jobs(sizes), 6, threads).most_kept, 6u);
 }
 
 TEST(TileQueueTest, ReadsGroupsThatDoNotFitAgain) {
-  const Outcome outcome = Run(Jobs({{6, true}, {7, true}}), 6, 2);
+  const Outcome outcome = WorkThrough(Jobs({{6, true}, {7, true}}), 6, 2);
   EXPECT_EQ(outcome.kept.size(), 6u);
   EXPECT_EQ(*outcome.kept.rbegin(), 5u);
 }
