@@ -3,7 +3,7 @@ SHELL := /bin/sh
 JOBS ?= $(shell nproc)
 ORACLE := .venv/bin/python
 
-.PHONY: build demo test sanitize conformance bench bench-scaling micro-bench fuzz format clean packages
+.PHONY: build demo test sanitize conformance bench bench-scaling bench-quantize micro-bench fuzz format clean packages
 
 build: packages
 	@cmake --preset release -G Ninja >build/release.configure.log 2>&1 || { cat build/release.configure.log; exit 1; }
@@ -28,7 +28,7 @@ sanitize: packages
 	@cmake --build --preset asan -j $(JOBS)
 	@ctest --preset asan -j $(JOBS) -L 'unit|fuzz-replay'
 	@cmake --build --preset tsan -j $(JOBS) --target quantport_tests
-	@ctest --preset tsan -j $(JOBS) -R 'WriteFilesTest|RunChecksTest'
+	@ctest --preset tsan -j $(JOBS) -R 'WriteFilesTest|RunChecksTest|TileQueueTest|QuantizeRunTest'
 
 # Against the real transformers, safetensors and ModelOpt, in a virtual environment of its own.
 conformance: build $(ORACLE)
@@ -52,6 +52,11 @@ bench: build $(ORACLE)
 bench-scaling: build
 	@tools/install_packages.sh xfs || echo "going on without xfs" >&2
 	@python3 bench/scaling.py --program build/release/quantport --workdir build/bench-data --output docs/benchmarks.md
+
+# End to end, cold, against reading the model and writing the result.
+bench-quantize: build
+	@mkdir -p build/bench-data
+	@python3 bench/quantize.py build/release/quantport build/bench-data --size $(SIZE)
 
 micro-bench:
 	@mkdir -p build && tools/install_packages.sh bench

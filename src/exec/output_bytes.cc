@@ -31,10 +31,11 @@ Status OutputBytes::Fill(uint64_t begin, std::span<std::byte> out, const ReadSou
     const size_t count = std::min<uint64_t>(file_.header.size() - begin, out.size());
     std::memcpy(out.data(), file_.header.data() + begin, count);
   }
-  for (const Stretch& stretch : computed_) {
-    const uint64_t from = std::max(stretch.begin, begin);
-    const uint64_t to = std::min(stretch.end, end);
-    if (from < to) std::memset(out.data() + (from - begin), 0, to - from);
+  auto hole =
+      std::partition_point(computed_.begin(), computed_.end(), [&](const Stretch& s) { return s.end <= begin; });
+  for (; hole != computed_.end() && hole->begin < end; ++hole) {
+    const uint64_t from = std::max(hole->begin, begin);
+    std::memset(out.data() + (from - begin), 0, std::min(hole->end, end) - from);
   }
   auto range =
       std::partition_point(ranges_.begin(), ranges_.end(), [&](const CopyRange& r) { return r.to + r.bytes <= begin; });

@@ -64,14 +64,13 @@ class Chooser {
   static constexpr size_t kShown = 20;
 
   void ReportObstacles() {
+    std::vector<std::string> left;
     for (size_t m = 0; m < memory_.modules.size(); ++m) {
       const ResolvedModule* resolved = resolved_of_[m];
       const MemoryModule& module = memory_.modules[m];
       if (resolved == nullptr || resolved->format == QuantFormat::kNone) continue;
       if (module.module.kind == ModuleKind::kConvolution || module.module.kind == ModuleKind::kEmbedding) {
-        chosen_.warnings.push_back(fmt::format(
-            "{} is {} and stays as it is: only linears are exported quantized", Printable(module.module.name),
-            module.module.kind == ModuleKind::kEmbedding ? "an embedding" : "a convolution"));
+        left.push_back(Printable(module.module.name));
       } else if (!module.obstacle.empty()) {
         errors_.push_back({ErrorKind::kQuantConversionUnsupported,
                            module.obstacle,
@@ -80,6 +79,11 @@ class Chooser {
                            "leave this module out of the recipe"});
       }
     }
+    if (left.empty()) return;
+    chosen_.warnings.push_back(
+        fmt::format("{} convolutions and embeddings that the recipe asks for stay as they are, {} among them: only "
+                    "linears are exported quantized",
+                    left.size(), left.front()));
   }
 
   bool IsLeftAlone(size_t module) const {
@@ -279,7 +283,9 @@ class Chooser {
 
   // The hub's path of an attention, by that of a linear in it, whose weight is left in `beside_`.
   std::string HubAttention(const std::string& attention) {
-    for (const auto& [module, hubs] : memory_.hub_names) {
+    for (auto it = memory_.hub_names.lower_bound(attention + "."); it != memory_.hub_names.end(); ++it) {
+      const auto& [module, hubs] = *it;
+      if (!module.starts_with(attention + ".")) break;
       if (SplitLeaf(module).module != attention || hubs.empty()) continue;
       beside_ = hubs[0] + ".weight";
       return std::string(SplitLeaf(hubs[0]).module);

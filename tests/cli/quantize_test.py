@@ -268,6 +268,36 @@ class NumbersTest(QuantizeTest):
             self.assertEqual(checksum(one), checksum(many))
 
 
+class SearchTest(QuantizeTest):
+    """Static NVFP4: the data-free search for block scales loses no more than their largest magnitudes do."""
+
+    def decibels(self, recipe, out):
+        amax = {f"model.layers.0.{name}.input_amax": 1.0 for name in
+                [f"self_attn.{p}_proj" for p in "qkvo"] + ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]}
+        result = self.quantize("--json", "--calibration", self.calibration(amax), recipe=recipe, out=out)
+        self.assert_done(result)
+        return json.loads(result.stdout)["totals"][0]["sqnr_db"]
+
+    def test_searched_scales_lose_less(self):
+        self.hub(decoder())
+        plain = self.decibels("nvfp4", "plain")
+        self.assertGreater(self.decibels("nvfp4_w4a4_weight_mse_fp8_sweep", "sweep"), plain)
+        self.assertGreater(self.decibels("nvfp4_four_over_six", "four"), plain)
+
+    def test_a_search_for_another_format_is_refused(self):
+        write(self.path("mse.yaml"), b"""
+imports: {int8: configs/numerics/int8_per_channel}
+metadata: {recipe_type: ptq, description: INT8 with a search}
+quantize:
+  algorithm: {method: mse}
+  quant_cfg:
+    - {quantizer_name: '*', enable: false}
+    - {quantizer_name: '*mlp*weight_quantizer', cfg: {$import: int8}}
+""")
+        self.hub(decoder())
+        self.assert_fails(self.quantize(recipe=self.path("mse.yaml")), "mse is computed for static NVFP4 alone")
+
+
 class InputTest(QuantizeTest):
     def test_fine_grained_fp8_is_dequantized_on_the_way_in(self):
         """And what the recipe leaves alone comes out in BF16, since no config describes two quantizations."""
