@@ -23,19 +23,27 @@ bool IsOneBlock(size_t rows, size_t columns, BlockShape block) {
   return block.rows >= rows && block.columns >= columns;
 }
 
+// Infinities and 0 / 0, of which the latter has the sign that the processor gives it.
+void DivideByZero(const Row& row, Arithmetic arithmetic, std::span<uint8_t> codes) {
+  const uint8_t zero_by_zero = arithmetic == Arithmetic::kCpu ? 0x80 | kE4m3Nan : kE4m3Nan;
+  for (size_t i = 0; i < row.size; ++i) {
+    const float x = LoadElement(row, i);
+    codes[i] = x == 0 ? zero_by_zero : EncodeE4m3(std::copysign(HUGE_VALF, x));
+  }
+}
+
 }  // namespace
 
 Status QuantizeFp8Tensor(const Matrix& matrix, float scale, Arithmetic arithmetic, std::span<uint8_t> codes,
                          const Kernels& kernels) {
   if (Status status = ExpectMatrix(matrix); !status) return status;
   if (Status status = ExpectSize("codes", codes.size(), matrix.rows * matrix.columns); !status) return status;
-  if (scale == 0) {
-    // 0 / 0: the sign that torch gives it follows from the processor.
-    const uint8_t nan = arithmetic == Arithmetic::kCpu ? 0x80 | kE4m3Nan : kE4m3Nan;
-    std::fill(codes.begin(), codes.end(), nan);
+  // A scale below half of F16's smallest number becomes zero.
+  const float divisor = arithmetic == Arithmetic::kCuda ? RoundTo(matrix.type, scale) : scale;
+  if (divisor == 0) {
+    DivideByZero(matrix.Flat(), arithmetic, codes);
     return {};
   }
-  const float divisor = arithmetic == Arithmetic::kCuda ? RoundTo(matrix.type, scale) : scale;
   kernels.fp8(matrix.Flat(), &divisor, codes.size(), /*round_quotient=*/true, codes.data());
   return {};
 }

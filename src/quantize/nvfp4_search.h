@@ -1,5 +1,5 @@
 // The search for block scales of static NVFP4 that needs no data: for every block the amax whose squared error is
-// least. Its result goes to StaticNvfp4Scales.
+// least. Its result goes to StaticNvfp4Scales. ModelOpt searches on GPUs only, so there is no other arithmetic here.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,7 @@ namespace quantport::quantize {
 std::vector<float> SearchMultipliers(double start, double stop, double step);
 
 // The best of each block's amax times `multipliers`, the first of equals. `normalization` is 448, or 256 for
-// four-over-six. Errors of elements are F32 as in ModelOpt and their sums F64, so that where two sums differ by less
-// than F32 shows the choice may be another.
+// four-over-six. Errors and their sums are F32 in the order that was found on a GPU.
 Status SearchNvfp4Amax(const Matrix& matrix, size_t block, float group_amax, float normalization,
                        std::span<const float> multipliers, std::span<float> block_amax);
 

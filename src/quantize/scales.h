@@ -38,8 +38,8 @@ float Fp8TensorScale(float amax, const Numerics& numerics);
 float Nvfp4GlobalScale(float amax, float normalization, const Numerics& numerics);
 
 // amax / largest for formats whose scales have dimensions (FP8 per channel and per block, INT8, INT4: 448, 127, 7).
-// ModelOpt exports zero and NaN as if amax were `largest`, and nothing below the smallest normal number of the weight's
-// type.
+// ModelOpt exports zero and NaN as if amax were `largest`, and nothing below the smallest normal number of `type`: that
+// in which it keeps amax, the weight's own but for INT4, where it is F32.
 void GuardedScales(std::span<const float> amax, float largest, ElementType type, Arithmetic arithmetic,
                    std::span<float> scales);
 

@@ -1,5 +1,5 @@
-// Held against what ModelOpt's own functions wrote on a CPU (tools/make_kernel_goldens.py), by both versions of the
-// kernels.
+// Held against what ModelOpt's own functions wrote on a CPU and on a GPU (tools/make_kernel_goldens.py), by both
+// versions of the kernels.
 #include <algorithm>
 
 #include "base/checked.h"
@@ -7,6 +7,7 @@
 #include "quantize/integer.h"
 #include "quantize/mx.h"
 #include "quantize/nvfp4.h"
+#include "quantize/nvfp4_search.h"
 #include "quantize_goldens.h"
 
 namespace quantport::quantize {
@@ -15,16 +16,17 @@ namespace {
 using test::Golden;
 using Bytes = std::vector<uint8_t>;
 
+const std::string kCuda = "cuda.";
+
 const std::map<std::string, Golden>& Goldens() {
   static const auto goldens = [] {
     auto all = test::ReadGoldens("modelopt.safetensors");
     for (auto& [name, golden] : test::ReadGoldens("weights.safetensors")) all["shared." + name] = golden;
+    for (auto& [name, golden] : test::ReadGoldens("modelopt-cuda.safetensors")) all[kCuda + name] = golden;
     return all;
   }();
   return goldens;
 }
-
-constexpr Numerics kAsModelOpt = {.arithmetic = Arithmetic::kCpu, .bit_exact_zeros = true};
 
 class QuantizeGoldenTest : public testing::TestWithParam<std::tuple<std::string, bool>> {
  protected:
@@ -33,6 +35,8 @@ class QuantizeGoldenTest : public testing::TestWithParam<std::tuple<std::string,
     weight_ = &Goldens().at(Case() + ".weight");
   }
   std::string Case() const { return std::get<0>(GetParam()); }
+  Arithmetic arithmetic() const { return Case().starts_with(kCuda) ? Arithmetic::kCuda : Arithmetic::kCpu; }
+  Numerics numerics() const { return {.arithmetic = arithmetic(), .bit_exact_zeros = true}; }
   const Kernels& kernels() const { return std::get<1>(GetParam()) ? SimdKernels() : ReferenceKernels(); }
   // Nothing where this weight was not quantized to that format.
   const Golden* Find(const std::string& leaf) const {
@@ -48,9 +52,9 @@ class QuantizeGoldenTest : public testing::TestWithParam<std::tuple<std::string,
     return amax;
   }
   float TensorAmax() const { return Amax({matrix().rows, matrix().columns})[0]; }
-  std::vector<float> Guarded(const std::vector<float>& amax, float largest) const {
+  std::vector<float> Guarded(const std::vector<float>& amax, float largest, ElementType amax_type) const {
     std::vector<float> scales(amax.size());
-    GuardedScales(amax, largest, type(), Arithmetic::kCpu, scales);
+    GuardedScales(amax, largest, amax_type, arithmetic(), scales);
     return scales;
   }
 
@@ -60,10 +64,10 @@ class QuantizeGoldenTest : public testing::TestWithParam<std::tuple<std::string,
 TEST_P(QuantizeGoldenTest, Fp8PerTensor) {
   const Golden* golden = Find("fp8.weight");
   if (golden == nullptr) GTEST_SKIP();
-  const float scale = Fp8TensorScale(TensorAmax(), kAsModelOpt);
+  const float scale = Fp8TensorScale(TensorAmax(), numerics());
   EXPECT_EQ(scale, Find("fp8.weight_scale")->Floats()[0]);
   Bytes codes(size());
-  ASSERT_TRUE(QuantizeFp8Tensor(matrix(), scale, Arithmetic::kCpu, codes, kernels()));
+  ASSERT_TRUE(QuantizeFp8Tensor(matrix(), scale, arithmetic(), codes, kernels()));
   EXPECT_SAME_BYTES(codes, golden->bytes);
   if (const Golden* dequantized = Find("fp8.deq"); dequantized != nullptr && scale != 0) {
     Bytes output(dequantized->bytes.size());
@@ -77,7 +81,7 @@ TEST_P(QuantizeGoldenTest, Fp8PerChannel) {
   const Golden* golden = Find("fp8_pc_pt.weight");
   if (golden == nullptr) GTEST_SKIP();
   const BlockShape block = {1, matrix().columns};
-  const auto scales = Guarded(Amax(block), 448.0f);
+  const auto scales = Guarded(Amax(block), 448.0f, type());
   EXPECT_EQ(scales, Find("fp8_pc_pt.weight_scale")->Floats());
   Bytes codes(size());
   ASSERT_TRUE(QuantizeFp8(matrix(), block, scales, codes, kernels()));
@@ -87,16 +91,17 @@ TEST_P(QuantizeGoldenTest, Fp8PerChannel) {
 TEST_P(QuantizeGoldenTest, Fp8PerBlockOfWhichTheLastArePartial) {
   const Golden* golden = Find("fp8_pb_wo.weight");
   if (golden == nullptr) GTEST_SKIP();
-  const auto scales = Guarded(Amax({128, 128}), 448.0f);
+  const auto scales = Guarded(Amax({128, 128}), 448.0f, type());
   EXPECT_EQ(scales, Find("fp8_pb_wo.weight_scale")->Floats());
   Bytes codes(size());
   ASSERT_TRUE(QuantizeFp8(matrix(), {128, 128}, scales, codes, kernels()));
   EXPECT_SAME_BYTES(codes, golden->bytes);
-  const Golden* dequantized = Find("fp8_pb_wo.deq");
-  Bytes output(dequantized->bytes.size());
-  ASSERT_TRUE(DequantizeFp8(codes, matrix().rows, matrix().columns, {128, 128}, scales, ScaleRounding::kToOutput,
-                            output, type(), kernels()));
-  EXPECT_SAME_BYTES(output, dequantized->bytes);
+  if (const Golden* dequantized = Find("fp8_pb_wo.deq"); dequantized != nullptr) {
+    Bytes output(dequantized->bytes.size());
+    ASSERT_TRUE(DequantizeFp8(codes, matrix().rows, matrix().columns, {128, 128}, scales, ScaleRounding::kToOutput,
+                              output, type(), kernels()));
+    EXPECT_SAME_BYTES(output, dequantized->bytes);
+  }
 }
 
 // Its scales were divided in BF16, and so were the quotients.
@@ -118,10 +123,10 @@ TEST_P(QuantizeGoldenTest, Nvfp4Dynamic) {
     const std::string format = block == 16 ? "nvfp4." : "nvfp4_bs32.";
     const Golden* golden = Find(format + "weight");
     if (golden == nullptr) continue;
-    const float global_scale = Nvfp4GlobalScale(TensorAmax(), 448.0f, kAsModelOpt);
+    const float global_scale = Nvfp4GlobalScale(TensorAmax(), 448.0f, numerics());
     EXPECT_EQ(global_scale, Find(format + "weight_scale_2")->Floats()[0]);
     Bytes scales(size() / block), codes(size() / 2);
-    ASSERT_TRUE(QuantizeNvfp4(matrix(), global_scale, block, kAsModelOpt, scales, codes, kernels()));
+    ASSERT_TRUE(QuantizeNvfp4(matrix(), global_scale, block, numerics(), scales, codes, kernels()));
     EXPECT_SAME_BYTES(scales, Find(format + "weight_scale")->bytes);
     EXPECT_SAME_BYTES(codes, golden->bytes);
     if (const Golden* dequantized = Find(format + "deq"); dequantized != nullptr && global_scale != 0) {
@@ -133,16 +138,27 @@ TEST_P(QuantizeGoldenTest, Nvfp4Dynamic) {
   }
 }
 
+TEST_P(QuantizeGoldenTest, Nvfp4WithTheGlobalScaleOfFp8) {
+  const Golden* golden = Find("w4a8_nvfp4_fp8.weight");
+  if (golden == nullptr) GTEST_SKIP();
+  const float global_scale = Fp8TensorScale(TensorAmax(), numerics());
+  EXPECT_EQ(global_scale, Find("w4a8_nvfp4_fp8.weight_scale_2")->Floats()[0]);
+  Bytes scales(size() / 32), codes(size() / 2);
+  ASSERT_TRUE(QuantizeNvfp4(matrix(), global_scale, 32, numerics(), scales, codes, kernels()));
+  EXPECT_SAME_BYTES(scales, Find("w4a8_nvfp4_fp8.weight_scale")->bytes);
+  EXPECT_SAME_BYTES(codes, golden->bytes);
+}
+
 TEST_P(QuantizeGoldenTest, Nvfp4Static) {
   for (const bool four_over_six : {false, true}) {
     const std::string format = four_over_six ? "nvfp4_four_over_six." : "nvfp4_static.";
     const Golden* golden = Find(format + "weight");
     if (golden == nullptr || TensorAmax() == 0) continue;
     const float normalization = four_over_six ? 256.0f : 448.0f;
-    const float global_scale = Nvfp4GlobalScale(TensorAmax(), normalization, kAsModelOpt);
+    const float global_scale = Nvfp4GlobalScale(TensorAmax(), normalization, numerics());
     EXPECT_EQ(global_scale, Find(format + "weight_scale_2")->Floats()[0]);
     Bytes scales(size() / 16), codes(size() / 2);
-    StaticNvfp4Scales(Find(format + "block_amax")->Floats(), TensorAmax(), normalization, Arithmetic::kCpu, scales);
+    StaticNvfp4Scales(Find(format + "block_amax")->Floats(), TensorAmax(), normalization, arithmetic(), scales);
     EXPECT_SAME_BYTES(scales, Find(format + "weight_scale")->bytes);
     ASSERT_TRUE(QuantizeNvfp4WithScales(matrix(), global_scale, 16, scales, codes, kernels()));
     EXPECT_SAME_BYTES(codes, golden->bytes);
@@ -169,26 +185,38 @@ TEST_P(QuantizeGoldenTest, Microscaling) {
 TEST_P(QuantizeGoldenTest, Int8PerChannel) {
   const Golden* golden = Find("int8_wo.weight");
   if (golden == nullptr) GTEST_SKIP();
-  const auto scales = Guarded(Amax({1, matrix().columns}), 127.0f);
+  const auto scales = Guarded(Amax({1, matrix().columns}), 127.0f, type());
   EXPECT_EQ(scales, Find("int8_wo.weight_scale")->Floats());
   Bytes codes(size());
   ASSERT_TRUE(QuantizeInt8(matrix(), matrix().columns, scales, codes, kernels()));
   EXPECT_SAME_BYTES(codes, golden->bytes);
-  const Golden* dequantized = Find("int8_wo.deq");
-  Bytes output(dequantized->bytes.size());
-  ASSERT_TRUE(DequantizeInt8(codes, matrix().rows, matrix().columns, matrix().columns, scales, ScaleRounding::kToOutput,
-                             output, type(), kernels()));
-  EXPECT_SAME_BYTES(output, dequantized->bytes);
+  if (const Golden* dequantized = Find("int8_wo.deq"); dequantized != nullptr) {
+    Bytes output(dequantized->bytes.size());
+    ASSERT_TRUE(DequantizeInt8(codes, matrix().rows, matrix().columns, matrix().columns, scales,
+                               ScaleRounding::kToOutput, output, type(), kernels()));
+    EXPECT_SAME_BYTES(output, dequantized->bytes);
+  }
 }
 
 TEST_P(QuantizeGoldenTest, Int4InGroups) {
   const Golden* golden = Find("int4_awq.weight");
   if (golden == nullptr) GTEST_SKIP();
-  const auto scales = Guarded(Amax({1, 128}), 7.0f);
+  const auto scales = Guarded(Amax({1, 128}), 7.0f, ElementType::kF32);
   EXPECT_EQ(scales, Find("int4_awq.weight_scale")->Floats());
   Bytes codes(size() / 2);
   ASSERT_TRUE(QuantizeInt4(matrix(), 128, scales, codes, kernels()));
   EXPECT_SAME_BYTES(codes, golden->bytes);
+}
+
+TEST_P(QuantizeGoldenTest, Nvfp4Search) {
+  if (Find("search_mse.block_amax") == nullptr) GTEST_SKIP();
+  std::vector<float> amax(size() / 16);
+  ASSERT_TRUE(SweepNvfp4Amax(matrix(), 16, TensorAmax(), amax));
+  EXPECT_EQ(amax, Find("search_sweep.block_amax")->Floats());
+  ASSERT_TRUE(SearchNvfp4Amax(matrix(), 16, TensorAmax(), 448.0f, SearchMultipliers(0.25, 4.0, 0.1), amax));
+  EXPECT_EQ(amax, Find("search_mse.block_amax")->Floats());
+  ASSERT_TRUE(SearchNvfp4Amax(matrix(), 16, TensorAmax(), 256.0f, std::vector<float>{1.0f, 1.5f}, amax));
+  EXPECT_EQ(amax, Find("search_four_over_six.block_amax")->Floats());
 }
 
 std::vector<std::string> Cases() {
@@ -197,6 +225,11 @@ std::vector<std::string> Cases() {
                            "shared.ties", "shared.zeros", "shared.f16"}) {
     cases.push_back(name);
   }
+  for (const char* name : {"normal", "spread", "steep", "ties", "half", "single", "zeros", "partial", "faint10",
+                           "faint15", "faint19", "searched", "searched_half", "searched_single", "searched_spread"}) {
+    cases.push_back(kCuda + name);
+  }
+  for (int i = 0; i < 20; ++i) cases.push_back(kCuda + "scaled" + std::to_string(i));
   return cases;
 }
 
