@@ -23,12 +23,13 @@ void StoreScales(const std::vector<float>& scales, EncodedRows* out) {
   std::memcpy(out->scales.data(), scales.data(), out->scales.size());
 }
 
+// `amax_type` is that in which ModelOpt keeps amax.
 Result<std::vector<float>> BlockScales(const Matrix& rows, BlockShape block, float largest,
-                                       quantize::Arithmetic arithmetic) {
+                                       quantize::ElementType amax_type, quantize::Arithmetic arithmetic) {
   std::vector<float> amax(CeilDiv(rows.rows, block.rows) * CeilDiv(rows.columns, block.columns));
   if (auto status = quantize::BlockAmax(rows, block, amax); !status) return status.errors();
   std::vector<float> scales(amax.size());
-  quantize::GuardedScales(amax, largest, rows.type, arithmetic, scales);
+  quantize::GuardedScales(amax, largest, amax_type, arithmetic, scales);
   return scales;
 }
 
@@ -94,7 +95,7 @@ Status EncodeFp8Tile(const PlannedMatrix& matrix, const Matrix& rows, float grou
 
 Status EncodeFp8Blocks(const Matrix& rows, BlockShape block, const quantize::Numerics& numerics, EncodedRows* out,
                        quantize::ErrorSums* sums) {
-  auto scales = BlockScales(rows, block, quantize::kE4m3Max, numerics.arithmetic);
+  auto scales = BlockScales(rows, block, quantize::kE4m3Max, rows.type, numerics.arithmetic);
   if (!scales) return scales.errors();
   out->codes.resize(rows.rows * rows.columns);
   if (auto s = quantize::QuantizeFp8(rows, block, *scales, out->codes); !s) return s;
@@ -111,7 +112,7 @@ Status EncodeMx(quantize::MxFormat format, const Matrix& rows, EncodedRows* out,
 }
 
 Status EncodeInt8(const Matrix& rows, const quantize::Numerics& numerics, EncodedRows* out, quantize::ErrorSums* sums) {
-  auto scales = BlockScales(rows, {1, rows.columns}, 127, numerics.arithmetic);
+  auto scales = BlockScales(rows, {1, rows.columns}, 127, rows.type, numerics.arithmetic);
   if (!scales) return scales.errors();
   out->codes.resize(rows.rows * rows.columns);
   if (auto s = quantize::QuantizeInt8(rows, rows.columns, *scales, out->codes); !s) return s;
@@ -121,7 +122,7 @@ Status EncodeInt8(const Matrix& rows, const quantize::Numerics& numerics, Encode
 
 Status EncodeInt4(size_t group, const Matrix& rows, const quantize::Numerics& numerics, EncodedRows* out,
                   quantize::ErrorSums* sums) {
-  auto scales = BlockScales(rows, {1, group}, 7, numerics.arithmetic);
+  auto scales = BlockScales(rows, {1, group}, 7, quantize::ElementType::kF32, numerics.arithmetic);
   if (!scales) return scales.errors();
   out->codes.resize(rows.rows * rows.columns / 2);
   if (auto s = quantize::QuantizeInt4(rows, group, *scales, out->codes); !s) return s;
