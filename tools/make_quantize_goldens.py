@@ -8,10 +8,12 @@ A folder per model:
     calibration.safetensors  the amax of every activation quantizer after calibration, in in-memory names
     RECIPE.json              the export: tensors with the CRC-32 of their bytes, both config files as they were written,
                              what each enabled quantizer was set to and each module's format, or the error
+and cuda-exports.json: per model the calibration and, per recipe, the CRC-32 of every tensor's bytes, from a GPU;
 and recipes.json: ModelOpt's own reading of every recipe that the program carries under the same name.
 
 Run by hand in an environment that has tools/oracle-requirements.txt:
     python3 tools/make_quantize_goldens.py [MODEL ...]
+    python3 tools/make_quantize_goldens.py cuda    cuda-exports.json alone; needs a GPU, and nvcc for the searches
 """
 import json
 import os
@@ -52,6 +54,18 @@ PRESETS = [
     "nvfp4_four_over_six", "w4a8_mxfp4_fp8", "mxint8", "mxfp6", "nvfp4_omlp_only",
 ]
 OWN = {"mixed": "mixed.yaml"}  # beside the goldens
+CUDA = {
+    "llama": [
+        "nvfp4_default-kv_fp8_cast", "nvfp4_weight_only-kv_fp8_cast", "fp8_per_channel_per_token",
+        "fp8_2d_blockwise_weight_only", "w4a8_nvfp4_fp8", "mxfp8", "mxfp4", "int8_weight_only",
+        "int4_blockwise_weight_only", "nvfp4_w4a4_weight_mse_fp8_sweep", "nvfp4_four_over_six",
+    ],
+    "qwen3_moe": [
+        "nvfp4_default-kv_fp8_cast", "nvfp4_weight_only-kv_fp8_cast", "fp8_per_channel_per_token", "w4a8_nvfp4_fp8",
+        "mxfp8", "mxfp4", "int8_weight_only", "nvfp4_w4a4_weight_mse_fp8_sweep", "nvfp4_four_over_six",
+    ],
+}
+DEVICE = "cuda" if sys.argv[1:] == ["cuda"] else "cpu"
 CALIBRATION = "fp8_default-kv_fp8"  # enables every activation quantizer that a recipe here may need
 
 
@@ -91,7 +105,7 @@ def make_checkpoint(name, folder):
 
 def calibrate(model):
     tokens = torch.arange(64, dtype=torch.int64).reshape(2, 32) * 7 % 61
-    model(input_ids=tokens)
+    model(input_ids=tokens.to(DEVICE))
 
 
 def quantizer_list(quantizer):
@@ -163,7 +177,7 @@ def resolved(model):
 
 def resolve(model_name, source, config):
     """The quantizers as the recipe sets them: calibration turns some settings into others."""
-    model = tiny.load(model_name, source)
+    model = tiny.load(model_name, source).to(DEVICE)
     replace_quant_module(model)
     set_quantizer_by_cfg(model, config.quant_cfg)
     return resolved(model)
@@ -193,7 +207,7 @@ def activation_amax(model):
 
 def export(model_name, recipe, source, folder):
     """One golden, the amax of its activations and the model's modules; ModelOpt's own failure is a golden as well."""
-    model = tiny.load(model_name, source)
+    model = tiny.load(model_name, source).to(DEVICE)
     golden = {"modelopt": modelopt.__version__, "recipe": OWN.get(recipe, recipe_path(recipe))}
     config = quantize_config(recipe)
     step = "mtq.quantize"
@@ -265,9 +279,24 @@ def make_recipes():
     write_json(f"{OUT}/recipes.json", {"modelopt": modelopt.__version__, "recipes": out})
 
 
+def make_cuda():
+    out = {}
+    for name, names in CUDA.items():
+        with tempfile.TemporaryDirectory() as work:
+            make_checkpoint(name, f"{work}/hub")
+            exports = {recipe: export(name, recipe, f"{work}/hub", f"{work}/{recipe}") for recipe in [CALIBRATION] + names}
+        out[name] = {"calibration": {key: float(value) for key, value in exports[CALIBRATION][1].items()},
+                     "exports": {recipe: {key: crc for key, _, _, crc in golden["tensors"]}
+                                 for recipe, (golden, _, _) in exports.items()}}
+    write_json(f"{OUT}/cuda-exports.json", out)
+
+
 def main():
     import modelopt_recipes  # noqa: F401  named in make_recipes
     os.makedirs(OUT, exist_ok=True)
+    if DEVICE == "cuda":
+        make_cuda()
+        return
     make_recipes()
     for name in sys.argv[1:] or tiny.MODELS:
         make_model(name)

@@ -2,12 +2,13 @@
 import glob
 import json
 import os
+import struct
 import unittest
 import zlib
 
 from hub_models import GOLDENS, MODELS, load, write_hub
 from modules import all_matched
-from program import ProgramTest, read_checkpoint, run
+from program import ProgramTest, read_checkpoint, run, safetensors, write
 
 CALIBRATION = "calibration.safetensors"
 
@@ -33,12 +34,12 @@ class GoldenTest(ProgramTest):
         super().setUp()
         self.hubs = {}
 
-    def quantize(self, model, recipe, *args):
+    def quantize(self, model, recipe, *args, calibration=None):
         if model not in self.hubs:
             self.hubs[model] = write_hub(model, self.path(model))
         out = self.path(f"{model}-{recipe}")
         result = run("quantize", self.path(model), "-o", out, "--recipe", recipe, "--recipe-path", GOLDENS,
-                     "--calibration", f"{GOLDENS}/{model}/{CALIBRATION}", *args)
+                     "--calibration", calibration or f"{GOLDENS}/{model}/{CALIBRATION}", *args)
         self.assert_done(result)
         return out
 
@@ -59,6 +60,16 @@ class GoldenTest(ProgramTest):
                         self.assertEqual(data, self.hubs[model][name])
                     else:
                         self.assertEqual([dtype, shape, zlib.crc32(data)], golden[name], name)
+
+    def test_with_the_arithmetic_of_cuda_bytes_are_those_that_modelopt_wrote_on_a_gpu(self):
+        for model, golden in load("cuda-exports.json").items():
+            calibration = self.path(f"{model}.safetensors")
+            write(calibration, safetensors([(name, "F32", [], struct.pack("<f", amax))
+                                            for name, amax in golden["calibration"].items()]))
+            for recipe, tensors in golden["exports"].items():
+                with self.subTest(model=model, recipe=recipe):
+                    got = read_checkpoint(self.quantize(model, recipe, "--arithmetic", "cuda", calibration=calibration))
+                    self.assertEqual({name: zlib.crc32(data) for name, (_, _, data) in got.items()}, tensors)
 
     def test_tiles_of_experts_have_modelopts_bytes_under_the_hubs_names(self):
         for model, recipe in sorted(TILED_EXPERTS):
