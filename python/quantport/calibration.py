@@ -2,101 +2,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import re
-import struct
 import threading
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Iterator, Optional, Union
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Optional, Union
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .expert_containers import ExpertCall, ExpertContainer, eager_experts, find_expert_containers
+from quantport.calibration_file import check_target, write_calibration
+from quantport.calibration_report import CalibrationError, CalibrationReport, ExpertsReport, count_of, listed
+from quantport.expert_containers import ExpertCall, ExpertContainer, eager_experts, find_expert_containers
 
-_SHOWN = 8
 # transformers' look-up of the attention function is one per process, so calibrations take turns.
 _one_at_a_time = threading.RLock()
-
-
-class CalibrationError(RuntimeError):
-    """A calibration that can't be made: no batches, or activations that are not finite."""
-
-
-@dataclass
-class ExpertsReport:
-    """One container of experts: how many tokens (rows) reached each. `tokens` is None where that can't be told."""
-
-    name: str
-    class_name: str
-    experts: int
-    tokens: Optional[list[int]]
-
-    @property
-    def unseen(self) -> list[int]:
-        """The experts that no token reached."""
-        return [] if self.tokens is None else [i for i, count in enumerate(self.tokens) if count == 0]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "class": self.class_name, "experts": self.experts, "tokens": self.tokens,
-                "unseen": self.unseen}
-
-
-@dataclass(repr=False)
-class CalibrationReport:
-    """What `calibrate` saw: `print` it, or take `to_dict()`."""
-
-    path: str
-    batches: int
-    seconds: float
-    linears: int
-    attentions: int
-    containers: list[ExpertsReport] = field(default_factory=list)
-    unseen_modules: list[str] = field(default_factory=list)
-
-    @property
-    def unseen_experts(self) -> int:
-        """The number of experts that no token reached, of all containers."""
-        return sum(len(container.unseen) for container in self.containers)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"path": self.path, "batches": self.batches, "seconds": self.seconds, "linears": self.linears,
-                "attentions": self.attentions, "containers": [c.to_dict() for c in self.containers],
-                "unseen_experts": self.unseen_experts, "unseen_modules": list(self.unseen_modules)}
-
-    def __repr__(self) -> str:
-        lines = [f"calibration {self.path}: {_count(self.batches, 'batch', 'batches')}, inputs of "
-                 f"{_count(self.linears, 'linear')}, K and V of {_count(self.attentions, 'attention')}, "
-                 f"{self.seconds:.1f} s"]
-        if self.containers:
-            experts = sum(c.experts for c in self.containers)
-            lines.append(f"  {_count(experts, 'expert')} in {_count(len(self.containers), 'container')}, "
-                         f"{self.unseen_experts} of them saw no token")
-        for container in self.containers:
-            if container.tokens is None:
-                lines.append(f"  {container.name} ({container.class_name}): which expert saw tokens is unknown")
-            elif container.unseen:
-                lines.append(f"  {container.name} ({container.class_name}, {_count(container.experts, 'expert')}): "
-                             f"no token reached {_listed(map(str, container.unseen))}")
-        if self.unseen_modules:
-            lines.append(f"  nothing reached {_count(len(self.unseen_modules), 'module')}: "
-                         f"{_listed(self.unseen_modules)}")
-        return "\n".join(lines)
-
-
-def _count(number: int, one: str, more: Optional[str] = None) -> str:
-    return f"{number} {one if number == 1 else more or one + 's'}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 class _Maxima:
@@ -134,7 +57,7 @@ class _Maxima:
             module, leaf = bad[0].rsplit(".", 1)
             what = {"input_amax": "the input", "k_amax": "K", "v_amax": "V"}[leaf]
             raise CalibrationError(
-                f"{what} of {module} is not finite ({out[bad[0]]}), first of {_count(len(bad), 'place')} with NaN or "
+                f"{what} of {module} is not finite ({out[bad[0]]}), first of {count_of(len(bad), 'place')} with NaN or "
                 "infinity: look at the batches and at the type the model computes in")
         return out
 
@@ -295,37 +218,6 @@ def _single_batch(batches: Any) -> bool:
     return isinstance(batches, (torch.Tensor, Mapping))
 
 
-def _check_target(path: str) -> None:
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"{folder} is not there: make it before calibrating")
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{path} is a folder: name the file that is to be written in it")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{folder} can't be written to")
-
-
-def write_calibration(path: Union[str, os.PathLike], amax: Mapping[str, float]) -> None:
-    """Writes a safetensors file with an F32 scalar for each entry, all of it or nothing."""
-    path = os.fspath(path)
-    names = sorted(amax)
-    header = {name: {"dtype": "F32", "shape": [], "data_offsets": [4 * i, 4 * i + 4]} for i, name in enumerate(names)}
-    text = json.dumps({"__metadata__": {"format": "pt"}, **header}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    beside = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(beside, "wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            file.write(struct.pack(f"<{len(names)}f", *(amax[name] for name in names)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
-
-
 def _expert_reports(recorder: _Recorder, containers: list[ExpertContainer]) -> list[ExpertsReport]:
     reports = []
     for container in containers:
@@ -400,7 +292,7 @@ def calibrate(model: torch.nn.Module, batches: Iterable[Any], out: Union[str, os
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"the model is a {type(model).__name__}: calibrate needs a torch model")
     path = os.fspath(out)
-    _check_target(path)
+    check_target(path)
     model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper has other names, and runs no hooks
     containers = find_expert_containers(model)
     recorder = _Recorder(model, containers)
@@ -431,5 +323,5 @@ def _warn_of_containers(containers: list[ExpertContainer], amax: Mapping[str, fl
     missed = [c for c in containers if f"{c.name}.down_proj.input_amax" not in amax]
     if missed:
         warnings.warn(
-            f"no expert of {_listed(c.name for c in missed)} ({missed[0].class_name}) was seen: either no token reached "
+            f"no expert of {listed(c.name for c in missed)} ({missed[0].class_name}) was seen: either no token reached "
             "them, or they do not compute with torch.nn.functional.linear; they get no input_scale", stacklevel=3)

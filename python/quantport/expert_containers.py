@@ -6,8 +6,9 @@ each expert that has tokens. Which class it is, and what it computes between the
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
 import torch
 

@@ -1,0 +1,138 @@
+"""`patch`: ModelOpt's export and transformers' save use quantport's reversal for a while."""
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.metadata
+import re
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Optional
+
+from quantport.errors import UnknownVersionError
+
+# Versions whose own code was read and is tested against: where their functions are looked up is no interface of theirs.
+KNOWN_VERSIONS = {"transformers": ("5.17.0",), "nvidia-modelopt": ("0.47.*",)}
+
+_SAVE = "revert_weight_conversion"
+_EXPORT = ("revert_weight_conversion_quant_aware", "build_reverse_name_mapper", "revert_quant_config_names")
+# Each name is bound again in every module that imports it, and looked up there.
+_SAVE_PLACES = {"transformers.core_model_loading": (_SAVE,), "transformers.modeling_utils": (_SAVE,)}
+_EXPORT_PLACES = {
+    "modelopt.torch.export.quant_aware_conversion": _EXPORT,
+    "modelopt.torch.export.unified_export_hf": _EXPORT,
+    "modelopt.torch.export.unified_export_hf_streaming": ("build_reverse_name_mapper",),
+}
+# What is stored beside a quantized weight, or in its place.
+_COMPANIONS = re.compile(
+    r"(?:^|\.)(?:\w+_)?(?:weight_scale(?:_2|_inv)?|input_scale|weight_global_scale|input_global_scale|weight_packed|"
+    r"weight_zero_point|pre_quant_scale|qweight|qzeros|scales|blocks|absmax|quant_map|[kv]_scale)$")
+
+_lock = threading.RLock()
+_installed: list[tuple[Any, str, Any, Any]] = []  # module, name, what was there, what is there now
+_active: list["patch"] = []
+
+
+class patch(contextlib.ContextDecorator):
+    """`with quantport.patch():` names what ModelOpt and transformers save as the hub has it.
+
+    Inside, `modelopt.torch.export.export_hf_checkpoint` reverts names, tensors and both config files through
+    quantport, and so does transformers' `save_pretrained` where the state dict is a quantized one; of any other it
+    does as always. What cannot be reverted keeps its names in memory, tensors and configs alike, with a warning, as
+    in ModelOpt. Afterwards everything is as it was, also after an exception. It may be nested, used again, and put
+    before a function as a decorator. It applies to the whole process, all threads.
+
+    Raises:
+        UnknownVersionError: transformers or ModelOpt is installed in a version that this was not written for.
+        ImportError: neither is installed.
+    """
+
+    def __enter__(self) -> "patch":
+        with _lock:
+            if not _active:
+                _install()
+            _active.append(self)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        with _lock:
+            _active.remove(self)
+            if not _active:
+                _uninstall()
+
+
+def _installed_version(package: str) -> Optional[str]:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _is_known(version: str, patterns: Iterable[str]) -> bool:
+    return any(version == pattern or (pattern.endswith("*") and version.startswith(pattern[:-1]))
+               for pattern in patterns)
+
+
+def _places() -> dict[str, tuple[str, ...]]:
+    """Module -> names to replace, of what is installed."""
+    places: dict[str, tuple[str, ...]] = {}
+    for package, own in (("transformers", _SAVE_PLACES), ("nvidia-modelopt", _EXPORT_PLACES)):
+        version = _installed_version(package)
+        if version is None:
+            continue
+        if not _is_known(version, KNOWN_VERSIONS[package]):
+            raise UnknownVersionError(
+                f"{package} {version} is installed, and patch() knows {' and '.join(KNOWN_VERSIONS[package])}: export "
+                "without it, and give the files their names with `quantport revert` afterwards")
+        places |= own
+    if not places:
+        raise ImportError("patch() needs transformers or nvidia-modelopt, and neither is installed")
+    return places
+
+
+def _install() -> None:
+    from quantport import modelopt as reversal
+
+    replacements: dict[str, Callable[[Any], Any]] = {_SAVE: _for_save}
+    replacements |= {name: functools.partial(_instead, ours=getattr(reversal, name)) for name in _EXPORT}
+    targets = [(importlib.import_module(module), name) for module, names in _places().items() for name in names]
+    missing = [f"{module.__name__}.{name}" for module, name in targets if not hasattr(module, name)]
+    if missing:
+        raise UnknownVersionError(f"{', '.join(missing)} is not there: this is not a version that patch() knows")
+    for module, name in targets:
+        before = getattr(module, name)
+        after = replacements[name](before)
+        _installed.append((module, name, before, after))
+        setattr(module, name, after)
+
+
+def _uninstall() -> None:
+    while _installed:
+        module, name, before, after = _installed.pop()
+        # Whoever replaced ours meanwhile will put it back: then it does as the original.
+        if getattr(module, name, None) is after:
+            setattr(module, name, before)
+
+
+def _instead(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(theirs)
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        return (ours if _active else theirs)(*args, **kwargs)
+    return replacement
+
+
+def _for_save(theirs: Callable[..., Any]) -> Callable[..., Any]:
+    from quantport import modelopt as reversal
+
+    @functools.wraps(theirs)
+    def replacement(model: Any, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if _active and is_quantized(state_dict):
+            return reversal.revert_weight_conversion_quant_aware(model, state_dict)
+        return theirs(model, state_dict, *args, **kwargs)
+    return replacement
+
+
+def is_quantized(names: Iterable[str]) -> bool:
+    """Whether a state dict holds quantized weights, by the names of what is stored beside them."""
+    return any(_COMPANIONS.search(name) for name in names)
