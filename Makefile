@@ -18,6 +18,7 @@ demo: build
 	@tools/demo.sh build/release/quantport
 
 test: build
+	@tools/install_packages.sh python
 	@ctest --preset release -j $(JOBS)
 
 # The unit tests and saved fuzz inputs under AddressSanitizer and UBSan; what runs threads under ThreadSanitizer.

@@ -4,7 +4,7 @@ set -eu
 packages="cmake ninja-build g++ pkg-config python3 git libfmt-dev libabsl-dev libhwy-dev libcli11-dev nlohmann-json3-dev libsimdjson-dev
   libpcre2-dev libyaml-cpp-dev zlib1g-dev libgtest-dev libgmock-dev"
 case "${1:-}" in
-  conformance) packages="$packages python3-venv" ;;
+  python | conformance) packages="$packages python3-dev python3-venv" ;;
   bench) packages="$packages libbenchmark-dev" ;;
   xfs) packages="$packages xfsprogs mount" ;;
   fuzz) packages="$packages clang-16" ;;

@@ -1,0 +1,8 @@
+// What each file of bindings adds to the extension.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace quantport::python {
+
+}  // namespace quantport::python

@@ -1,0 +1,14 @@
+// The extension module quantport._core. Python code of the package wraps it; programs use that.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include <string>
+
+#include "bindings.h"
+#include "quantport/quantport.h"
+
+NB_MODULE(_core, module) {
+  module.doc() = "The engine of quantport. Private: the package quantport is the interface.";
+  module.def(
+      "version", [] { return std::string(quantport::Version()); }, "The library's version, \"0.1.0\".");
+}
