@@ -4,7 +4,10 @@ Importing it needs neither torch nor numpy nor transformers.
 """
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from quantport import _core
+from quantport.calibration_report import CalibrationError, CalibrationReport, ExpertsReport
 from quantport.errors import (
     CancelledError,
     InvalidConfigError,
@@ -28,5 +31,18 @@ from quantport.errors import (
     UnsupportedRecipeError,
     VerificationError,
 )
+from quantport.patching import patch
+
+if TYPE_CHECKING:
+    from quantport.calibration import calibrate
 
 __version__ = _core.version()
+
+
+def __getattr__(name: str) -> object:
+    """What needs torch is imported when it is asked for."""
+    if name == "calibrate":
+        from quantport.calibration import calibrate
+
+        return calibrate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import importlib.metadata
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -63,6 +62,8 @@ class patch(contextlib.ContextDecorator):
 
 
 def _installed_version(package: str) -> Optional[str]:
+    import importlib.metadata  # takes a while, and nothing else needs it
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
