@@ -13,6 +13,7 @@ sys.path += [f"{ROOT}/tests/cli", f"{ROOT}/tools"]
 import make_quantize_goldens as goldens  # noqa: E402
 import modelopt.torch.quantization as mtq  # noqa: E402
 import quantize_golden_models as tiny  # noqa: E402
+from modelopt.recipe.loader import load_recipe  # noqa: E402
 from modelopt.torch.export import export_hf_checkpoint  # noqa: E402
 from program import run  # noqa: E402
 
@@ -26,6 +27,10 @@ BATCHES = [{"input_ids": torch.arange(64, dtype=torch.int64).reshape(2, 32) * 7 
 def run_batches(model):
     for batch in BATCHES:
         model(**{key: value.to(model.device) for key, value in batch.items()})
+
+
+def quantize_config(recipe):
+    return load_recipe(f"general/ptq/{recipe}").quantize if "-kv_" in recipe else goldens.quantize_config(recipe)
 
 
 class LiveTest(unittest.TestCase):
@@ -55,7 +60,7 @@ class LiveTest(unittest.TestCase):
 
     def quantized_model(self, name, recipe):
         """The model as `mtq.quantize` leaves it, calibrated with BATCHES."""
-        return mtq.quantize(self.model(name), goldens.quantize_config(recipe), forward_loop=run_batches)
+        return mtq.quantize(self.model(name), quantize_config(recipe), forward_loop=run_batches)
 
     def exported(self, name, recipe):
         """ModelOpt's own export of it."""
