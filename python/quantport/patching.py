@@ -93,11 +93,12 @@ def _places() -> dict[str, tuple[str, ...]]:
 
 
 def _install() -> None:
+    places = _places()
     from quantport import modelopt as reversal
 
     replacements: dict[str, Callable[[Any], Any]] = {_SAVE: _for_save}
     replacements |= {name: functools.partial(_instead, ours=getattr(reversal, name)) for name in _EXPORT}
-    targets = [(importlib.import_module(module), name) for module, names in _places().items() for name in names]
+    targets = [(importlib.import_module(module), name) for module, names in places.items() for name in names]
     missing = [f"{module.__name__}.{name}" for module, name in targets if not hasattr(module, name)]
     if missing:
         raise UnknownVersionError(f"{', '.join(missing)} is not there: this is not a version that patch() knows")
