@@ -32,10 +32,7 @@ class _Maxima:
         values = values.detach()
         if values.numel() == 0:
             return
-        if values.dtype.is_floating_point and values.dtype.itemsize == 1:
-            values = values.to(torch.float32)  # no reductions for FP8
-        low, high = torch.aminmax(values)
-        amax = torch.maximum(low.abs(), high.abs()).to(torch.float32)
+        amax = _largest_magnitude(values)
         by_device = self._amax.setdefault(name, {})
         # maximum keeps a NaN, so that one look at the end is enough.
         by_device[values.device] = torch.maximum(by_device[values.device], amax) if values.device in by_device else amax
@@ -50,7 +47,7 @@ class _Maxima:
         for device, names in places.items():
             if device.type == "meta":
                 raise CalibrationError("the model has no weights (meta device): load it before calibrating")
-            for name, value in zip(names, torch.stack([self._amax[name][device] for name in names]).tolist()):
+            for name, value in zip(names, torch.stack([self._amax[name][device].float() for name in names]).tolist()):
                 out[name] = value if math.isnan(value) else out[name] if math.isnan(out[name]) else max(out[name], value)
         bad = [name for name, value in out.items() if not math.isfinite(value)]
         if bad:
@@ -60,6 +57,17 @@ class _Maxima:
                 f"{what} of {module} is not finite ({out[bad[0]]}), first of {count_of(len(bad), 'place')} with NaN or "
                 "infinity: look at the batches and at the type the model computes in")
         return out
+
+
+def _largest_magnitude(values: torch.Tensor) -> torch.Tensor:
+    """A scalar of the type of `values`; NaN where there is one."""
+    if values.dtype.itemsize == 1:
+        values = values.to(torch.float32)  # no reductions for FP8
+    if values.device.type != "cpu":
+        # One kernel in place of four: experts are many small calls, and launching is what they cost.
+        return torch.linalg.vector_norm(values, math.inf)
+    low, high = torch.aminmax(values)  # 5 times as fast as the norm on a CPU
+    return torch.maximum(low.abs(), high.abs())
 
 
 class _Recorder(TorchFunctionMode):

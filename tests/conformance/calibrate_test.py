@@ -136,19 +136,30 @@ class AmaxTest(LiveTest):
                     self.assertEqual({key: ours.get(key) for key in theirs}, {k: v.cpu() for k, v in theirs.items()})
 
     @unittest.skipUnless(torch.cuda.is_available(), "needs a GPU")
+    def test_a_nan_on_a_gpu_is_found_among_many_values(self):
+        model = torch.nn.Sequential(torch.nn.Linear(512, 8)).to("cuda", torch.bfloat16)
+        batch = torch.randn(4096, 512, device="cuda", dtype=torch.bfloat16)
+        self.assertEqual(self.calibrated(model, [batch])[0]["0.input_amax"], batch.abs().max().item())
+        for place in (0, 2000, -1):
+            batch[place, 77] = float("nan")
+            with self.assertRaisesRegex(quantport.CalibrationError, "the input of 0 is not finite"):
+                self.calibrated(model, [batch])
+            batch[place, 77] = 0
+
+    @unittest.skipUnless(torch.cuda.is_available(), "needs a GPU")
     def test_collecting_an_amax_does_not_wait_for_the_gpu(self):
-        model = self.model("llama", device_map="cuda:0")
-        batch = {"input_ids": BATCHES[0]["input_ids"].cuda()}
-        model(**batch)
+        model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)).cuda()
+        model.mixture = Mixture().cuda()
 
         def forward(model, batch):
-            torch.cuda.set_sync_debug_mode("error")
+            torch.cuda.set_sync_debug_mode("error")  # transformers' own masks would wait
             try:
-                model(**batch, use_cache=False)
+                model.mixture(model[1](model[0](batch)), 1)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
 
-        self.assertEqual(self.calibrated(model, [batch], forward=forward)[1].batches, 1)
+        amax, _ = self.calibrated(model, [torch.ones(4, 8, device="cuda")] * 3, forward=forward)
+        self.assertEqual(amax["0.input_amax"], 1)
 
 
 class FailureTest(LiveTest):
