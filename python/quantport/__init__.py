@@ -31,16 +31,73 @@ from quantport.errors import (
     UnsupportedRecipeError,
     VerificationError,
 )
+from quantport.files import (
+    apply,
+    dequantize,
+    diff,
+    inspect,
+    list_recipes,
+    plan_quantize,
+    plan_revert,
+    quantize,
+    recover,
+    revert,
+    rules,
+    transformers_versions,
+    verify,
+)
 from quantport.patching import patch
 
 if TYPE_CHECKING:
-    from quantport.calibration import calibrate
+    from quantport.calibration import calibrate as calibrate
 
 __version__ = _core.version()
 
+__all__ = [
+    "__version__",
+    "apply",
+    "CalibrationError",
+    "CalibrationReport",
+    "CancelledError",
+    "dequantize",
+    "diff",
+    "ExpertsReport",
+    "inspect",
+    "InvalidConfigError",
+    "InvalidHeaderError",
+    "InvalidIndexError",
+    "InvalidMappingError",
+    "InvalidRecipeError",
+    "IoError",
+    "LinkedFileError",
+    "list_recipes",
+    "LockedError",
+    "MissingCompanionError",
+    "NameCollisionError",
+    "OutputExistsError",
+    "patch",
+    "plan_quantize",
+    "plan_revert",
+    "Problem",
+    "QuantConversionUnsupportedError",
+    "quantize",
+    "QuantportError",
+    "recover",
+    "ReferenceMismatchError",
+    "revert",
+    "rules",
+    "transformers_versions",
+    "UnfinishedChangeError",
+    "UnknownArchitectureError",
+    "UnknownVersionError",
+    "UnsupportedRecipeError",
+    "VerificationError",
+    "verify",
+]
+
 
 def __getattr__(name: str) -> object:
-    """What needs torch is imported when it is asked for."""
+    """What needs torch is imported when it is asked for; so `import *` leaves it out."""
     if name == "calibrate":
         from quantport.calibration import calibrate
 
