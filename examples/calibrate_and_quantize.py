@@ -26,8 +26,8 @@ def main() -> None:
         tiny_models.save_hub("qwen3_moe", hub)
 
         print(quantport.calibrate(tiny_models.load("qwen3_moe", hub), tiny_models.batches(), amax))
-        print(quantport.quantize(hub, quantized, recipe=RECIPE, calibration=amax))
-        print("verify:", quantport.verify(quantized, reference=hub))
+        print(quantport.quantize(hub, quantized, RECIPE, calibration=amax))
+        print(quantport.verify(quantized, hub))
 
         # Engines compute with the NVFP4 tensors; transformers does with their values in BF16.
         print(quantport.dequantize(quantized, plain))

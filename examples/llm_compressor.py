@@ -28,14 +28,11 @@ def main() -> None:
         export(hub, exported)
         print(quantport.inspect(exported))
 
-        try:
-            quantport.verify(exported, reference=hub)
-            print("\nthe export has the hub's names already")
-        except quantport.QuantportError as error:
-            print(f"\nverify: {len(error.errors)} problems, the first of them:\n  {error.errors[0]}")
+        report = quantport.verify(exported, hub)
+        print(f"\nas exported: {len(report.problems)} problems, such as {report.problems[0]}\n")
 
-        print("\n" + str(quantport.revert(exported, reverted, reference=hub)))
-        print("verify:", quantport.verify(reverted, reference=hub))
+        print(quantport.revert(exported, reverted, reference=hub))
+        print(quantport.verify(reverted, hub))
 
 
 if __name__ == "__main__":

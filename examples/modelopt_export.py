@@ -27,10 +27,8 @@ def tensors(folder: str) -> dict[str, bytes]:
 def show(title: str, folder: str, hub: str) -> None:
     names = [name for name in tensors(folder) if ".experts.0." in name and name.endswith("weight")]
     print(f"\n{title}:", *sorted(names), sep="\n  ")
-    try:
-        print("verify:", quantport.verify(folder, reference=hub))
-    except quantport.QuantportError as error:
-        print(f"verify: {len(error.errors)} problems, the first of them: {error.errors[0]}")
+    report = quantport.verify(folder, hub)
+    print(report if report.verified else f"not verified: {len(report.problems)} problems, such as {report.problems[0]}")
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, Optional, Union
 
 import torch
@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from quantport.calibration_file import check_target, write_calibration
 from quantport.calibration_report import CalibrationError, CalibrationReport, ExpertsReport, count_of, listed
 from quantport.expert_containers import ExpertCall, ExpertContainer, eager_experts, find_expert_containers
+from quantport.progress import _on_terminal, _tqdm
 
 # transformers' look-up of the attention function is one per process, so calibrations take turns.
 _one_at_a_time = threading.RLock()
@@ -65,7 +66,8 @@ def _largest_magnitude(values: torch.Tensor) -> torch.Tensor:
         values = values.to(torch.float32)  # no reductions for FP8
     if values.device.type != "cpu":
         # One kernel in place of four: experts are many small calls, and launching is what they cost.
-        return torch.linalg.vector_norm(values, math.inf)
+        norm: torch.Tensor = torch.linalg.vector_norm(values, math.inf)
+        return norm
     low, high = torch.aminmax(values)  # 5 times as fast as the norm on a CPU
     return torch.maximum(low.abs(), high.abs())
 
@@ -103,7 +105,7 @@ class _Recorder(TorchFunctionMode):
             yield
 
     def _linear_hook(self, name: str) -> Callable[..., None]:
-        def hook(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             values = args[0] if args else kwargs.get("input")
             if isinstance(values, torch.Tensor):
                 self._record(name, values)
@@ -114,15 +116,15 @@ class _Recorder(TorchFunctionMode):
         self.maxima.update(f"{name}.input_amax", values)
 
     def _enter_hook(self, container: ExpertContainer) -> Callable[..., None]:
-        def hook(module: torch.nn.Module, args: tuple) -> None:
+        def hook(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
             self._calls.append(ExpertCall(container))
         return hook
 
-    def _leave(self, module: torch.nn.Module, args: tuple, output: Any) -> None:
+    def _leave(self, module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self._calls and self._calls[-1].container.module is module:
             self._calls.pop()
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Optional[dict] = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Optional[dict[str, Any]] = None) -> Any:
         if self._calls and func is torch.nn.functional.linear:
             self._record_expert(*_linear_arguments(args, kwargs or {}))
         return func(*args, **(kwargs or {}))
@@ -153,7 +155,7 @@ def _is_linear(module: torch.nn.Module) -> bool:
     return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"  # GPT-2's transposed linear
 
 
-def _linear_arguments(args: tuple, kwargs: dict) -> tuple[torch.Tensor, torch.Tensor]:
+def _linear_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     values = args[0] if args else kwargs["input"]
     return values, args[1] if len(args) > 1 else kwargs["weight"]
 
@@ -177,11 +179,11 @@ def _watched_attention(record: Callable[[Any, torch.Tensor, torch.Tensor], None]
             return attend(module, query, key, value, *rest, **named)
         return watched
 
-    AttentionInterface.get_interface = get_interface
+    setattr(AttentionInterface, "get_interface", get_interface)
     try:
         yield
     finally:
-        AttentionInterface.get_interface = original
+        setattr(AttentionInterface, "get_interface", original)
 
 
 @contextlib.contextmanager
@@ -220,6 +222,17 @@ def _run(model: torch.nn.Module, batch: Any, device: Optional[torch.device]) -> 
     else:
         raise TypeError(f"a batch is a {type(batch).__name__}: give dicts of the model's arguments, tensors of token "
                         "ids or tuples of tensors, or say with forward=function(model, batch) how it is run")
+
+
+@contextlib.contextmanager
+def _counting(progress: Any, total: Optional[int]) -> Iterator[Callable[[int], None]]:
+    """What is called with the number of batches done, for the argument `progress`."""
+    bar_type = _tqdm() if progress is True or (progress is None and _on_terminal()) else None
+    if bar_type is None:
+        yield lambda done: progress(done, total) if callable(progress) else None
+        return
+    with bar_type(total=total, desc="calibrate", unit="batch") as bar:
+        yield lambda done: bar.update(done - bar.n)
 
 
 def _single_batch(batches: Any) -> bool:
@@ -267,9 +280,9 @@ def _is_attention(module: torch.nn.Module) -> bool:
         type(child).__name__.endswith("Attention") for child in inner)
 
 
-def calibrate(model: torch.nn.Module, batches: Iterable[Any], out: Union[str, os.PathLike], *,
+def calibrate(model: torch.nn.Module, batches: Iterable[Any], out: Union[str, "os.PathLike[str]"], *,
               forward: Optional[Callable[[torch.nn.Module, Any], Any]] = None,
-              progress: Optional[Callable[[int], None]] = None) -> CalibrationReport:
+              progress: Union[Callable[[int, Optional[int]], object], bool, None] = None) -> CalibrationReport:
     """Runs `batches` through `model` and writes the calibration file for `quantport quantize --calibration`.
 
     The file is safetensors with F32 scalars, names as in memory: `<module>.input_amax`, the largest magnitude that a
@@ -284,7 +297,8 @@ def calibrate(model: torch.nn.Module, batches: Iterable[Any], out: Union[str, os
             tuples of tensors. Tensors are moved to the model's device. A single dict or tensor is one batch.
         out: the file to write. It appears when all is done, or not at all.
         forward: called as `forward(model, batch)` in place of `model(**batch)`.
-        progress: called with the number of batches that are done.
+        progress: called with the batches done and their number, None where the iterable does not tell. True is tqdm's
+            bar, and None is it on a terminal, where tqdm is installed; False is nothing.
 
     Returns:
         A `CalibrationReport`: how many linears and attentions were seen, tokens for each expert, and what saw nothing.
@@ -305,13 +319,14 @@ def calibrate(model: torch.nn.Module, batches: Iterable[Any], out: Union[str, os
     containers = find_expert_containers(model)
     recorder = _Recorder(model, containers)
     device = _input_device(model)
+    batches = [batches] if _single_batch(batches) else batches
     done, start = 0, time.monotonic()
-    with _one_at_a_time, torch.no_grad(), _evaluating(model), eager_experts(containers), recorder.watching():
-        for batch in [batches] if _single_batch(batches) else batches:
+    with _one_at_a_time, torch.no_grad(), _evaluating(model), eager_experts(containers), recorder.watching(), \
+            _counting(progress, len(batches) if isinstance(batches, Sized) else None) as count:
+        for batch in batches:
             forward(model, batch) if forward is not None else _run(model, batch, device)
             done += 1
-            if progress is not None:
-                progress(done)
+            count(done)
     if done == 0:
         raise CalibrationError("there were no batches: a generator that was used up already gives none")
     amax = recorder.maxima.read()

@@ -20,7 +20,7 @@ def check_target(path: str) -> None:
         raise PermissionError(f"{folder} can't be written to")
 
 
-def write_calibration(path: Union[str, os.PathLike], amax: Mapping[str, float]) -> None:
+def write_calibration(path: Union[str, "os.PathLike[str]"], amax: Mapping[str, float]) -> None:
     """Writes a safetensors file with an F32 scalar for each entry, all of it or nothing."""
     path = os.fspath(path)
     names = sorted(amax)

@@ -23,7 +23,13 @@ class ExpertContainer:
 
     @property
     def experts(self) -> int:
-        return int(self.module.down_proj.shape[0])
+        return len(self.stacked("down_proj"))
+
+    def stacked(self, projection: str) -> torch.Tensor:
+        """The 3-D parameter of a projection."""
+        parameter = getattr(self.module, projection)
+        assert isinstance(parameter, torch.Tensor)
+        return parameter
 
     @property
     def class_name(self) -> str:
@@ -75,7 +81,7 @@ class ExpertCall:
     def place(self, weight: torch.Tensor) -> Optional[tuple[str, Optional[int]]]:
         """The projection and the expert (None: unknown) that `weight` belongs to; None for other weights."""
         for projection in self.container.projections:
-            expert = self._expert_by_storage(getattr(self.container.module, projection), weight)
+            expert = self._expert_by_storage(self.container.stacked(projection), weight)
             if expert is not None:
                 return projection, expert
         return self._place_by_shape(weight)
@@ -91,7 +97,7 @@ class ExpertCall:
 
     def _place_by_shape(self, weight: torch.Tensor) -> Optional[tuple[str, Optional[int]]]:
         alike = [name for name in self.container.projections
-                 if weight.shape == getattr(self.container.module, name).shape[1:]]
+                 if weight.shape == self.container.stacked(name).shape[1:]]
         if not alike or isinstance(weight, torch.nn.Parameter):
             return None  # a parameter is a linear's own weight, not one of a stack
         projection = alike[0] if len(alike) == 1 else self.container.projections[self._down_is_next]

@@ -6,10 +6,11 @@ import functools
 import importlib
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Optional
 
-from quantport.errors import UnknownVersionError
+from quantport.errors import QuantportError, UnknownVersionError
 
 # Versions whose own code was read and is tested against: where their functions are looked up is no interface of theirs.
 KNOWN_VERSIONS = {"transformers": ("5.17.0",), "nvidia-modelopt": ("0.47.*",)}
@@ -125,14 +126,24 @@ def _instead(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[.
 
 
 def _for_save(theirs: Callable[..., Any]) -> Callable[..., Any]:
-    from quantport import modelopt as reversal
-
     @functools.wraps(theirs)
     def replacement(model: Any, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
         if _active and is_quantized(state_dict):
-            return reversal.revert_weight_conversion_quant_aware(model, state_dict)
-        return theirs(model, state_dict, *args, **kwargs)
+            return _reverted_for_save(model, state_dict)
+        saved: dict[str, Any] = theirs(model, state_dict, *args, **kwargs)
+        return saved
     return replacement
+
+
+def _reverted_for_save(model: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """As ModelOpt's export does: what can't be reverted keeps its names, with a warning."""
+    from quantport import modelopt as reversal
+
+    try:
+        return reversal.revert_weight_conversion_quant_aware(model, state_dict)
+    except QuantportError as error:
+        warnings.warn(f"the state dict of {type(model).__name__} keeps its names in memory: {error}", stacklevel=4)
+        return state_dict
 
 
 def is_quantized(names: Iterable[str]) -> bool:
