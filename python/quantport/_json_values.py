@@ -12,29 +12,27 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def json_name(name: str) -> Any:
-    """A field that JSON has under another name."""
-    return dataclasses.field(metadata={"json": name})
-
-
 def from_json(kind: type[T], values: dict[str, Any]) -> T:
-    """An instance of the dataclass ``kind``; a field with a default may be missing in ``values``."""
+    """An instance of the dataclass ``kind``.
+
+    A field with a default may be missing in ``values``. Metadata {"json": name} on a field is the name that JSON has for it.
+    """
     arguments = {}
-    for name, key, convert in _fields(kind):
+    for name, key, convert in _fields(typing.cast(Any, kind)):
         if key in values:
             arguments[name] = convert(values[key])
     return kind(**arguments)
 
 
 @functools.cache
-def _fields(kind: type[Any]) -> list[tuple[str, str, Callable[[Any], Any]]]:
+def _fields(kind: Any) -> list[tuple[str, str, Callable[[Any], Any]]]:
     hints = typing.get_type_hints(kind)
     return [(field.name, field.metadata.get("json", field.name), _converter(hints[field.name]))
             for field in dataclasses.fields(kind)]
 
 
 def _converter(hint: Any) -> Callable[[Any], Any]:
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return functools.partial(from_json, hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is list:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,17 +42,17 @@ def _on_terminal() -> bool:
 
 def _tqdm() -> Any:
     try:
-        from tqdm.auto import tqdm
+        return importlib.import_module("tqdm.auto").tqdm
     except ImportError:
         return None
-    return tqdm
 
 
 class _Bar:
     """tqdm's bar, drawn once the size is known."""
 
     def __init__(self, bar_type: Any, what: str) -> None:
-        self._type, self._what, self._bar = bar_type, what, None
+        self._type, self._what = bar_type, what
+        self._bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
         if self._bar is None:

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from quantport._json_values import from_json, json_name
+from quantport._json_values import from_json
 from quantport.errors import Problem
 
 R = TypeVar("R", bound="Report")
@@ -313,7 +313,7 @@ class SubModel:
     """One sub-model as transformers composes it; the root's path is ""."""
 
     path: str
-    class_name: str = json_name("class")
+    class_name: str = field(metadata={"json": "class"})
     model_type: str
 
 

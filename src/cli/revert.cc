@@ -231,6 +231,7 @@ void AddRevert(CLI::App* app, Action* action) {
       ->add_flag("--in-place", arguments->options.in_place,
                  "Change the export itself: new headers over data that stays where it is. All files change or none; "
                  "quantport recover finishes or undoes what a crash interrupts")
+      ->option_text("Excludes: --output --max-shard-size")  // CLI11 itself would order them by address
       ->excludes("--output");
   command
       ->add_flag(
