@@ -5,4 +5,6 @@
 
 namespace quantport::python {
 
+void BindStateDict(nanobind::module_& module);
+
 }  // namespace quantport::python

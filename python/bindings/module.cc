@@ -11,4 +11,5 @@ NB_MODULE(_core, module) {
   module.doc() = "The engine of quantport. Private: the package quantport is the interface.";
   module.def(
       "version", [] { return std::string(quantport::Version()); }, "The library's version, \"0.1.0\".");
+  quantport::python::BindStateDict(module);
 }
