@@ -28,5 +28,6 @@ from quantport.errors import (
     UnsupportedRecipeError,
     VerificationError,
 )
+from quantport.state_dict import QuantportWarning, revert_state_dict
 
 __version__ = _core.version()

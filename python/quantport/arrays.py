@@ -177,6 +177,7 @@ class TorchArrays(Arrays):
             raise _unknown_dtype(error.args[0]) from None
 
     def strided(self, tensor: Any, offset: int, extents: Ints, steps: Ints) -> Any:
+        tensor = tensor.detach()
         if not tensor.is_contiguous():
             placed = place(tensor.shape, tensor.stride(), offset, extents, steps)
             if placed is not None:
