@@ -19,5 +19,6 @@ fi
 "$cmake" --install "$tree" --prefix "$work/prefix" >/dev/null
 rm -f "$work"/wheel/*.whl
 "$venv/bin/python" -m pip wheel -q --no-build-isolation --no-deps --wheel-dir "$work/wheel" \
-  -Cbuild-dir="$work/build-{wheel_tag}" -Ccmake.source-dir=python -Ccmake.define.quantport_ROOT="$work/prefix" "$root"
+  --config-settings=build-dir="$work/build-{wheel_tag}" --config-settings=cmake.source-dir=python --config-settings=cmake.define.quantport_ROOT="$work/prefix" \
+  --config-settings=cmake.define.QUANTPORT_WERROR=ON "$root"
 "$venv/bin/python" -m pip install -q --no-deps --force-reinstall "$work"/wheel/quantport-*.whl

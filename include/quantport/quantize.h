@@ -73,7 +73,7 @@ struct ModuleFormat {
 };
 
 struct QuantizeReport {
-  std::string recipe;
+  std::string recipe;    // as it was asked for; empty for dequantizing
   std::string architecture;
   std::string mapping;   // "transformers 5.17.0"; empty where the class is unknown
   std::string kv_cache;  // "FP8", "NVFP4", ...; empty where it is not quantized
@@ -115,6 +115,8 @@ Result<QuantizeReport> Dequantize(const DequantizeOptions& options);
 std::string QuantizeJson(const QuantizeReport& report);
 // The worst `most` weights and the totals by format as tables.
 std::string QuantizeText(const QuantizeReport& report, size_t most = 10);
+// What was done in one line: "quantized with RECIPE: 1.24 GB in 99 tensors became ...".
+std::string QuantizeSummary(const QuantizeReport& report);
 // A line a module: what the recipe makes of it.
 std::string QuantizePlanText(const QuantizeReport& report);
 

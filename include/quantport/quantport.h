@@ -232,6 +232,8 @@ struct RecoverReport {
 // itself, and called again either way. Errors: kLocked, kUnfinishedChange where a file is not one that an interruption
 // leaves, kIo.
 Result<RecoverReport> Recover(const std::filesystem::path& folder, bool undo = false);
+// A sentence, with a line feed.
+std::string RecoverText(const RecoverReport& report);
 std::string RecoverJson(const RecoverReport& report);
 
 struct ApplyOptions {
@@ -285,6 +287,8 @@ Result<PlanReport> PlanRevert(const RevertOptions& options);
 // One line a tensor: "file name dtype [shape] bytes <- source[from:to] ...".
 std::string PlanText(const PlanReport& plan);
 std::string PlanJson(const PlanReport& plan);
+// What was done in one line: "reverted CLASS by MAPPING: 174 tensors became 201, ...".
+std::string RevertText(const RevertReport& report);
 std::string ReportJson(const RevertReport& report);
 // {"errors": [{"kind", "file", "tensor", "message", "hint"}]}
 std::string ErrorsJson(const Errors& errors);
@@ -309,6 +313,8 @@ struct VerifyReport {
 // Names, logical shapes, companions, index and config files against the hub checkpoint. A mismatch is a problem in
 // the report; errors are for what could not be read.
 Result<VerifyReport> Verify(const VerifyOptions& options);
+// Whether it is verified, in one line.
+std::string VerifyText(const VerifyReport& report);
 std::string VerifyJson(const VerifyReport& report);
 
 // ---- inspect -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
-// Errors of the library as Python exceptions.
+// Errors of the library as Python exceptions. The GIL must be held.
 #pragma once
+
+#include <nanobind/nanobind.h>
 
 #include <utility>
 
@@ -7,10 +9,12 @@
 
 namespace quantport::python {
 
-// Raises the exception of quantport.errors for a non-empty list. The GIL must be held.
+// The exception of quantport.errors for a non-empty list.
+nanobind::object ExceptionOf(const Errors& errors);
+
 [[noreturn]] void Raise(const Errors& errors);
 
-// The value, or the exception. The GIL must be held.
+// The value, or the exception.
 template <typename T>
 T Unwrap(Result<T>&& result) {
   if (!result.ok()) Raise(result.errors());

@@ -11,5 +11,9 @@ NB_MODULE(_core, module) {
   module.doc() = "The engine of quantport. Private: the package quantport is the interface.";
   module.def(
       "version", [] { return std::string(quantport::Version()); }, "The library's version, \"0.1.0\".");
+  quantport::python::BindReports(module);
+  quantport::python::BindOptions(module);
+  quantport::python::BindFiles(module);
+  quantport::python::BindProgram(module);
   quantport::python::BindStateDict(module);
 }

@@ -135,6 +135,17 @@ nb::list Merges(const StateDictPlan& plan) {
   return out;
 }
 
+nb::list Warnings(const StateDictPlan& plan) {
+  nb::list out;
+  for (const std::string& warning : plan.report.warnings) out.append(Text(warning));
+  return out;
+}
+
+// Why the names were kept, as the exception that OnUnsupported::kFail would have been.
+void RaiseUnsupported(const StateDictPlan& plan) {
+  if (!plan.report.unsupported.empty()) Raise(plan.report.unsupported);
+}
+
 // Read errors are those of the caller's function: they go on as they are.
 std::function<OptionalText(uint32_t)> Reader(const nb::object& read) {
   if (read.is_none()) return {};
@@ -147,37 +158,31 @@ std::function<OptionalText(uint32_t)> Reader(const nb::object& read) {
   };
 }
 
-struct Options {
-  std::string config;
-  std::map<std::string, std::string> more;
-  std::string folder;
-  OptionalText mapping_file, mapping_json, transformers, architecture, reference;
-  std::optional<StateReference> reference_tensors;
-  bool keep_names = true, stack_experts = false, merge_max = false, strict = false;
-};
-
-StateDictOptions OptionsOf(const Options& given) {
+// What a state dict is converted with alike to files.
+StateDictOptions OptionsOf(const RevertOptions& revert) {
   StateDictOptions options;
-  options.config = given.config;
-  options.more = given.more;
-  options.folder = given.folder;
-  if (given.mapping_file) options.mapping.mapping_file = *given.mapping_file;
-  options.mapping.mapping_json = given.mapping_json;
-  options.mapping.transformers_version = given.transformers;
-  options.mapping.architecture = given.architecture;
-  if (given.reference) options.reference = *given.reference;
-  options.reference_tensors = given.reference_tensors;
-  options.on_unsupported = given.keep_names ? OnUnsupported::kKeepNames : OnUnsupported::kFail;
-  options.experts = given.stack_experts ? ExpertForm::kStacked : ExpertForm::kExpanded;
-  options.merge_scales = given.merge_max ? MergeScales::kMax : MergeScales::kRefuse;
-  options.strict = given.strict;
+  options.mapping = revert.mapping;
+  options.reference = revert.reference;
+  options.on_unsupported = revert.on_unsupported;
+  options.experts = revert.experts;
+  options.merge_scales = revert.merge_scales;
+  options.strict = revert.strict;
   return options;
 }
 
-StateDictPlan MakePlan(const nb::list& names, const nb::list& dtypes, const nb::list& shapes, const Options& given,
-              const nb::object& read) {
+void SetReferenceNames(StateDictOptions& options, const nb::list& names) {
+  StateReference& reference = options.reference_tensors.emplace();
+  for (const nb::handle name : names) reference.names.push_back(String(name));
+}
+
+void SetReferenceTensors(StateDictOptions& options, const nb::list& names, const nb::list& dtypes,
+                         const nb::list& shapes) {
+  options.reference_tensors = StateReference{Tensors(names, dtypes, shapes), {}};
+}
+
+StateDictPlan MakePlan(const nb::list& names, const nb::list& dtypes, const nb::list& shapes, StateDictOptions& options,
+                       const nb::object& read) {
   std::vector<StateTensor> tensors = Tensors(names, dtypes, shapes);
-  StateDictOptions options = OptionsOf(given);
   options.read = Reader(read);
   std::optional<Result<StateDictPlan>> plan;
   {
@@ -211,33 +216,13 @@ void BindStateDict(nb::module_& module) {
   nb::list dtypes;
   for (int i = 0; i < kDTypeCount; ++i) dtypes.append(Text(DTypeName(static_cast<DType>(i))));
   module.attr("DTYPES") = nb::tuple(dtypes);
-  nb::class_<Options>(module, "StateDictOptions")
-      .def(nb::init<>())
-      .def_rw("config", &Options::config)
-      .def_rw("more", &Options::more)
-      .def_rw("folder", &Options::folder)
-      .def_rw("mapping_file", &Options::mapping_file)
-      .def_rw("mapping_json", &Options::mapping_json)
-      .def_rw("transformers", &Options::transformers)
-      .def_rw("architecture", &Options::architecture)
-      .def_rw("reference", &Options::reference)
-      .def_rw("keep_names", &Options::keep_names)
-      .def_rw("stack_experts", &Options::stack_experts)
-      .def_rw("merge_max", &Options::merge_max)
-      .def_rw("strict", &Options::strict)
-      .def(
-          "set_reference_names",
-          [](Options& options, const nb::list& names) {
-            StateReference& reference = options.reference_tensors.emplace();
-            for (const nb::handle name : names) reference.names.push_back(String(name));
-          },
-          "names"_a)
-      .def(
-          "set_reference_tensors",
-          [](Options& options, const nb::list& names, const nb::list& codes, const nb::list& shapes) {
-            options.reference_tensors = StateReference{Tensors(names, codes, shapes), {}};
-          },
-          "names"_a, "dtypes"_a, "shapes"_a);
+  nb::class_<StateDictOptions>(module, "StateDictOptions")
+      .def_rw("config", &StateDictOptions::config)
+      .def_rw("more", &StateDictOptions::more)
+      .def_rw("folder", &StateDictOptions::folder)
+      .def("set_reference_names", SetReferenceNames, "names"_a)
+      .def("set_reference_tensors", SetReferenceTensors, "names"_a, "dtypes"_a, "shapes"_a);
+  module.def("state_dict_options", OptionsOf, "revert"_a);
   nb::class_<StateDictPlan>(module, "StateDictPlan")
       .def("names", Names)
       .def("whole", Whole)
@@ -248,9 +233,10 @@ void BindStateDict(nb::module_& module) {
       .def("checks", Checks)
       .def("merges", Merges)
       .def("configs", [](const StateDictPlan& plan) { return plan.configs; })
-      .def("report_json", [](const StateDictPlan& plan) { return Text(ReportJson(plan.report)); })
+      .def("report", [](const StateDictPlan& plan) { return plan.report; })
       .def("kept", [](const StateDictPlan& plan) { return plan.report.outcome == RevertOutcome::kKeptNames; })
-      .def("raise_unsupported", [](const StateDictPlan& plan) { if (!plan.report.unsupported.empty()) Raise(plan.report.unsupported); })
+      .def("warnings", Warnings)
+      .def("raise_unsupported", RaiseUnsupported)
       .def("rename_module", [](const StateDictPlan& plan, const std::string& name) { return Text(plan.rename_module(name)); },
            "module"_a)
       .def("rewrite_references",

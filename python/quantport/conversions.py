@@ -46,8 +46,7 @@ def describe_transform(transform: Any) -> dict[str, Any]:
 def pattern_rules() -> int:
     """Which of the two ways to read patterns (docs/mappings.md) the installed transformers has.
 
-    Raises:
-        UnknownVersionError: it reads them in a way of its own.
+    :raises UnknownVersionError: it reads them in a way of its own.
     """
     from transformers.core_model_loading import WeightRenaming
 
@@ -75,8 +74,7 @@ def conversions_of(model: Any) -> list[Any]:
     asked, user-registered entries included. As transformers does when it saves, changes of prefixes are left out then:
     nobody knows whether the checkpoint had the prefix.
 
-    Raises:
-        InvalidMappingError: the installed transformers has no such tables.
+    :raises InvalidMappingError: the installed transformers has no such tables.
     """
     attached = getattr(model, "_weight_conversions", None)
     if attached is not None:
@@ -95,13 +93,11 @@ def conversions_of(model: Any) -> list[Any]:
 def mapping_of(model: Any, conversions: Iterable[Any] | None = None) -> dict[str, Any]:
     """The mapping of one live model, in the form of a mapping file.
 
-    Args:
-        model: a transformers model; its modules are looked at, its tensors are not.
-        conversions: the objects to take instead of ``conversions_of(model)``, in load order.
+    :param model: a transformers model; its modules are looked at, its tensors are not.
+    :param conversions: the objects to take instead of ``conversions_of(model)``, in load order.
 
-    Raises:
-        InvalidMappingError: an object of a kind that quantport does not carry out, or that is no conversion at all.
-        UnknownVersionError: see ``pattern_rules``.
+    :raises InvalidMappingError: an object of a kind that quantport does not carry out, or that is no conversion at all.
+    :raises UnknownVersionError: see ``pattern_rules``.
     """
     import transformers
 

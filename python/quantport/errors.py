@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from quantport import _core
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,9 @@ class Problem:
     file: str = ""
     tensor: str = ""
     hint: str = ""
-    line: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
-        return self.line or self.message
+        return _core.problem_line(self.message, self.file, self.tensor, self.hint)
 
 
 class QuantportError(Exception):

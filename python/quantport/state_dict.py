@@ -11,10 +11,9 @@ from typing import Any, Literal, overload
 from quantport import _core, conversions
 from quantport.arrays import Arrays, NumpyArrays, TorchArrays
 from quantport.errors import InvalidConfigError, IoError, Problem
+from quantport.files import ExpertForm, MergeScales, OnUnsupported, Path
+from quantport.reports import RevertReport
 
-_ON_UNSUPPORTED = ("keep-names", "fail")
-_EXPERTS = ("expanded", "stacked")
-_MERGE_SCALES = ("refuse", "max")
 _QUANT_CONFIG = "hf_quant_config.json"
 
 
@@ -28,8 +27,7 @@ class QuantportWarning(UserWarning):
 def arrays_of(state_dict: Mapping[str, Any]) -> tuple[list[str], Arrays]:
     """The names and tensors of a dict, checked.
 
-    Raises:
-        TypeError: it is no mapping, a name is no string, or a value is no tensor or of a dtype that files don't have.
+    :raises TypeError: it is no mapping, a name is no string, or a value is no tensor or of a dtype that files don't have.
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"a state dict maps names to tensors; this is a {_type_name(state_dict)}"
@@ -91,8 +89,7 @@ def check_memory(names: list[str], arrays: Arrays) -> None:
     the model ties. Neighbours in one storage are fine as well. But of two that overlap otherwise, a fused weight and a slice
     of it for example, both would be converted, and the same bytes saved twice under names that contradict each other.
 
-    Raises:
-        ValueError: naming both tensors.
+    :raises ValueError: naming both tensors.
     """
     if not names:
         return
@@ -121,16 +118,6 @@ def _is_scalar(tensor: Any) -> bool:
     return count == 1
 
 
-def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: it is one of {', '.join(map(repr, choices))}")
-    return value
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, default=str)
-
-
 def config_of(model_or_config: Any, architecture: str | None) -> tuple[str, str, dict[str, str], str | None]:
     """(text of config.json, its folder, texts of other config files, architecture) of a model, a config or a path."""
     thing, folder, more = model_or_config, "", {}
@@ -140,9 +127,9 @@ def config_of(model_or_config: Any, architecture: str | None) -> tuple[str, str,
     if isinstance(thing, (str, os.PathLike)):
         text, folder, more = _read_config(os.fspath(thing))
     elif isinstance(thing, Mapping):
-        text = _json(thing)
+        text = json.dumps(thing, default=str)
     elif callable(getattr(thing, "to_dict", None)):
-        text = _json(thing.to_dict())
+        text = json.dumps(thing.to_dict(), default=str)
     else:
         raise TypeError(f"model_or_config is a {_type_name(thing)}: pass a transformers model, its config, a dict or the path "
                         "of a config.json")
@@ -181,11 +168,8 @@ def _read_config(path: str) -> tuple[str, str, dict[str, str]]:
 
 
 def _add_reference(reference: Any, options: Any) -> None:
-    """A path; tensors or shapes by name; or names alone."""
+    """Tensors or shapes by name, or names alone."""
     if reference is None:
-        return
-    if isinstance(reference, (str, os.PathLike)):
-        options.reference = os.fspath(reference)
         return
     if isinstance(reference, Mapping) and all(type(name) is str for name in reference):
         names = list(reference)
@@ -214,32 +198,42 @@ def _add_reference(reference: Any, options: Any) -> None:
 
 def make_plan(names: list[str], arrays: Arrays, model_or_config: Any, *, reference: Any = None,
               on_unsupported: str = "keep-names", experts: str = "expanded", merge_scales: str = "refuse", strict: bool = False,
-              quantization: Mapping[str, Any] | None = None, mapping: Any = None, transformers: str | None = None,
-              architecture: str | None = None, stated_quantization: bool = True) -> Any:
+              quantization: Mapping[str, Any] | None = None, mapping: Mapping[str, Any] | None = None, mapping_file: Any = None,
+              transformers_version: str | None = None, architecture: str | None = None, stated_quantization: bool = True) -> Any:
     """The engine's plan for a checked dict; arguments as revert_state_dict's. ``stated_quantization``: whether to believe what
     the model's config says of its quantization."""
-    options = _core.StateDictOptions()
-    options.keep_names = _choice("on_unsupported", on_unsupported, _ON_UNSUPPORTED) == "keep-names"
-    options.stack_experts = _choice("experts", experts, _EXPERTS) == "stacked"
-    options.merge_max = _choice("merge_scales", merge_scales, _MERGE_SCALES) == "max"
-    options.strict = strict
-    options.config, options.folder, more, options.architecture = config_of(model_or_config, architecture)
-    if not stated_quantization:
-        options.config = _without_quantization(options.config)
-    if quantization is not None:
-        more = {_QUANT_CONFIG: _json(quantization)}
-    options.more = more
-    options.transformers = transformers
-    if isinstance(mapping, Mapping):
-        options.mapping_json = _json(mapping)
-    elif mapping is not None:
-        options.mapping_file = os.fspath(mapping)
-    elif transformers is None and conversions.is_model(model_or_config):
-        options.mapping_json = conversions.mapping_json(model_or_config)
+    revert = _core.RevertOptions()
+    revert.on_unsupported, revert.experts, revert.merge_scales = on_unsupported, experts, merge_scales
+    revert.strict = strict
+    text, folder, more, chosen = config_of(model_or_config, architecture)
+    revert.mapping = _mapping_options(model_or_config, mapping, mapping_file, transformers_version, chosen)
+    if isinstance(reference, (str, os.PathLike)):
+        revert.reference, reference = os.fspath(reference), None
+    options = _core.state_dict_options(revert)
+    options.config = text if stated_quantization else _without_quantization(text)
+    options.folder = folder
+    options.more = more if quantization is None else {_QUANT_CONFIG: json.dumps(quantization, default=str)}
     _add_reference(reference, options)
     shapes = [tensor.shape for tensor in arrays.tensors]
     return _core.plan_state_dict(names, _codes(names, arrays), shapes, options,
                                  lambda i: arrays.content(arrays.tensors[i]))
+
+
+def _mapping_options(model_or_config: Any, mapping: Mapping[str, Any] | None, mapping_file: Any,
+                     transformers_version: str | None, architecture: str | None) -> Any:
+    given = {"mapping": mapping, "mapping_file": mapping_file, "transformers_version": transformers_version}
+    said = [name for name, value in given.items() if value is not None]
+    if len(said) > 1:
+        raise ValueError(f"{' and '.join(said)} both say which mapping applies: give one of them")
+    options = _core.MappingOptions()
+    options.architecture = architecture
+    options.transformers_version = transformers_version
+    options.mapping_file = mapping_file
+    if mapping is not None:
+        options.mapping_json = json.dumps(mapping)
+    elif not said and conversions.is_model(model_or_config):
+        options.mapping_json = conversions.mapping_json(model_or_config)
+    return options
 
 
 def _without_quantization(text: str) -> str:
@@ -308,24 +302,39 @@ def _carry_out(plan: Any, arrays: Arrays, steps: list[Step]) -> dict[str, Any]:
 
 
 @overload
-def revert_state_dict(state_dict: Mapping[str, Any], model_or_config: Any, reference: Any = ..., on_unsupported: str = ..., *,
-                      experts: str = ..., merge_scales: str = ..., strict: bool = ...,
-                      quantization: Mapping[str, Any] | None = ..., mapping: Any = ..., transformers: str | None = ...,
-                      architecture: str | None = ..., return_report: Literal[False] = ...) -> dict[str, Any]: ...
+def revert_state_dict(
+    state_dict: Mapping[str, Any], model_or_config: Any, reference: Any = ..., on_unsupported: OnUnsupported = ..., *,
+    experts: ExpertForm = ..., merge_scales: MergeScales = ..., strict: bool = ...,
+    quantization: Mapping[str, Any] | None = ..., mapping: Mapping[str, Any] | None = ..., mapping_file: Path | None = ...,
+    transformers_version: str | None = ..., architecture: str | None = ..., return_report: Literal[False] = ...,
+) -> dict[str, Any]: ...
 
 
 @overload
-def revert_state_dict(state_dict: Mapping[str, Any], model_or_config: Any, reference: Any = ..., on_unsupported: str = ..., *,
-                      experts: str = ..., merge_scales: str = ..., strict: bool = ...,
-                      quantization: Mapping[str, Any] | None = ..., mapping: Any = ..., transformers: str | None = ...,
-                      architecture: str | None = ..., return_report: Literal[True]) -> tuple[dict[str, Any], Any]: ...
+def revert_state_dict(
+    state_dict: Mapping[str, Any], model_or_config: Any, reference: Any = ..., on_unsupported: OnUnsupported = ..., *,
+    experts: ExpertForm = ..., merge_scales: MergeScales = ..., strict: bool = ...,
+    quantization: Mapping[str, Any] | None = ..., mapping: Mapping[str, Any] | None = ..., mapping_file: Path | None = ...,
+    transformers_version: str | None = ..., architecture: str | None = ..., return_report: Literal[True],
+) -> tuple[dict[str, Any], RevertReport]: ...
 
 
-def revert_state_dict(state_dict: Mapping[str, Any], model_or_config: Any, reference: Any = None,
-                      on_unsupported: str = "keep-names", *, experts: str = "expanded", merge_scales: str = "refuse",
-                      strict: bool = False, quantization: Mapping[str, Any] | None = None, mapping: Any = None,
-                      transformers: str | None = None, architecture: str | None = None,
-                      return_report: bool = False) -> Any:
+def revert_state_dict(
+    state_dict: Mapping[str, Any],
+    model_or_config: Any,
+    reference: Any = None,
+    on_unsupported: OnUnsupported = "keep-names",
+    *,
+    experts: ExpertForm = "expanded",
+    merge_scales: MergeScales = "refuse",
+    strict: bool = False,
+    quantization: Mapping[str, Any] | None = None,
+    mapping: Mapping[str, Any] | None = None,
+    mapping_file: Path | None = None,
+    transformers_version: str | None = None,
+    architecture: str | None = None,
+    return_report: bool = False,
+) -> dict[str, Any] | tuple[dict[str, Any], RevertReport]:
     """The state dict of a quantized model under the names of its hub checkpoint.
 
     Renamed tensors are the same objects, and what is cut, un-stacked or transposed is a view of the same storage. What
@@ -333,42 +342,42 @@ def revert_state_dict(state_dict: Mapping[str, Any], model_or_config: Any, refer
     tensors that are put together of several, or whose rows change their order, need memory of their own. The input is
     not changed. A tensor of the result stands where the first one that it is made of stood.
 
-    Args:
-        state_dict: names to torch tensors of any device (meta too), dtype and shape, or to numpy arrays (ml_dtypes
-            where NumPy has no such type). Weights with the tensors that are stored for them: packed values uint8
-            [..., in / 2], block scales float8_e4m3fn [..., in / 16], scales float32 [] and so on (docs/layouts.md).
-            Weights that share a tensor keep sharing it.
-        model_or_config: a transformers model, whose own conversion objects are the mapping then; or its config, a dict,
-            or the path of a config.json or its folder, for which the built-in mapping is looked up.
-        reference: the hub checkpoint, which decides where a rule could not: its folder or index, the names of its tensors,
-            or a dict of its tensors or their shapes.
-        on_unsupported: where the conversion can't be carried through a stored layout: "keep-names" returns a dict with
-            the names as they are and warns; "fail" raises.
-        experts: "expanded" or "stacked", for containers that the hub keeps in one tensor and the dict one by one.
-        merge_scales: "refuse" or "max", where weights that become one have different scales.
-        strict: names that only the reference has are errors.
-        quantization: what hf_quant_config.json is to hold, where the model's config does not say how it is quantized.
-        mapping: a mapping file (path), or its content as a dict, instead of the model's own or a built-in one.
-        transformers: the version whose built-in mapping applies.
-        architecture: the model's class, instead of what the model or config says.
-        return_report: return (dict, report).
+    :param state_dict: names to torch tensors of any device (meta too), dtype and shape, or to numpy arrays (of ml_dtypes
+        where numpy has no such type). Weights with the tensors that are stored for them: NVFP4 values uint8 [out, in / 2],
+        their block scales float8_e4m3fn [out, in / 16], scales of a tensor float32 [] and so on (docs/layouts.md). Names
+        that share a tensor keep sharing it.
+    :param model_or_config: a transformers model, whose own conversion objects are the mapping then; or its config, a dict, or
+        the path of a config.json or its folder, for which a built-in mapping is looked up.
+    :param reference: the hub checkpoint, which decides where a rule could not: its folder or index, the names of its
+        tensors, or a dict of its tensors or their shapes.
+    :param on_unsupported: where the conversion can't be carried through a stored layout, "keep-names" returns a dict with the
+        names as they are and warns; "fail" raises.
+    :param experts: "expanded" or "stacked", for containers that the hub keeps in one tensor and the dict one by one.
+    :param merge_scales: where weights that become one have different scales, "refuse" or "max".
+    :param strict: names that only the reference has are errors.
+    :param quantization: what hf_quant_config.json is to hold, where the model's config does not say how it is quantized.
+    :param mapping: the content of a mapping file (docs/mappings.md), instead of the model's own mapping or a built-in one.
+    :param mapping_file: a mapping file, likewise.
+    :param transformers_version: the version whose built-in mapping applies.
+    :param architecture: the model's class, instead of what the model or its config says.
+    :param return_report: return (dict, report).
 
-    Raises:
-        TypeError: a value that is no tensor, a name that is no string, a config or reference of another kind.
-        ValueError: tensors that lie partly in each other; an option that there is not.
-        InvalidConfigError: the config names no architecture, or contradicts the tensors.
-        InvalidMappingError: the model was converted by objects that quantport does not know.
-        UnknownArchitectureError, UnknownVersionError, ReferenceMismatchError, IoError: as for files.
-        QuantConversionUnsupportedError, NameCollisionError, MissingCompanionError: with on_unsupported="fail".
+    :raises TypeError: a value that is no tensor, a name that is no string, a config or reference of another kind.
+    :raises ValueError: tensors that lie partly in each other; an option's value that does not exist.
+    :raises InvalidConfigError: the config names no architecture, or contradicts the tensors.
+    :raises InvalidMappingError: the model was converted by objects that quantport does not know.
+    :raises QuantConversionUnsupportedError: with ``on_unsupported="fail"``; NameCollisionError and MissingCompanionError too.
+    :raises UnknownArchitectureError: also UnknownVersionError, ReferenceMismatchError and IoError, as for files.
     """
     names, arrays = arrays_of(state_dict)
     check_memory(names, arrays)
     plan = make_plan(names, arrays, model_or_config, reference=reference, on_unsupported=on_unsupported, experts=experts,
                      merge_scales=merge_scales, strict=strict, quantization=quantization, mapping=mapping,
-                     transformers=transformers, architecture=architecture)
+                     mapping_file=mapping_file, transformers_version=transformers_version, architecture=architecture)
     result, plan = carry_out(plan, arrays)
-    warn_of(plan)
-    return (result, report_of(plan)) if return_report else result
+    for text in plan.warnings():
+        warnings.warn(text, QuantportWarning, stacklevel=2)
+    return (result, RevertReport._of(plan.report())) if return_report else result
 
 
 def carry_out(plan: Any, arrays: Arrays) -> tuple[dict[str, Any], Any]:
@@ -377,12 +386,3 @@ def carry_out(plan: Any, arrays: Arrays) -> tuple[dict[str, Any], Any]:
         plan, _ = _checked(plan, arrays)
         plan, steps, _ = _merged(plan, arrays)
         return _carry_out(plan, arrays, steps), plan
-
-
-def report_of(plan: Any) -> Any:
-    return json.loads(plan.report_json())
-
-
-def warn_of(plan: Any) -> None:
-    for text in report_of(plan)["warnings"]:
-        warnings.warn(text, QuantportWarning, stacklevel=3)

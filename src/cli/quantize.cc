@@ -63,18 +63,16 @@ int Finish(const Errors& errors, bool json) {
   return Fail(errors, json);
 }
 
-void PrintReport(const QuantizeReport& report, std::string_view done) {
+void PrintReport(const QuantizeReport& report) {
   PrintNotes(report.notes, "note");
   PrintNotes(report.warnings, "warning");
   fmt::print("{}", QuantizeText(report));
-  fmt::print("{}: {} in {} tensors became {} in {} tensors and {} files, headers verified\n", done,
-             HumanSize(report.bytes_before), report.input_tensors, HumanSize(report.bytes), report.output_tensors,
-             report.files);
+  fmt::print("{}", QuantizeSummary(report));
 }
 
 // Runs `write` with a progress line, and prints what came of it.
 template <typename Options, typename Write>
-int Carry(Options* options, const WriteArguments& arguments, const Write& write, const std::string& done) {
+int Carry(Options* options, const WriteArguments& arguments, const Write& write) {
   options->cancel = CatchInterrupts();
   auto progress = std::make_unique<ProgressLine>(arguments.quiet || arguments.json);
   options->progress = [&](uint64_t bytes, uint64_t total) { progress->Update(bytes, total); };
@@ -84,7 +82,7 @@ int Carry(Options* options, const WriteArguments& arguments, const Write& write,
   if (arguments.json) {
     fmt::print("{}", QuantizeJson(*report));
   } else if (!arguments.quiet) {
-    PrintReport(*report, done);
+    PrintReport(*report);
   }
   return kDone;
 }
@@ -112,7 +110,7 @@ int RunQuantize(const Arguments& arguments) {
   options.arithmetic = arguments.arithmetic == "cuda" ? QuantizeArithmetic::kCuda : QuantizeArithmetic::kCpu;
   options.allow_nonfinite = arguments.allow_nonfinite;
   options.bit_exact_zeros = arguments.bit_exact_zeros;
-  if (!arguments.plan) return Carry(&options, arguments, Quantize, "quantized with " + arguments.recipe);
+  if (!arguments.plan) return Carry(&options, arguments, Quantize);
   auto report = PlanQuantize(options);
   if (!report) return Finish(report.errors(), arguments.json);
   fmt::print("{}", arguments.json ? QuantizeJson(*report) : QuantizePlanText(*report));
@@ -127,7 +125,7 @@ int RunQuantize(const Arguments& arguments) {
 int RunDequantize(const WriteArguments& arguments) {
   DequantizeOptions options;
   SetCommon(arguments, &options);
-  return Carry(&options, arguments, Dequantize, "dequantized");
+  return Carry(&options, arguments, Dequantize);
 }
 
 void AddWriteOptions(CLI::App* command, WriteArguments* arguments) {

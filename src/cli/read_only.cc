@@ -29,11 +29,10 @@ int RunVerify(VerifyArguments& arguments) {
   } else {
     if (!arguments.quiet) PrintNotes(report->notes, "note");
     PrintErrors(report->problems);
-    if (report->problems.empty() && !arguments.quiet) {
-      fmt::print("verified: {} tensors, {} weights with the names{} of the reference\n", report->tensors,
-                 report->compared, report->shapes ? " and shapes" : "");
-    } else if (!report->problems.empty()) {
-      fmt::print(stderr, "not verified: {} problems\n", report->problems.size());
+    if (!report->problems.empty()) {
+      fmt::print(stderr, "{}", VerifyText(*report));
+    } else if (!arguments.quiet) {
+      fmt::print("{}", VerifyText(*report));
     }
   }
   return report->problems.empty() ? kDone : kFailed;

@@ -2,7 +2,6 @@
 
 #include <filesystem>
 #include <memory>
-#include <string_view>
 
 #include "cli/commands.h"
 #include "cli/exit_status.h"
@@ -19,27 +18,13 @@ struct Arguments {
   bool quiet = false;
 };
 
-std::string_view Sentence(RecoverOutcome outcome) {
-  switch (outcome) {
-    case RecoverOutcome::kNothing:
-      return "nothing to recover: no change of this folder was interrupted";
-    case RecoverOutcome::kFinished:
-      return "finished: the folder is the new checkpoint";
-    case RecoverOutcome::kUndone:
-      return "taken back: the folder is the checkpoint that it was";
-    case RecoverOutcome::kLeftovers:
-      return "nothing to finish or take back: all files are whole, and what an interrupted change left over is removed";
-  }
-  return "";
-}
-
 int Run(const Arguments& arguments) {
   auto report = Recover(arguments.folder, arguments.undo);
   if (!report) return Fail(report.errors(), arguments.json);
   if (arguments.json) {
     fmt::print("{}", RecoverJson(*report));
   } else if (!arguments.quiet) {
-    fmt::print("{}\n", Sentence(report->outcome));
+    fmt::print("{}", RecoverText(*report));
   }
   return kDone;
 }

@@ -147,20 +147,6 @@ Result<RevertReport> RunApply(const RevertOptions& options) {
   return Apply(apply);
 }
 
-std::string_view Verb(RevertOutcome outcome) {
-  switch (outcome) {
-    case RevertOutcome::kReverted:
-      return "reverted";
-    case RevertOutcome::kApplied:
-      return "applied the mapping of";
-    case RevertOutcome::kCopied:
-      return "copied";
-    case RevertOutcome::kKeptNames:
-      return "kept names of";
-  }
-  return "";
-}
-
 int PrintPlan(const Arguments& arguments) {
   auto plan = PlanRevert(arguments.options);
   if (!plan) return Finish(plan.errors(), arguments);
@@ -197,9 +183,7 @@ int Run(Arguments& arguments) {
     fmt::print("{}", ReportJson(*report));
   } else if (!arguments.quiet) {
     PrintReport(*report);
-    fmt::print("{} {} by {}: {} tensors became {}, {} renamed, {} cut or fused; {} in {} files, headers verified\n",
-               Verb(report->outcome), report->architecture, report->mapping, report->input_tensors,
-               report->output_tensors, report->renamed, report->cut, HumanSize(report->bytes), report->files);
+    fmt::print("{}", RevertText(*report));
   }
   return report->outcome == RevertOutcome::kKeptNames ? kNamesKept : kDone;
 }
@@ -247,6 +231,7 @@ void AddRevert(CLI::App* app, Action* action) {
       ->add_flag("--in-place", arguments->options.in_place,
                  "Change the export itself: new headers over data that stays where it is. All files change or none; "
                  "quantport recover finishes or undoes what a crash interrupts")
+      ->option_text("Excludes: --output --max-shard-size")  // CLI11 itself would order them by address
       ->excludes("--output");
   command
       ->add_flag(

@@ -14,9 +14,9 @@ import unittest
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+from oracle import Tally, by_reference, cases, difference, gave_up, unquantized  # first: it keeps transformers offline
 import torch
 import transformers
-from oracle import Tally, by_reference, cases, difference, gave_up, unquantized
 from torch import nn
 from transformers import MixtralConfig, MixtralForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -72,7 +72,7 @@ def check(case):
         expected = case.revert(inputs)
     except Exception as error:
         return {"float": gave_up(error)}
-    results = {"float": held(inputs, case.config, expected, transformers=VERSION),
+    results = {"float": held(inputs, case.config, expected, transformers_version=VERSION),
                "float, live model": held(inputs, case.model, expected),
                "float, reference": by_reference(case, _or_error(inputs, case.config, expected), expected, expected, inputs)}
     if results["float"] is None:
@@ -83,7 +83,7 @@ def check(case):
         return results | {"quantized": gave_up(error)}
     if quantized:
         export, hub = quantized
-        results["quantized"] = held(export, case.config, hub, transformers=VERSION)
+        results["quantized"] = held(export, case.config, hub, transformers_version=VERSION)
         results["quantized, live model"] = held(export, case.model, hub)
         results["quantized, reference"] = by_reference(
             case, _or_error(export, case.config, unquantized(hub)), hub, expected, inputs)
@@ -99,7 +99,7 @@ def check(case):
 
 def _or_error(tensors, config, hub):
     try:
-        return revert_state_dict(tensors, config, reference=hub, on_unsupported="fail", transformers=VERSION)
+        return revert_state_dict(tensors, config, reference=hub, on_unsupported="fail", transformers_version=VERSION)
     except quantport.QuantportError as error:
         return f"{type(error).__name__}: {error}"
 

@@ -34,7 +34,7 @@ THIRD_PARTY = {
     **{f"yaml-cpp/{name}.h": {"recipe/yaml.cc"} for name in ("anchor", "eventhandler", "exceptions", "mark", "parser", "yaml")},
     "nlohmann/json.hpp": {"base/json.h", "safetensors/header.cc", "safetensors/index.cc"},
     "zlib.h": {"journal/journal.cc"},
-    "CLI/CLI.hpp": {"cli/commands.h", "cli/main.cc"},
+    "CLI/CLI.hpp": {"cli/commands.h", "cli/program.cc"},
 }
 # Public headers without a third-party type; folders that may include the whole interface and not only values of it.
 PUBLIC_VALUES = {"quantport/error.h", "quantport/dtype.h"}

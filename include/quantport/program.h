@@ -1,0 +1,10 @@
+// The command line program as a function, in a library of its own (quantport::cli): it prints to the standard streams,
+// takes over SIGINT and SIGTERM while a command runs, and raises the limit of open files.
+#pragma once
+
+namespace quantport {
+
+// Parses the command line, runs the command and returns the exit status of docs/cli.md. argv[0] is not looked at.
+int RunProgram(int argc, char** argv);
+
+}  // namespace quantport

@@ -1,0 +1,63 @@
+// What a command did, in one sentence.
+#include <fmt/format.h>
+
+#include "base/text.h"
+#include "quantport/quantize.h"
+#include "quantport/quantport.h"
+
+namespace quantport {
+namespace {
+
+std::string_view Verb(RevertOutcome outcome) {
+  switch (outcome) {
+    case RevertOutcome::kReverted:
+      return "reverted";
+    case RevertOutcome::kApplied:
+      return "applied the mapping of";
+    case RevertOutcome::kCopied:
+      return "copied";
+    case RevertOutcome::kKeptNames:
+      return "kept names of";
+  }
+  return "";
+}
+
+std::string_view Sentence(RecoverOutcome outcome) {
+  switch (outcome) {
+    case RecoverOutcome::kNothing:
+      return "nothing to recover: no change of this folder was interrupted";
+    case RecoverOutcome::kFinished:
+      return "finished: the folder is the new checkpoint";
+    case RecoverOutcome::kUndone:
+      return "taken back: the folder is the checkpoint that it was";
+    case RecoverOutcome::kLeftovers:
+      return "nothing to finish or take back: all files are whole, and what an interrupted change left over is removed";
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string RevertText(const RevertReport& report) {
+  return fmt::format(
+      "{} {} by {}: {} tensors became {}, {} renamed, {} cut or fused; {} in {} files, headers verified\n",
+      Verb(report.outcome), Printable(report.architecture), Printable(report.mapping), report.input_tensors,
+      report.output_tensors, report.renamed, report.cut, HumanBytes(report.bytes), report.files);
+}
+
+std::string RecoverText(const RecoverReport& report) { return fmt::format("{}\n", Sentence(report.outcome)); }
+
+std::string VerifyText(const VerifyReport& report) {
+  if (!report.problems.empty()) return fmt::format("not verified: {} problems\n", report.problems.size());
+  return fmt::format("verified: {} tensors, {} weights with the names{} of the reference\n", report.tensors,
+                     report.compared, report.shapes ? " and shapes" : "");
+}
+
+std::string QuantizeSummary(const QuantizeReport& report) {
+  return fmt::format("{}: {} in {} tensors became {} in {} tensors and {} files, headers verified\n",
+                     report.recipe.empty() ? "dequantized" : "quantized with " + Printable(report.recipe),
+                     HumanBytes(report.bytes_before), report.input_tensors, HumanBytes(report.bytes),
+                     report.output_tensors, report.files);
+}
+
+}  // namespace quantport
