@@ -47,6 +47,7 @@ from quantport.files import (
     verify,
 )
 from quantport.patching import patch
+from quantport.state_dict import QuantportWarning, revert_state_dict
 
 if TYPE_CHECKING:
     from quantport.calibration import calibrate as calibrate
@@ -82,9 +83,11 @@ __all__ = [
     "QuantConversionUnsupportedError",
     "quantize",
     "QuantportError",
+    "QuantportWarning",
     "recover",
     "ReferenceMismatchError",
     "revert",
+    "revert_state_dict",
     "rules",
     "transformers_versions",
     "UnfinishedChangeError",

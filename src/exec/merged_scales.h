@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "exec/rescale.h"
 #include "io/file.h"
 #include "plan/plan.h"
 #include "quantport/error.h"
@@ -43,15 +44,11 @@ class MergedScales {
  private:
   struct Step {
     std::vector<std::byte> merged;         // of kMerged: the scalar's bytes
-    std::array<uint8_t, 256> code = {};    // else: what each code becomes
-    std::array<double, 256> squared = {};  // its squared error, and
-    std::array<double, 256> value = {};    // its value, both in units of the common scale
+    RescaledCodes codes;                   // else
     std::array<uint64_t, 256> count = {};  // how often it was met
     std::string tensor;
     std::string scalar;
   };
-
-  static void FillCodes(const ScaleStep& planned, DType dtype, double factor, Step* step);
 
   std::vector<Step> steps_;
   std::mutex mutex_;  // guards the counts
