@@ -147,6 +147,9 @@ struct StateDictPlan {
   std::function<Result<StateDictPlan>(Errors errors)> keep_names;
 };
 
+// Of the names of tensors, those of the weights and other values: what is stored for a weight beside it is left out.
+std::vector<std::string> ValueNames(const std::vector<std::string>& names);
+
 // How a state dict becomes one with hub names. Errors: as Revert, but for those of writing.
 Result<StateDictPlan> PlanStateDict(std::vector<StateTensor> tensors, const StateDictOptions& options);
 

@@ -182,7 +182,7 @@ def _add_reference(reference: Any, options: Any) -> None:
             return
         if all(_library_of(type(value)) for value in values):
             _, arrays = arrays_of(reference)
-            options.set_reference_tensors(names, _codes(names, arrays), [tensor.shape for tensor in values])
+            options.set_reference_tensors(names, _codes(names, arrays), values)
             return
     elif isinstance(reference, Iterable) and not isinstance(reference, Mapping):
         names = list(reference)
@@ -199,9 +199,10 @@ def _add_reference(reference: Any, options: Any) -> None:
 def make_plan(names: list[str], arrays: Arrays, model_or_config: Any, *, reference: Any = None,
               on_unsupported: str = "keep-names", experts: str = "expanded", merge_scales: str = "refuse", strict: bool = False,
               quantization: Mapping[str, Any] | None = None, mapping: Mapping[str, Any] | None = None, mapping_file: Any = None,
-              transformers_version: str | None = None, architecture: str | None = None, stated_quantization: bool = True) -> Any:
+              transformers_version: str | None = None, architecture: str | None = None, stated_quantization: bool = True,
+              as_plain: bool = False) -> Any:
     """The engine's plan for a checked dict; arguments as revert_state_dict's. ``stated_quantization``: whether to believe what
-    the model's config says of its quantization."""
+    the model's config says of its quantization. ``as_plain``: take every tensor for one that is not quantized."""
     revert = _core.RevertOptions()
     revert.on_unsupported, revert.experts, revert.merge_scales = on_unsupported, experts, merge_scales
     revert.strict = strict
@@ -214,8 +215,8 @@ def make_plan(names: list[str], arrays: Arrays, model_or_config: Any, *, referen
     options.folder = folder
     options.more = more if quantization is None else {_QUANT_CONFIG: json.dumps(quantization, default=str)}
     _add_reference(reference, options)
-    shapes = [tensor.shape for tensor in arrays.tensors]
-    return _core.plan_state_dict(names, _codes(names, arrays), shapes, options,
+    codes = [_core.DTYPES.index("BF16")] * len(names) if as_plain else _codes(names, arrays)
+    return _core.plan_state_dict(names, codes, arrays.tensors, options,
                                  lambda i: arrays.content(arrays.tensors[i]))
 
 

@@ -1,14 +1,14 @@
 #include "quantport/state_dict.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <memory>
 #include <unordered_set>
 #include <utility>
 
 #include "config/references.h"
+#include "exec/copy.h"
 #include "exec/rescale.h"
+#include "layout/recognize.h"
 #include "load/configs.h"
 #include "load/load.h"
 #include "prepare/names.h"
@@ -131,10 +131,12 @@ class Planner : public std::enable_shared_from_this<Planner> {
     return plan;
   }
 
-  Result<std::string> Rewrite(const std::string& text, std::string_view file) const {
+  Result<std::string> Rewrite(const std::string& text, std::string_view file) {
     const Conversion& conversion = names_.conversion();
     if (names_.kept() || conversion.already_hub) return text;
-    return RewriteReferences(text, file, ReferenceRewriter(conversion.modules, conversion.rename_module));
+    // An export with mixed precision asks for thousands of names.
+    if (!rewriter_) rewriter_.emplace(conversion.modules, conversion.rename_module);
+    return RewriteReferences(text, file, *rewriter_);
   }
 
   Result<StateDictPlan> Keep(Errors errors) {
@@ -146,6 +148,7 @@ class Planner : public std::enable_shared_from_this<Planner> {
   ConfigFiles configs_;
   RevertReport report_;
   NameConversion names_;
+  std::optional<ReferenceRewriter> rewriter_;
 };
 
 }  // namespace
@@ -155,17 +158,13 @@ Result<StateDictPlan> PlanStateDict(std::vector<StateTensor> tensors, const Stat
   return std::make_shared<Planner>(std::move(tensors), options)->Plan(options);
 }
 
+std::vector<std::string> ValueNames(const std::vector<std::string>& names) { return ValueKeys(names); }
+
 Errors FailedChecks(const StateDictPlan& plan, const std::vector<size_t>& failed) {
   Errors errors;
   for (const size_t i : failed) {
     const StateCheck& check = plan.checks.at(i);
-    errors.push_back({ErrorKind::kQuantConversionUnsupported,
-                      fmt::format("its {} differs from that of {}, and both weights become one", check.leaf,
-                                  check.tensor_a),
-                      {},
-                      check.tensor_b,
-                      "unify the scales when quantizing, or merge them (merge_scales, --merge-scales max) to re-express "
-                      "both under the larger one"});
+    errors.push_back(UnequalScales(check.leaf, check.tensor_a, check.tensor_b));
   }
   return errors;
 }
