@@ -4,7 +4,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import os
 import re
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable
@@ -19,19 +21,24 @@ _SAVE = "revert_weight_conversion"
 _EXPORT = ("revert_weight_conversion_quant_aware", "build_reverse_name_mapper", "revert_quant_config_names")
 # Each name is bound again in every module that imports it, and looked up there.
 _SAVE_PLACES = {"transformers.core_model_loading": (_SAVE,), "transformers.modeling_utils": (_SAVE,)}
+_UNIFIED = "modelopt.torch.export.unified_export_hf"
+_STREAMING = "modelopt.torch.export.unified_export_hf_streaming"
 _EXPORT_PLACES = {
     "modelopt.torch.export.quant_aware_conversion": _EXPORT,
-    "modelopt.torch.export.unified_export_hf": _EXPORT,
-    "modelopt.torch.export.unified_export_hf_streaming": ("build_reverse_name_mapper",),
+    _UNIFIED: (*_EXPORT, "_write_hf_export_config"),
+    _STREAMING: ("build_reverse_name_mapper", "_assert_no_split_rules"),
 }
 # What is stored beside a quantized weight, or in its place.
 _COMPANIONS = re.compile(
     r"(?:^|\.)(?:\w+_)?(?:weight_scale(?:_2|_inv)?|input_scale|weight_global_scale|input_global_scale|weight_packed|"
     r"weight_zero_point|pre_quant_scale|qweight|qzeros|scales|blocks|absmax|quant_map|[kv]_scale)$")
 
+_Replacing = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 _lock = threading.RLock()
 _installed: list[tuple[Any, str, Any, Any]] = []  # module, name, what was there, what is there now
 _active: list["patch"] = []
+_streamed: set[int] = set()  # ids of models of which an export wrote tensors by their names in memory
 
 
 class patch(contextlib.ContextDecorator):
@@ -97,15 +104,20 @@ def _install() -> None:
     places = _places()
     from quantport import modelopt as reversal
 
-    replacements: dict[str, Callable[[Any], Any]] = {_SAVE: _for_save}
-    replacements |= {name: functools.partial(_instead, ours=getattr(reversal, name)) for name in _EXPORT}
+    replacements: dict[tuple[str, str], _Replacing] = {(module, _SAVE): _for_save for module in _SAVE_PLACES}
+    replacements |= {(module, name): functools.partial(_instead, ours=getattr(reversal, name))
+                     for module in _EXPORT_PLACES for name in _EXPORT}
+    replacements |= {(_UNIFIED, "build_reverse_name_mapper"): _mapper_unless_streamed,
+                     (_UNIFIED, "_write_hf_export_config"): _configs_then_names,
+                     (_STREAMING, "build_reverse_name_mapper"): _no_mapper_while_streaming,
+                     (_STREAMING, "_assert_no_split_rules"): functools.partial(_instead, ours=lambda model: None)}
     targets = [(importlib.import_module(module), name) for module, names in places.items() for name in names]
     missing = [f"{module.__name__}.{name}" for module, name in targets if not hasattr(module, name)]
     if missing:
         raise UnknownVersionError(f"{', '.join(missing)} is not there: this is not a version that patch() knows")
     for module, name in targets:
         before = getattr(module, name)
-        after = replacements[name](before)
+        after = replacements[module.__name__, name](before)
         _installed.append((module, name, before, after))
         setattr(module, name, after)
 
@@ -135,6 +147,56 @@ def _for_save(theirs: Callable[..., Any]) -> Callable[..., Any]:
     return replacement
 
 
+# ModelOpt writes a model that accelerate offloads tensor by tensor. Names can't be given one at a time: what an expert is
+# called depends on its neighbours, and fused weights are cut. So these files get names in memory, and are then reverted in
+# place, which moves no tensor that only changes its name.
+
+
+def _no_mapper_while_streaming(theirs: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(theirs)
+    def replacement(model: Any) -> Any:
+        if not _active:
+            return theirs(model)
+        _streamed.add(id(model))
+        return None
+    return replacement
+
+
+def _mapper_unless_streamed(theirs: Callable[..., Any]) -> Callable[..., Any]:
+    from quantport import modelopt as reversal
+
+    @functools.wraps(theirs)
+    def replacement(model: Any) -> Any:
+        if not _active:
+            return theirs(model)
+        return None if id(model) in _streamed else reversal.build_reverse_name_mapper(model)
+    return replacement
+
+
+def _configs_then_names(theirs: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(theirs)
+    def replacement(model: Any, hf_quant_config: Any, export_dir: Any) -> Any:
+        theirs(model, hf_quant_config, export_dir)
+        if id(model) in _streamed:
+            _streamed.discard(id(model))
+            _revert_in_place(model, os.fspath(export_dir))
+    return replacement
+
+
+def _revert_in_place(model: Any, folder: str) -> None:
+    from quantport.conversions import mapping_json
+    from quantport.files import revert
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="quantport-") as work:
+            mapping = os.path.join(work, "mapping.json")
+            with open(mapping, "w", encoding="utf-8") as file:
+                file.write(mapping_json(model))
+            revert(folder, in_place=True, mapping_file=mapping, architecture=type(model).__name__, progress=False)
+    except QuantportError as error:
+        warnings.warn(f"{folder} keeps the names that {type(model).__name__} has in memory: {error}", stacklevel=4)
+
+
 def _reverted_for_save(model: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
     """As ModelOpt's export does: what can't be reverted keeps its names, with a warning."""
     from quantport import modelopt as reversal
@@ -142,6 +204,8 @@ def _reverted_for_save(model: Any, state_dict: dict[str, Any]) -> dict[str, Any]
     try:
         return reversal.revert_weight_conversion_quant_aware(model, state_dict)
     except QuantportError as error:
+        if {"cpu", "disk"} & set(getattr(model, "hf_device_map", None) or {}.values()):
+            raise  # transformers saves an offloaded model part by part, and one part alone can't keep its names
         warnings.warn(f"the state dict of {type(model).__name__} keeps its names in memory: {error}", stacklevel=4)
         return state_dict
 

@@ -28,7 +28,8 @@ WIDENED = "e_score_correction_bias"
 PLACES = ((conversion, "revert_weight_conversion_quant_aware"), (conversion, "build_reverse_name_mapper"),
           (conversion, "revert_quant_config_names"), (unified, "revert_weight_conversion_quant_aware"),
           (unified, "build_reverse_name_mapper"), (unified, "revert_quant_config_names"),
-          (streaming, "build_reverse_name_mapper"), (loading, "revert_weight_conversion"),
+          (unified, "_write_hf_export_config"), (streaming, "build_reverse_name_mapper"),
+          (streaming, "_assert_no_split_rules"), (loading, "revert_weight_conversion"),
           (modeling, "revert_weight_conversion"))
 
 
@@ -43,6 +44,16 @@ def read_json(path):
 
 def skipped(caught):
     return [str(w.message) for w in caught if "skipped" in str(w.message) or "names" in str(w.message)]
+
+
+def spread(model, on_disk, name=""):
+    """A device map with one module on disk and all others on the CPU."""
+    if name == on_disk:
+        return {name: "disk"}
+    if name and not on_disk.startswith(f"{name}."):
+        return {name: "cpu"}
+    inside = [f"{name}.{child}" if name else child for child, _ in model.get_submodule(name).named_children()]
+    return {key: place for child in inside for key, place in spread(model, on_disk, child).items()}
 
 
 class ExportTest(LiveTest):
@@ -119,16 +130,21 @@ class ExportTest(LiveTest):
     def test_a_model_that_accelerate_offloads_is_exported_with_the_hubs_names(self):
         import accelerate
 
-        recipe = RECIPES[0]
-        expected, _ = self.patched_export("mixtral", recipe)
-        model = self.quantized_model("mixtral", recipe)
-        accelerate.cpu_offload(model, execution_device="cpu")
-        out = self.path("offloaded")
-        with warnings.catch_warnings(record=True) as caught, quantport.patch():
-            warnings.simplefilter("always")
-            export_hf_checkpoint(model, export_dir=out)
-        self.assertEqual(skipped(caught), [])
-        self.assert_the_same_tensors(read_checkpoint(out), read_checkpoint(expected))
+        recipe = RECIPES[1]
+        for name, inner in (("mixtral", "model"), ("minimax_m3", "model.language_model")):
+            with self.subTest(model=name):
+                expected, _ = self.patched_export(name, recipe)
+                model = self.quantized_model(name, recipe)
+                device_map = spread(model, f"{inner}.layers.1")
+                accelerate.dispatch_model(model, device_map, main_device="cpu", offload_dir=self.path(f"{name}-offload"))
+                out = self.path(f"{name}-offloaded")
+                with warnings.catch_warnings(record=True) as caught, quantport.patch():
+                    warnings.simplefilter("always")
+                    export_hf_checkpoint(model, export_dir=out)
+                self.assertEqual(skipped(caught), [])
+                self.program("verify", out, "--reference", self.hub(name))
+                self.assert_the_same_tensors(read_checkpoint(out), read_checkpoint(expected))
+                self.assertEqual(read_json(f"{out}/hf_quant_config.json"), read_json(f"{expected}/hf_quant_config.json"))
 
     def test_what_cannot_be_reverted_keeps_its_names_in_tensors_and_configs(self):
         def refuse(*args):
