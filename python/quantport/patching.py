@@ -15,7 +15,7 @@ from typing import Any, Optional
 from quantport.errors import QuantportError, UnknownVersionError
 
 # Versions whose own code was read and is tested against: where their functions are looked up is no interface of theirs.
-KNOWN_VERSIONS = {"transformers": ("5.17.0",), "nvidia-modelopt": ("0.47.*",)}
+KNOWN_VERSIONS = {"transformers": ("5.17.0", "5.24.0"), "nvidia-modelopt": ("0.47.*",)}
 
 _SAVE = "revert_weight_conversion"
 _EXPORT = ("revert_weight_conversion_quant_aware", "build_reverse_name_mapper", "revert_quant_config_names")

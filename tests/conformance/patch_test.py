@@ -11,6 +11,7 @@ import modelopt.torch.export.quant_aware_conversion as conversion
 import modelopt.torch.export.unified_export_hf as unified
 import modelopt.torch.export.unified_export_hf_streaming as streaming
 import torch
+import transformers
 import transformers.core_model_loading as loading
 import transformers.modeling_utils as modeling
 from modelopt.torch.export import export_hf_checkpoint
@@ -172,8 +173,9 @@ class SaveTest(LiveTest):
 
     def test_a_quantized_state_dict_is_saved_with_the_hubs_names(self):
         model, state = self.in_memory_state()
-        with self.assertRaises(Exception):  # transformers can't cut a scalar
-            model.save_pretrained(self.path("plain"), state_dict=dict(state))
+        if transformers.__version__ == "5.17.0":
+            with self.assertRaisesRegex(RuntimeError, "dimension"):  # it can't cut a scalar
+                model.save_pretrained(self.path("plain"), state_dict=dict(state))
         with quantport.patch():
             model.save_pretrained(self.path("saved"), state_dict=dict(state))
         self.assert_hub_names(self.path("saved"))
