@@ -135,16 +135,9 @@ class Arrays:
             return self.view(index, start, extents, strides)
         return self.join(array, [])
 
-    def unequal(self, pairs: list[tuple[Array, Array]]) -> tuple[list[int], int]:
-        """Which pairs differ in their bytes, and how many could not be told."""
-        failed, unknown = [], 0
-        for i, (a, b) in enumerate(pairs):
-            left, right = self.content(self.dense(a)), self.content(self.dense(b))
-            if left is None or right is None:
-                unknown += 1
-            elif left != right:
-                failed.append(i)
-        return failed, unknown
+    def unequal(self, pairs: list[tuple[Array, Array]]) -> list[int]:
+        """Which pairs differ in their bytes; those without values don't."""
+        return [i for i, (a, b) in enumerate(pairs) if self.content(self.dense(a)) != self.content(self.dense(b))]
 
 
 def _name(code: int) -> str:
@@ -236,15 +229,13 @@ class TorchArrays(Arrays):
                 counts = [a + b for a, b in zip(counts, torch.bincount(window, minlength=256).tolist())]
         return out.view(tensor.dtype).reshape(tensor.shape), counts
 
-    def unequal(self, pairs: list[tuple[Array, Array]]) -> tuple[list[int], int]:
+    def unequal(self, pairs: list[tuple[Array, Array]]) -> list[int]:
         """In one comparison a device: on a GPU each would wait for all work before it."""
         torch = self.torch
         batches: dict[Any, list[tuple[int, Any, Any]]] = {}
-        unknown = 0
         for i, (a, b) in enumerate(pairs):
             left, right = self.dense(a), self.dense(b)
             if left.is_meta or right.is_meta:
-                unknown += 1
                 continue
             left, right = (t.detach().reshape(-1).contiguous().view(torch.uint8) for t in (left, right.to(left.device)))
             batches.setdefault(left.device, []).append((i, left, right))
@@ -252,7 +243,7 @@ class TorchArrays(Arrays):
         for batch in batches.values():
             if not torch.equal(torch.cat([left for _, left, _ in batch]), torch.cat([right for _, _, right in batch])):
                 failed += [i for i, left, right in batch if not torch.equal(left, right)]
-        return sorted(failed), unknown
+        return sorted(failed)
 
 
 class NumpyArrays(Arrays):
