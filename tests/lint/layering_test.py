@@ -1,6 +1,8 @@
 """An include goes only where the table of docs/design.md lets it, and the table there is the one here."""
+import ast
 import os
 import re
+import sys
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -36,6 +38,10 @@ THIRD_PARTY = {
     "zlib.h": {"journal/journal.cc"},
     "CLI/CLI.hpp": {"cli/commands.h", "cli/program.cc"},
 }
+# What the Python extension may include besides the standard library, the public headers and its own; and the packages that
+# Python code may import. Only the standard library and quantport itself at the top of a module: the others may be missing.
+BINDINGS_THIRD_PARTY = re.compile(r"nanobind/")
+PYTHON_OPTIONAL = {"numpy", "torch", "transformers", "modelopt", "safetensors", "accelerate", "huggingface_hub"}
 # Public headers without a third-party type; folders that may include the whole interface and not only values of it.
 PUBLIC_VALUES = {"quantport/error.h", "quantport/dtype.h"}
 KNOWS_INTERFACE = {"load", "verify", "prepare", "inspect", "diff", "report", "cli"}
@@ -51,6 +57,24 @@ def sources():
 def includes(path, root="src"):
     with open(f"{ROOT}/{root}/{path}", encoding="utf-8") as f:
         return re.findall(r'^\s*#\s*include\s*["<]([^">]+)[">]', f.read(), re.M)
+
+
+def imported(node):
+    """The packages that an import statement names."""
+    if isinstance(node, ast.Import):
+        return {alias.name.split(".")[0] for alias in node.names}
+    return {node.module.split(".")[0]} if node.level == 0 else set()
+
+
+def wrong_imports(path):
+    """Packages that the module imports and may not: unknown ones, and optional ones when it is imported itself."""
+    with open(path, encoding="utf-8") as f:
+        tree = ast.parse(f.read())
+    always = set(sys.stdlib_module_names) | {"quantport"}
+    top = {node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from imported(node) - always - (set() if node in top else PYTHON_OPTIONAL)
 
 
 class LayeringTest(unittest.TestCase):
@@ -81,6 +105,25 @@ class LayeringTest(unittest.TestCase):
 
     def test_the_pipeline_does_not_know_the_command_line(self):
         self.assertFalse([i for i in includes("quantport.cc") if i.startswith("cli/")])
+
+    def test_bindings_use_the_public_interface_only(self):
+        bindings = os.listdir(f"{ROOT}/python/bindings")
+        wrong = []
+        for file in bindings:
+            for include in includes(file, "python/bindings"):
+                if include in bindings or include.startswith("quantport/") or BINDINGS_THIRD_PARTY.match(include):
+                    continue
+                if "." in include and not include.startswith("sys/"):
+                    wrong.append(f"{file} includes {include}")
+        self.assertEqual(wrong, [])
+
+    def test_the_python_package_imports_what_may_be_missing_only_where_it_is_used(self):
+        wrong = []
+        for folder, _, files in os.walk(f"{ROOT}/python/quantport"):
+            for file in files:
+                if file.endswith(".py"):
+                    wrong += [f"{file} imports {name}" for name in wrong_imports(f"{folder}/{file}")]
+        self.assertEqual(wrong, [])
 
     def test_third_party_headers_stay_in_their_files(self):
         wrong = [f"{path} includes {include}" for path in sources() for include in includes(path)
