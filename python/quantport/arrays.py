@@ -78,6 +78,9 @@ class Arrays:
         """A view, or of a copy where no strides say it."""
         raise NotImplementedError
 
+    def is_dense(self, tensor: Any) -> bool:
+        raise NotImplementedError
+
     def parts(self, tensor: Any) -> Sequence[Any]:
         """Its views along the first dimension."""
         raise NotImplementedError
@@ -114,7 +117,10 @@ class Arrays:
 
     def series(self, index: int, count: int, distance: int, offset: int, shape: Ints, strides: Ints,
                copied: bool) -> Sequence[Any]:
-        """``count`` views that begin ``distance`` apart."""
+        """``count`` views that begin ``distance`` apart: parts of one larger view, where the tensor is dense."""
+        if not self.is_dense(self.tensors[index]):
+            views = [self.view(index, offset + i * distance, shape, strides) for i in range(count)]
+            return [self.copy(view) for view in views] if copied else views
         whole = self.view(index, offset, (count, *shape), (distance, *strides))
         return self.parts(self.copy(whole) if copied else whole)
 
@@ -177,6 +183,9 @@ class TorchArrays(Arrays):
                 return tensor.as_strided(extents, placed[1], tensor.storage_offset() + placed[0])
             tensor = tensor.contiguous()
         return tensor.as_strided(extents, steps, tensor.storage_offset() + offset)
+
+    def is_dense(self, tensor: Any) -> bool:
+        return bool(tensor.is_contiguous())
 
     def parts(self, tensor: Any) -> Sequence[Any]:
         return tensor.unbind(0)  # type: ignore[no-any-return]
@@ -278,6 +287,9 @@ class NumpyArrays(Arrays):
                 strides = placed[1]
         first = tensor[tuple(slice(int(at), int(at) + 1) for at in numpy.unravel_index(offset, tensor.shape))]
         return numpy.lib.stride_tricks.as_strided(first, tuple(extents), tuple(strides))
+
+    def is_dense(self, tensor: Any) -> bool:
+        return bool(tensor.flags.c_contiguous)
 
     def parts(self, tensor: Any) -> Sequence[Any]:
         if tensor.ndim > 1:

@@ -146,8 +146,7 @@ def _check_architectures(text: str, file: str) -> None:
     if isinstance(config, dict) and not (isinstance(config.get("architectures"), list) and config["architectures"]):
         hint = 'pass architecture="<class of the model>", or the model itself'
         message = "the config names no architecture, so that nobody knows how the model's tensors were converted"
-        line = f"{file + ': ' if file else ''}{message} ({hint})"
-        raise InvalidConfigError([Problem("InvalidConfigError", message, file, "", hint, line)])
+        raise InvalidConfigError([Problem("InvalidConfigError", message, file, "", hint)])
 
 
 def _read_config(path: str) -> tuple[str, str, dict[str, str]]:
