@@ -73,7 +73,7 @@ struct ModuleFormat {
 };
 
 struct QuantizeReport {
-  std::string recipe;    // as it was asked for; empty for dequantizing
+  std::string recipe;  // as it was asked for; empty for dequantizing
   std::string architecture;
   std::string mapping;   // "transformers 5.17.0"; empty where the class is unknown
   std::string kv_cache;  // "FP8", "NVFP4", ...; empty where it is not quantized

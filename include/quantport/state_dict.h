@@ -158,9 +158,11 @@ Errors FailedChecks(const StateDictPlan& plan, const std::vector<size_t>& failed
 
 // What a step does to elements of one byte.
 struct StateStepResult {
-  uint32_t winner = 0;               // of kMerged: which scalar of the merge it is
-  std::array<uint8_t, 256> code = {};  // of the others: what each code becomes
-  std::array<double, 256> value = {};    // and, for the report: the exact value in units of the common scale,
+  bool merged = false;    // it is the merged scalar itself, scalar `winner` of merge `merge`
+  uint32_t merge = 0;
+  uint32_t winner = 0;
+  std::array<uint8_t, 256> code = {};    // else: what each code becomes
+  std::array<double, 256> value = {};    // and, for the report: its exact value in units of the common scale,
   std::array<double, 256> squared = {};  // and the squared error
 };
 
@@ -168,5 +170,9 @@ struct StateStepResult {
 // scalars that are no positive numbers.
 Result<std::vector<StateStepResult>> MergeStateScalars(const StateDictPlan& plan,
                                                        const std::vector<std::vector<std::string>>& scalars);
+
+// Fills RevertReport::rescaled from how often each step met each code.
+void ReportRescaled(const std::vector<StateStepResult>& steps, const std::vector<std::array<uint64_t, 256>>& counts,
+                    StateDictPlan* plan);
 
 }  // namespace quantport

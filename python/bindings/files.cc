@@ -25,7 +25,8 @@ using nb::literals::operator""_a;
 namespace quantport::python {
 namespace {
 
-// `name(options, progress)` that runs `operation` with both. The options are copied: Python may change its own meanwhile.
+// `name(options, progress)` that runs `operation` with both. The options are copied: Python may change its own
+// meanwhile.
 template <typename Options, typename Report>
 void DefWatched(nb::module_& module, const char* name, Result<Report> (*operation)(const Options&), const char* doc) {
   module.def(
@@ -65,25 +66,21 @@ Result<RulesAnswer> AskRules(const fs::path& checkpoint, const std::vector<std::
 void BindReading(nb::module_& module) {
   module.def(
       "inspect",
-      [](const fs::path& checkpoint) {
-        return Unwatched<InspectReport>([&] { return Inspect(checkpoint); });
-      },
+      [](const fs::path& checkpoint) { return Unwatched<InspectReport>([&] { return Inspect(checkpoint); }); },
       "checkpoint"_a, "What a checkpoint is made of.");
   module.def(
       "verify",
-      [](const VerifyOptions& options) {
-        return Unwatched<VerifyReport>([copy = options] { return Verify(copy); });
-      },
+      [](const VerifyOptions& options) { return Unwatched<VerifyReport>([copy = options] { return Verify(copy); }); },
       "options"_a, "Holds a checkpoint against the hub's.");
   module.def(
       "rules",
       [](const fs::path& checkpoint, const std::vector<std::string>& names, const std::optional<fs::path>& reference,
          const MappingOptions& mapping) {
-        return Unwatched<RulesAnswer>(
-            [&, copy = mapping] { return AskRules(checkpoint, names, reference, copy); });
+        return Unwatched<RulesAnswer>([&, copy = mapping] { return AskRules(checkpoint, names, reference, copy); });
       },
       "checkpoint"_a, "names"_a, "reference"_a.none(), "mapping"_a, "The mapping that applies to a checkpoint.");
-  module.def("recipe_list", [] { return RecipeList{}; }, "The built-in recipes.");
+  module.def(
+      "recipe_list", [] { return RecipeList{}; }, "The built-in recipes.");
   module.def("transformers_versions", &BuiltInTransformersVersions,
              "The transformers versions whose mappings are built in, oldest first.");
 }
@@ -95,8 +92,7 @@ void BindProblems(nb::module_& module) {
         const Error error = {ErrorKind::kIo, std::move(message), std::move(file), std::move(tensor), std::move(hint)};
         return Text(error.ToString());
       },
-      "message"_a, "file"_a, "tensor"_a, "hint"_a,
-      "\"file: tensor: message (hint)\" with control characters escaped.");
+      "message"_a, "file"_a, "tensor"_a, "hint"_a, "\"file: tensor: message (hint)\" with control characters escaped.");
 }
 
 }  // namespace
@@ -111,9 +107,7 @@ void BindFiles(nb::module_& module) {
   DefWatched(module, "diff", Diff, "Compares two checkpoints.");
   module.def(
       "recover",
-      [](const fs::path& folder, bool undo) {
-        return Unwatched<RecoverReport>([&] { return Recover(folder, undo); });
-      },
+      [](const fs::path& folder, bool undo) { return Unwatched<RecoverReport>([&] { return Recover(folder, undo); }); },
       "folder"_a, "undo"_a, "Finishes an interrupted change in place, or takes it back.");
   BindReading(module);
   BindProblems(module);

@@ -20,9 +20,9 @@ struct Watch {
   const std::atomic<bool>* cancel = nullptr;
 };
 
-// Runs `work` in a thread of its own. The calling thread looks for signals and calls `progress` (None, or a callable that
-// takes two integers) until it is done. What a signal's handler or the callable raises stops the work; it is returned
-// once the work has ended, and else nothing (an invalid object). The GIL must be held.
+// Runs `work` in a thread of its own. The calling thread looks for signals and calls `progress` (None, or a callable
+// that takes two integers) until it is done. What a signal's handler or the callable raises stops the work; it is
+// returned once the work has ended, and else nothing (an invalid object). The GIL must be held.
 nanobind::object RunWatched(const nanobind::object& progress, const std::function<void(const Watch&)>& work);
 
 // Raises what stopped the work. Where stopping it left more to tell than that, `errors` are the exception's cause.

@@ -1,5 +1,5 @@
-// The command line. It is linked into the extension and not put beside it as a program: the library is in the wheel once
-// (4.2 MB instead of 9), and nothing depends on a file being found and executable where the package was put.
+// The command line. It is linked into the extension and not put beside it as a program: the library is in the wheel
+// once (6.0 MB instead of 10), and nothing depends on a file being found and executable where the package was put.
 #include "quantport/program.h"
 
 #include <nanobind/nanobind.h>

@@ -1,4 +1,7 @@
-// Reports stay values of C++ that can be printed; Python makes its own of their JSON, which is that of the command line.
+// Reports stay values of C++ that can be printed; Python makes its own of their JSON, which is that of the command
+// line.
+#include "reports.h"
+
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
@@ -7,7 +10,6 @@
 #include "bindings.h"
 #include "quantport/quantize.h"
 #include "quantport/quantport.h"
-#include "reports.h"
 #include "text.h"
 
 namespace nb = nanobind;
@@ -23,8 +25,10 @@ constexpr const char* kText = "What the command line prints.";
 template <typename Report, std::string (*Json)(const Report&), std::string (*ToText)(const Report&)>
 void Bind(nb::module_& module, const char* name) {
   nb::class_<Report>(module, name)
-      .def("json", [](const Report& report) { return Text(Json(report)); }, kJson)
-      .def("text", [](const Report& report) { return Text(ToText(report)); }, kText);
+      .def(
+          "json", [](const Report& report) { return Text(Json(report)); }, kJson)
+      .def(
+          "text", [](const Report& report) { return Text(ToText(report)); }, kText);
 }
 
 const RuleComparison* Comparison(const RulesAnswer& answer) {
@@ -53,7 +57,8 @@ void BindReports(nb::module_& module) {
   Bind<RulesAnswer, RulesAnswerJson, RulesAnswerText>(module, "RulesReport");
   Bind<RecipeList, RecipeListJson, RecipeListText>(module, "RecipeList");
   nb::class_<InspectReport>(module, "InspectReport")
-      .def("json", [](const InspectReport& report) { return Text(InspectJson(report)); }, kJson)
+      .def(
+          "json", [](const InspectReport& report) { return Text(InspectJson(report)); }, kJson)
       .def(
           "text",
           [](const InspectReport& report, bool modules, int depth, int width) {
@@ -61,15 +66,21 @@ void BindReports(nb::module_& module) {
           },
           "modules"_a, "depth"_a, "width"_a, kText);
   nb::class_<DiffReport>(module, "DiffReport")
-      .def("json", [](const DiffReport& report) { return Text(DiffJson(report)); }, kJson)
-      .def("text", [](const DiffReport& report, bool all) { return Text(DiffText(report, all)); }, "all"_a, kText);
+      .def(
+          "json", [](const DiffReport& report) { return Text(DiffJson(report)); }, kJson)
+      .def(
+          "text", [](const DiffReport& report, bool all) { return Text(DiffText(report, all)); }, "all"_a, kText);
   nb::class_<QuantizeReport>(module, "QuantizeReport")
-      .def("json", [](const QuantizeReport& report) { return Text(QuantizeJson(report)); }, kJson)
-      .def("text", [](const QuantizeReport& report, size_t most) { return Text(QuantizeText(report, most)); }, "most"_a,
-           kText)
-      .def("plan_text", [](const QuantizeReport& report) { return Text(QuantizePlanText(report)); }, kText)
-      .def("summary", [](const QuantizeReport& report) { return Text(QuantizeSummary(report)); },
-           "What was done, in one line.");
+      .def(
+          "json", [](const QuantizeReport& report) { return Text(QuantizeJson(report)); }, kJson)
+      .def(
+          "text", [](const QuantizeReport& report, size_t most) { return Text(QuantizeText(report, most)); }, "most"_a,
+          kText)
+      .def(
+          "plan_text", [](const QuantizeReport& report) { return Text(QuantizePlanText(report)); }, kText)
+      .def(
+          "summary", [](const QuantizeReport& report) { return Text(QuantizeSummary(report)); },
+          "What was done, in one line.");
 }
 
 }  // namespace quantport::python

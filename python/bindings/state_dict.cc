@@ -7,6 +7,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <array>
 #include <string>
 #include <utility>
 #include <vector>
@@ -195,7 +197,7 @@ StateDictPlan MakePlan(const nb::list& names, const nb::list& dtypes, const nb::
   return Unwrap(std::move(*plan));
 }
 
-// (kind, index of the scalar that won, codes) for each step; or the plan that keeps the names.
+// What each step does; or the plan that keeps the names.
 nb::object MergeScalars(const StateDictPlan& plan, const std::vector<std::vector<nb::bytes>>& scalars) {
   std::vector<Texts> bytes;
   for (const auto& merge : scalars) {
@@ -204,13 +206,17 @@ nb::object MergeScalars(const StateDictPlan& plan, const std::vector<std::vector
   }
   auto results = MergeStateScalars(plan, bytes);
   if (!results) return nb::cast(Unwrap(plan.keep_names(results.errors())));
-  nb::list out;
-  for (size_t i = 0; i < results->size(); ++i) {
-    const StateStepResult& result = (*results)[i];
-    out.append(nb::make_tuple(plan.steps[i].kind == StateStep::Kind::kMerged, plan.steps[i].merge, result.winner,
-                              nb::bytes(result.code.data(), result.code.size())));
+  return nb::cast(std::move(*results));
+}
+
+void Rescaled(StateDictPlan& plan, const std::vector<StateStepResult>& steps,
+              const std::vector<std::vector<uint64_t>>& counts) {
+  std::vector<std::array<uint64_t, 256>> met(steps.size());
+  for (size_t i = 0; i < met.size(); ++i) {
+    if (counts.at(i).size() != 256) throw nb::value_error("a count for each of 256 codes");
+    std::copy_n(counts[i].begin(), 256, met[i].begin());
   }
-  return out;
+  ReportRescaled(steps, met, &plan);
 }
 
 }  // namespace
@@ -253,7 +259,13 @@ void BindStateDict(nb::module_& module) {
              return Unwrap(plan.keep_names(FailedChecks(plan, failed)));
            },
            "failed_checks"_a)
-      .def("merge_scalars", MergeScalars, "scalars"_a);
+      .def("merge_scalars", MergeScalars, "scalars"_a)
+      .def("report_rescaled", Rescaled, "steps"_a, "counts"_a);
+  nb::class_<StateStepResult>(module, "StateStep")
+      .def_ro("merged", &StateStepResult::merged)
+      .def_ro("merge", &StateStepResult::merge)
+      .def_ro("winner", &StateStepResult::winner)
+      .def("codes", [](const StateStepResult& step) { return nb::bytes(step.code.data(), step.code.size()); });
   module.def("plan_state_dict", MakePlan, "names"_a, "dtypes"_a, "shapes"_a, "options"_a, "read"_a.none());
 }
 

@@ -78,6 +78,9 @@ class Arrays:
         """A view, or of a copy where no strides say it."""
         raise NotImplementedError
 
+    def is_dense(self, tensor: Any) -> bool:
+        raise NotImplementedError
+
     def parts(self, tensor: Any) -> Sequence[Any]:
         """Its views along the first dimension."""
         raise NotImplementedError
@@ -114,7 +117,10 @@ class Arrays:
 
     def series(self, index: int, count: int, distance: int, offset: int, shape: Ints, strides: Ints,
                copied: bool) -> Sequence[Any]:
-        """``count`` views that begin ``distance`` apart."""
+        """``count`` views that begin ``distance`` apart: parts of one larger view, where the tensor is dense."""
+        if not self.is_dense(self.tensors[index]):
+            views = [self.view(index, offset + i * distance, shape, strides) for i in range(count)]
+            return [self.copy(view) for view in views] if copied else views
         whole = self.view(index, offset, (count, *shape), (distance, *strides))
         return self.parts(self.copy(whole) if copied else whole)
 
@@ -135,16 +141,9 @@ class Arrays:
             return self.view(index, start, extents, strides)
         return self.join(array, [])
 
-    def unequal(self, pairs: list[tuple[Array, Array]]) -> tuple[list[int], int]:
-        """Which pairs differ in their bytes, and how many could not be told."""
-        failed, unknown = [], 0
-        for i, (a, b) in enumerate(pairs):
-            left, right = self.content(self.dense(a)), self.content(self.dense(b))
-            if left is None or right is None:
-                unknown += 1
-            elif left != right:
-                failed.append(i)
-        return failed, unknown
+    def unequal(self, pairs: list[tuple[Array, Array]]) -> list[int]:
+        """Which pairs differ in their bytes; those without values don't."""
+        return [i for i, (a, b) in enumerate(pairs) if self.content(self.dense(a)) != self.content(self.dense(b))]
 
 
 def _name(code: int) -> str:
@@ -184,6 +183,9 @@ class TorchArrays(Arrays):
                 return tensor.as_strided(extents, placed[1], tensor.storage_offset() + placed[0])
             tensor = tensor.contiguous()
         return tensor.as_strided(extents, steps, tensor.storage_offset() + offset)
+
+    def is_dense(self, tensor: Any) -> bool:
+        return bool(tensor.is_contiguous())
 
     def parts(self, tensor: Any) -> Sequence[Any]:
         return tensor.unbind(0)  # type: ignore[no-any-return]
@@ -236,15 +238,13 @@ class TorchArrays(Arrays):
                 counts = [a + b for a, b in zip(counts, torch.bincount(window, minlength=256).tolist())]
         return out.view(tensor.dtype).reshape(tensor.shape), counts
 
-    def unequal(self, pairs: list[tuple[Array, Array]]) -> tuple[list[int], int]:
+    def unequal(self, pairs: list[tuple[Array, Array]]) -> list[int]:
         """In one comparison a device: on a GPU each would wait for all work before it."""
         torch = self.torch
         batches: dict[Any, list[tuple[int, Any, Any]]] = {}
-        unknown = 0
         for i, (a, b) in enumerate(pairs):
             left, right = self.dense(a), self.dense(b)
             if left.is_meta or right.is_meta:
-                unknown += 1
                 continue
             left, right = (t.detach().reshape(-1).contiguous().view(torch.uint8) for t in (left, right.to(left.device)))
             batches.setdefault(left.device, []).append((i, left, right))
@@ -252,7 +252,7 @@ class TorchArrays(Arrays):
         for batch in batches.values():
             if not torch.equal(torch.cat([left for _, left, _ in batch]), torch.cat([right for _, _, right in batch])):
                 failed += [i for i, left, right in batch if not torch.equal(left, right)]
-        return sorted(failed), unknown
+        return sorted(failed)
 
 
 class NumpyArrays(Arrays):
@@ -287,6 +287,9 @@ class NumpyArrays(Arrays):
                 strides = placed[1]
         first = tensor[tuple(slice(int(at), int(at) + 1) for at in numpy.unravel_index(offset, tensor.shape))]
         return numpy.lib.stride_tricks.as_strided(first, tuple(extents), tuple(strides))
+
+    def is_dense(self, tensor: Any) -> bool:
+        return bool(tensor.flags.c_contiguous)
 
     def parts(self, tensor: Any) -> Sequence[Any]:
         if tensor.ndim > 1:

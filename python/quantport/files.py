@@ -110,6 +110,12 @@ def revert(
     :param on_unsupported: when a transform can't be carried through, "fail", or "keep-names": write the export with its
         in-memory names, outcome "kept_names".
     :param merge_scales: when weights that become one have different per-tensor scales, "refuse" or "max".
+    :raises QuantConversionUnsupportedError, NameCollisionError, MissingCompanionError: the export can't be reverted as it is; not
+        with ``on_unsupported="keep-names"``.
+    :raises UnknownArchitectureError, UnknownVersionError, InvalidMappingError: no mapping applies.
+    :raises ReferenceMismatchError: the result would contradict the reference.
+    :raises InvalidHeaderError, InvalidIndexError, InvalidConfigError: the export is broken.
+    :raises OutputExistsError, LinkedFileError, LockedError, UnfinishedChangeError, IoError: it can't be written there.
     """
     if output is None and not in_place:
         raise ValueError("say where to write: output, or in_place=True")
@@ -172,7 +178,10 @@ def apply(
     threads: int = 0,
     progress: Progress = None,
 ) -> RevertReport:
-    """Give a hub checkpoint the names and shapes that transformers has in memory: what ``revert`` undoes."""
+    """Give a hub checkpoint, quantized or not, the names and shapes that transformers has in memory: what ``revert`` undoes.
+
+    ``revert`` with ``reference=input`` undoes it. Raises as ``revert`` does.
+    """
     mapping = _mapping(mapping_file, transformers_version, architecture)
     options = _filled(
         _core.ApplyOptions(), input=input, output=output, merge_scales=merge_scales, mapping=mapping,
@@ -182,7 +191,11 @@ def apply(
 
 
 def recover(folder: Path, *, undo: bool = False) -> RecoverReport:
-    """Finish a ``revert`` in place that a crash interrupted, or take it back."""
+    """Finish a ``revert`` in place that a crash interrupted, or take it back. May be interrupted and called again itself.
+
+    :raises LockedError: another process is changing the folder.
+    :raises UnfinishedChangeError: a file is not one that an interruption leaves.
+    """
     return RecoverReport._of(_core.recover(folder, undo))
 
 
@@ -219,6 +232,8 @@ def quantize(
     :param arithmetic: whose bits to reproduce: ModelOpt's on a "cpu", or on "cuda".
     :param allow_nonfinite: quantize weights with NaN or infinity as well.
     :param bit_exact_zeros: give weights that are all zero ModelOpt's NaN scales.
+    :raises InvalidRecipeError: the recipe is malformed, or there is none of that name.
+    :raises UnsupportedRecipeError: it can't be carried out, or needs a calibration.
     """
     mapping = _mapping(mapping_file, transformers_version, architecture)
     options = _filled(
@@ -264,7 +279,10 @@ def dequantize(
     threads: int = 0,
     progress: Progress = None,
 ) -> QuantizeReport:
-    """Write a quantized checkpoint's weights (in hub names) as BF16, and its configs without their quantization."""
+    """Write a quantized checkpoint's weights (in hub names) as BF16, and its configs without their quantization.
+
+    :raises QuantConversionUnsupportedError: with each weight in a format that is not dequantized.
+    """
     options = _filled(
         _core.DequantizeOptions(), input=input, output=output, max_shard_bytes=max_shard_bytes, reflink=reflink,
         repair_index=repair_index, threads=threads)
@@ -298,7 +316,10 @@ def verify(
 
 
 def inspect(checkpoint: Path) -> InspectReport:
-    """What a checkpoint is made of: its modules with their formats, logical shapes and bytes."""
+    """What a checkpoint is made of: its modules with their formats, logical shapes and bytes.
+
+    What is wrong with it, such as a missing scale, is in the report's ``problems``; what can't be read is raised.
+    """
     return InspectReport._of(_core.inspect(checkpoint))
 
 

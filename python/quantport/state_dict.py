@@ -146,8 +146,7 @@ def _check_architectures(text: str, file: str) -> None:
     if isinstance(config, dict) and not (isinstance(config.get("architectures"), list) and config["architectures"]):
         hint = 'pass architecture="<class of the model>", or the model itself'
         message = "the config names no architecture, so that nobody knows how the model's tensors were converted"
-        line = f"{file + ': ' if file else ''}{message} ({hint})"
-        raise InvalidConfigError([Problem("InvalidConfigError", message, file, "", hint, line)])
+        raise InvalidConfigError([Problem("InvalidConfigError", message, file, "", hint)])
 
 
 def _read_config(path: str) -> tuple[str, str, dict[str, str]]:
@@ -247,40 +246,41 @@ def _without_quantization(text: str) -> str:
 
 
 class Step:
-    """What merged scales do to elements on their way into the result."""
+    """What a merged scale does to elements on their way into the result."""
 
-    def __init__(self, scalar: Any, codes: bytes) -> None:
-        self.scalar, self.codes, self.counts = scalar, codes, [0] * 256
+    def __init__(self, engine: Any, scalars: list[list[Any]]) -> None:
+        self.engine = engine
+        self.scalar = scalars[engine.merge][engine.winner] if engine.merged else None
+        self.counts = [0] * 256
 
     def apply(self, arrays: Arrays, source: Any) -> Any:
         if self.scalar is not None:
             return self.scalar
-        recoded, counts = arrays.recode(source, self.codes)
+        recoded, counts = arrays.recode(source, self.engine.codes())
         self.counts = [a + b for a, b in zip(self.counts, counts)]
         return recoded
 
 
-def _checked(plan: Any, arrays: Arrays) -> tuple[Any, int]:
-    """The plan, or the one that keeps all names where scalars that should be equal are not; how many could not be told."""
+def _checked(plan: Any, arrays: Arrays) -> Any:
+    """The plan, or the one that keeps all names where scalars that should be equal are not. On meta nobody can tell."""
     checks = plan.checks()
-    if not checks:
-        return plan, 0
-    failed, unknown = arrays.unequal(checks)
-    return (plan.without(failed) if failed else plan), unknown
+    failed = arrays.unequal(checks) if checks else []
+    return plan.without(failed) if failed else plan
 
 
-def _merged(plan: Any, arrays: Arrays) -> tuple[Any, list[Step], int]:
+def _merged(plan: Any, arrays: Arrays) -> tuple[Any, list[Step]]:
+    """The plan and its steps, or the plan that keeps all names where scalars can't be merged."""
     merges = plan.merges()
     if not merges:
-        return plan, [], 0
+        return plan, []
     scalars = [[arrays.view(tensor, offset, (), ()) for tensor, offset in zip(*merge)] for merge in merges]
     contents = [[arrays.content(scalar) for scalar in merge] for merge in scalars]
     if any(content is None for merge in contents for content in merge):
         raise ValueError("scales can't be merged on the meta device, where they have no values")
     results = plan.merge_scalars(contents)
     if not isinstance(results, list):
-        return results, [], 0
-    return plan, [Step(scalars[merge][winner] if is_scalar else None, codes) for is_scalar, merge, winner, codes in results], 0
+        return results, []
+    return plan, [Step(engine, scalars) for engine in results]
 
 
 def _carry_out(plan: Any, arrays: Arrays, steps: list[Step]) -> dict[str, Any]:
@@ -384,6 +384,9 @@ def revert_state_dict(
 def carry_out(plan: Any, arrays: Arrays) -> tuple[dict[str, Any], Any]:
     """The dict that a plan describes, and the plan that was followed."""
     with arrays.recording():
-        plan, _ = _checked(plan, arrays)
-        plan, steps, _ = _merged(plan, arrays)
-        return _carry_out(plan, arrays, steps), plan
+        plan = _checked(plan, arrays)
+        plan, steps = _merged(plan, arrays)
+        result = _carry_out(plan, arrays, steps)
+    if steps:
+        plan.report_rescaled([step.engine for step in steps], [step.counts for step in steps])
+    return result, plan

@@ -1,8 +1,5 @@
 #include "exec/merged_scales.h"
 
-#include <algorithm>
-#include <cmath>
-
 namespace quantport {
 namespace {
 
@@ -91,30 +88,11 @@ void MergedScales::Apply(uint32_t step, std::span<std::byte> bytes) {
 }
 
 std::vector<RescaleError> MergedScales::Errors() const {
-  std::vector<RescaleError> out;
-  double squares = 0;
-  double errors = 0;
+  RescaleTally tally;
   for (const Step& step : steps_) {
-    if (!step.merged.empty() || step.tensor.empty()) continue;
-    if (out.empty() || out.back().tensor != step.tensor || out.back().scalar != step.scalar) {
-      out.push_back({step.tensor, step.scalar, 0, 0, 0, 0});
-      squares = errors = 0;
-    }
-    RescaleError& entry = out.back();
-    for (size_t code = 0; code < step.count.size(); ++code) {
-      if (step.count[code] == 0) continue;
-      const auto count = static_cast<double>(step.count[code]);
-      entry.elements += step.count[code];
-      squares += count * step.codes.value[code] * step.codes.value[code];
-      errors += count * step.codes.squared[code];
-      if (step.codes.squared[code] == 0) continue;
-      entry.changed += step.count[code];
-      entry.largest_relative =
-          std::max(entry.largest_relative, std::sqrt(step.codes.squared[code]) / std::fabs(step.codes.value[code]));
-    }
-    entry.rms_relative = squares > 0 ? std::sqrt(errors / squares) : 0;
+    if (step.merged.empty() && !step.tensor.empty()) tally.Add(step.tensor, step.scalar, step.codes, step.count);
   }
-  return out;
+  return tally.Take();
 }
 
 }  // namespace quantport

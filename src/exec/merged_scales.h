@@ -16,16 +16,6 @@
 
 namespace quantport {
 
-// What re-expressing cost one tensor of the result, over the elements it rounded again.
-struct RescaleError {
-  std::string tensor;
-  std::string scalar;           // leaf of the merged scalar, for example "weight_scale_2"
-  uint64_t elements = 0;        // values, or block scales
-  uint64_t changed = 0;         // of them, those that the common scale does not represent exactly
-  double rms_relative = 0;      // root of sum of squared errors over sum of squares
-  double largest_relative = 0;  // of one element
-};
-
 class MergedScales {
  public:
   // Reads every scalar of the plan's merges. Errors: kIo; kQuantConversionUnsupported for scalars that are no positive

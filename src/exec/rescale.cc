@@ -92,4 +92,25 @@ RescaledCodes RescaleCodes(ScaleStep::Kind kind, DType dtype, double factor) {
   return codes;
 }
 
+void RescaleTally::Add(const std::string& tensor, const std::string& scalar, const RescaledCodes& codes,
+                       const std::array<uint64_t, 256>& count) {
+  if (entries_.empty() || entries_.back().tensor != tensor || entries_.back().scalar != scalar) {
+    entries_.push_back({tensor, scalar, 0, 0, 0, 0});
+    squares_ = errors_ = 0;
+  }
+  RescaleError& entry = entries_.back();
+  for (size_t code = 0; code < count.size(); ++code) {
+    if (count[code] == 0) continue;
+    const auto times = static_cast<double>(count[code]);
+    entry.elements += count[code];
+    squares_ += times * codes.value[code] * codes.value[code];
+    errors_ += times * codes.squared[code];
+    if (codes.squared[code] == 0) continue;
+    entry.changed += count[code];
+    entry.largest_relative =
+        std::max(entry.largest_relative, std::sqrt(codes.squared[code]) / std::fabs(codes.value[code]));
+  }
+  entry.rms_relative = squares_ > 0 ? std::sqrt(errors_ / squares_) : 0;
+}
+
 }  // namespace quantport

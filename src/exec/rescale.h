@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "plan/plan.h"
@@ -33,5 +34,29 @@ struct RescaledCodes {
 
 // For codes under a scale that is `factor` times the common one.
 RescaledCodes RescaleCodes(ScaleStep::Kind kind, DType dtype, double factor);
+
+// What re-expressing cost one tensor of the result, over the elements it rounded again.
+struct RescaleError {
+  std::string tensor;
+  std::string scalar;           // leaf of the merged scalar, for example "weight_scale_2"
+  uint64_t elements = 0;        // values, or block scales
+  uint64_t changed = 0;         // of them, those that the common scale does not represent exactly
+  double rms_relative = 0;      // root of sum of squared errors over sum of squares
+  double largest_relative = 0;  // of one element
+};
+
+// Sums the errors up, an entry for each tensor and scalar; what belongs to one follows each other.
+class RescaleTally {
+ public:
+  // `count`: how often each code was met.
+  void Add(const std::string& tensor, const std::string& scalar, const RescaledCodes& codes,
+           const std::array<uint64_t, 256>& count);
+  std::vector<RescaleError> Take() { return std::move(entries_); }
+
+ private:
+  std::vector<RescaleError> entries_;
+  double squares_ = 0;
+  double errors_ = 0;
+};
 
 }  // namespace quantport

@@ -191,8 +191,9 @@ Result<std::vector<StateStepResult>> MergeStateScalars(const StateDictPlan& plan
   std::vector<StateStepResult> results;
   for (const StateStep& step : plan.steps) {
     const CommonScale& scale = scales[step.merge];
-    StateStepResult result{static_cast<uint32_t>(scale.winner), {}, {}, {}};
-    if (step.kind != StateStep::Kind::kMerged) {
+    const bool merged = step.kind == StateStep::Kind::kMerged;
+    StateStepResult result{merged, step.merge, static_cast<uint32_t>(scale.winner), {}, {}, {}};
+    if (!merged) {
       const double factor = scale.scales[step.part] / scale.common;
       RescaledCodes codes = RescaleCodes(static_cast<ScaleStep::Kind>(step.kind), step.dtype, factor);
       result.code = codes.code;
@@ -202,6 +203,24 @@ Result<std::vector<StateStepResult>> MergeStateScalars(const StateDictPlan& plan
     results.push_back(result);
   }
   return results;
+}
+
+void ReportRescaled(const std::vector<StateStepResult>& steps, const std::vector<std::array<uint64_t, 256>>& counts,
+                    StateDictPlan* plan) {
+  RescaleTally tally;
+  for (const StateJoined& joined : plan->joined) {
+    for (const StateBox& box : joined.array.boxes) {
+      if (box.step == 0 || steps[box.step - 1].merged) continue;
+      const StateStepResult& step = steps[box.step - 1];
+      tally.Add(plan->names[joined.result], plan->merges[step.merge].leaf, {step.code, step.squared, step.value},
+                counts[box.step - 1]);
+    }
+  }
+  plan->report.rescaled.clear();
+  for (RescaleError& error : tally.Take()) {
+    plan->report.rescaled.push_back({std::move(error.tensor), std::move(error.scalar), error.elements, error.changed,
+                                     error.rms_relative, error.largest_relative});
+  }
 }
 
 }  // namespace quantport

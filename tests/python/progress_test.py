@@ -63,6 +63,21 @@ class LargeTest(PackageTest):
             self.fail("nothing was raised")
         self.assert_nothing_was_left()
 
+    def test_what_went_wrong_besides_is_the_cause(self):
+        def break_the_source_and_raise(done, total):
+            os.truncate(self.path("in", "model.safetensors"), 1000)
+            time.sleep(1)  # the copy runs into it
+            raise ZeroDivisionError
+
+        try:
+            self.copy(break_the_source_and_raise)
+        except ZeroDivisionError as caught:
+            self.assertIsInstance(caught.__cause__, quantport.QuantportError)
+            self.assertIn("model.safetensors", str(caught.__cause__))
+        else:
+            self.fail("nothing was raised")
+        self.assert_nothing_was_left()
+
     def test_a_signal_stops_the_copy(self):
         with self.assertRaises(KeyboardInterrupt):
             self.copy(lambda done, total: done < total and os.kill(os.getpid(), signal.SIGINT))
