@@ -45,6 +45,7 @@ struct StateDictOptions {
   ExpertForm experts = ExpertForm::kExpanded;
   MergeScales merge_scales = MergeScales::kRefuse;
   bool strict = false;
+  bool shapes_known = true;  // false: the tensors stand for their names; shapes are not held against the reference's
   // The bytes of a tensor by its place in the dict, or nothing where they can't be had. Asked for tensors of a few bytes
   // that say how others are stored.
   std::function<std::optional<std::string>(uint32_t tensor)> read;

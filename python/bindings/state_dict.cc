@@ -229,6 +229,7 @@ void BindStateDict(nb::module_& module) {
       .def_rw("config", &StateDictOptions::config)
       .def_rw("more", &StateDictOptions::more)
       .def_rw("folder", &StateDictOptions::folder)
+      .def_rw("shapes_known", &StateDictOptions::shapes_known)
       .def("set_reference_names", SetReferenceNames, "names"_a)
       .def("set_reference_tensors", SetReferenceTensors, "names"_a, "dtypes"_a, "shapes"_a);
   module.def("value_names", ValueNames, "names"_a);

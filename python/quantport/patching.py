@@ -10,7 +10,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from quantport.errors import QuantportError, UnknownVersionError
 
@@ -50,10 +50,17 @@ class patch(contextlib.ContextDecorator):
     in ModelOpt. Afterwards everything is as it was, also after an exception. It may be nested, used again, and put
     before a function as a decorator. It applies to the whole process, all threads.
 
+    Args:
+        reference: the hub checkpoint that was loaded, a folder or its model.safetensors.index.json: its names decide where
+            several load to the same tensor. Of nested patches the innermost counts.
+
     Raises:
         UnknownVersionError: transformers or ModelOpt is installed in a version that this was not written for.
         ImportError: neither is installed.
     """
+
+    def __init__(self, reference: Union[str, "os.PathLike[str]", None] = None) -> None:
+        self.reference = None if reference is None else os.fspath(reference)
 
     def __enter__(self) -> "patch":
         with _lock:
@@ -64,7 +71,9 @@ class patch(contextlib.ContextDecorator):
 
     def __exit__(self, *error: Any) -> None:
         with _lock:
+            _active.reverse()  # the same one may be there twice: the inner ends first
             _active.remove(self)
+            _active.reverse()
             if not _active:
                 _uninstall()
 
@@ -105,8 +114,10 @@ def _install() -> None:
     from quantport import modelopt as reversal
 
     replacements: dict[tuple[str, str], _Replacing] = {(module, _SAVE): _for_save for module in _SAVE_PLACES}
-    replacements |= {(module, name): functools.partial(_instead, ours=getattr(reversal, name))
-                     for module in _EXPORT_PLACES for name in _EXPORT}
+    ours = {"revert_weight_conversion_quant_aware": _reverted, "build_reverse_name_mapper": _mapper,
+            "revert_quant_config_names": reversal.revert_quant_config_names}
+    replacements |= {(module, name): functools.partial(_instead, ours=ours[name])
+                     for module in _EXPORT_PLACES for name in ours}
     replacements |= {(_UNIFIED, "build_reverse_name_mapper"): _mapper_unless_streamed,
                      (_UNIFIED, "_write_hf_export_config"): _configs_then_names,
                      (_STREAMING, "build_reverse_name_mapper"): _no_mapper_while_streaming,
@@ -128,6 +139,22 @@ def _uninstall() -> None:
         # Whoever replaced ours meanwhile will put it back: then it does as the original.
         if getattr(module, name, None) is after:
             setattr(module, name, before)
+
+
+def _reference() -> Optional[str]:
+    return _active[-1].reference if _active else None
+
+
+def _reverted(model: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
+    from quantport import modelopt as reversal
+
+    return reversal.revert_weight_conversion_quant_aware(model, state_dict, reference=_reference())
+
+
+def _mapper(model: Any) -> Any:
+    from quantport import modelopt as reversal
+
+    return reversal.build_reverse_name_mapper(model, reference=_reference())
 
 
 def _instead(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
@@ -163,13 +190,11 @@ def _no_mapper_while_streaming(theirs: Callable[..., Any]) -> Callable[..., Any]
 
 
 def _mapper_unless_streamed(theirs: Callable[..., Any]) -> Callable[..., Any]:
-    from quantport import modelopt as reversal
-
     @functools.wraps(theirs)
     def replacement(model: Any) -> Any:
         if not _active:
             return theirs(model)
-        return None if id(model) in _streamed else reversal.build_reverse_name_mapper(model)
+        return None if id(model) in _streamed else _mapper(model)
     return replacement
 
 
@@ -192,17 +217,16 @@ def _revert_in_place(model: Any, folder: str) -> None:
             mapping = os.path.join(work, "mapping.json")
             with open(mapping, "w", encoding="utf-8") as file:
                 file.write(mapping_json(model))
-            revert(folder, in_place=True, mapping_file=mapping, architecture=type(model).__name__, progress=False)
+            revert(folder, in_place=True, reference=_reference(), mapping_file=mapping, architecture=type(model).__name__,
+                   progress=False)
     except QuantportError as error:
         warnings.warn(f"{folder} keeps the names that {type(model).__name__} has in memory: {error}", stacklevel=4)
 
 
 def _reverted_for_save(model: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
     """As ModelOpt's export does: what can't be reverted keeps its names, with a warning."""
-    from quantport import modelopt as reversal
-
     try:
-        return reversal.revert_weight_conversion_quant_aware(model, state_dict)
+        return _reverted(model, state_dict)
     except QuantportError as error:
         if {"cpu", "disk"} & set(getattr(model, "hf_device_map", None) or {}.values()):
             raise  # transformers saves an offloaded model part by part, and one part alone can't keep its names

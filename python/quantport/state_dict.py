@@ -201,7 +201,8 @@ def make_plan(names: list[str], arrays: Arrays, model_or_config: Any, *, referen
               transformers_version: str | None = None, architecture: str | None = None, stated_quantization: bool = True,
               as_plain: bool = False) -> Any:
     """The engine's plan for a checked dict; arguments as revert_state_dict's. ``stated_quantization``: whether to believe what
-    the model's config says of its quantization. ``as_plain``: take every tensor for one that is not quantized."""
+    the model's config says of its quantization. ``as_plain``: take every tensor for one that is not quantized, whatever
+    its shape."""
     revert = _core.RevertOptions()
     revert.on_unsupported, revert.experts, revert.merge_scales = on_unsupported, experts, merge_scales
     revert.strict = strict
@@ -212,6 +213,7 @@ def make_plan(names: list[str], arrays: Arrays, model_or_config: Any, *, referen
     options = _core.state_dict_options(revert)
     options.config = text if stated_quantization else _without_quantization(text)
     options.folder = folder
+    options.shapes_known = not as_plain
     options.more = more if quantization is None else {_QUANT_CONFIG: json.dumps(quantization, default=str)}
     _add_reference(reference, options)
     codes = [_core.DTYPES.index("BF16")] * len(names) if as_plain else _codes(names, arrays)

@@ -101,6 +101,7 @@ class Planner : public std::enable_shared_from_this<Planner> {
     } else if (options.reference) {
       auto names = OpenReference(*options.reference);
       if (!names) return names.errors();
+      if (!options.shapes_known) names->table.reset();
       names_.SetReference(MakeReferenceView(std::move(*names)));
     }
     return {};

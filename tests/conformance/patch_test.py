@@ -1,12 +1,15 @@
 """`patch` on real exports: the hub's names and configs, `quantize`'s bytes, and everything put back."""
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 import warnings
 from unittest import mock
 
+import accelerate
 import modelopt.torch.export.quant_aware_conversion as conversion
 import modelopt.torch.export.unified_export_hf as unified
 import modelopt.torch.export.unified_export_hf_streaming as streaming
@@ -15,7 +18,7 @@ import transformers
 import transformers.core_model_loading as loading
 import transformers.modeling_utils as modeling
 from modelopt.torch.export import export_hf_checkpoint
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import quantport
 from live_models import BATCHES, MIXTURES, LiveTest
@@ -66,6 +69,9 @@ class ExportTest(LiveTest):
             warnings.simplefilter("always")
             export_hf_checkpoint(model, export_dir=out)
         return out, skipped(caught)
+
+    def offload(self, model, on_disk):
+        accelerate.dispatch_model(model, spread(model, on_disk), main_device="cpu", offload_dir=tempfile.mkdtemp(dir=self.folder))
 
     def calibrated_and_quantized(self, name, recipe):
         amax, out = self.path(f"{name}-amax.safetensors"), self.path(f"{name}-{recipe}-ours")
@@ -129,15 +135,12 @@ class ExportTest(LiveTest):
             self.assertTrue(any(key.startswith(f"{module}.") for key in tensors), module)
 
     def test_a_model_that_accelerate_offloads_is_exported_with_the_hubs_names(self):
-        import accelerate
-
         recipe = RECIPES[1]
         for name, inner in (("mixtral", "model"), ("minimax_m3", "model.language_model")):
             with self.subTest(model=name):
                 expected, _ = self.patched_export(name, recipe)
                 model = self.quantized_model(name, recipe)
-                device_map = spread(model, f"{inner}.layers.1")
-                accelerate.dispatch_model(model, device_map, main_device="cpu", offload_dir=self.path(f"{name}-offload"))
+                self.offload(model, f"{inner}.layers.1")
                 out = self.path(f"{name}-offloaded")
                 with warnings.catch_warnings(record=True) as caught, quantport.patch():
                     warnings.simplefilter("always")
@@ -147,8 +150,33 @@ class ExportTest(LiveTest):
                 self.assert_the_same_tensors(read_checkpoint(out), read_checkpoint(expected))
                 self.assertEqual(read_json(f"{out}/hf_quant_config.json"), read_json(f"{expected}/hf_quant_config.json"))
 
+    def published_hub(self):
+        """MiniMax-M3 with the names that its authors published: the rules alone give the dense layers others."""
+        tensors = load_file(f"{self.hub('minimax_m3')}/model.safetensors")
+        published = self.path("published")
+        shutil.copytree(self.hub("minimax_m3"), published)
+        save_file({key.replace("layers.0.block_sparse_moe.", "layers.0.mlp."): t for key, t in tensors.items()},
+                  f"{published}/model.safetensors", {"format": "pt"})
+        self.assertTrue(any(key.startswith("language_model.model.layers.0.block_sparse_moe.") for key in tensors))
+        return published
+
+    def test_with_a_reference_its_names_decide(self):
+        hub = self.published_hub()
+        for offloaded in (False, True):
+            with self.subTest(offloaded=offloaded):
+                model = self.quantized_model("minimax_m3", RECIPES[1])
+                if offloaded:
+                    self.offload(model, "model.language_model.layers.1")
+                out = self.path(f"referenced-{offloaded}")
+                with quantport.patch(reference=hub):
+                    export_hf_checkpoint(model, export_dir=out)
+                self.program("verify", out, "--reference", hub)
+        with quantport.patch():
+            export_hf_checkpoint(self.quantized_model("minimax_m3", RECIPES[1]), export_dir=self.path("by-rule"))
+        self.assertEqual(run("verify", self.path("by-rule"), "--reference", hub).returncode, 1)
+
     def test_what_cannot_be_reverted_keeps_its_names_in_tensors_and_configs(self):
-        def refuse(*args):
+        def refuse(*args, **options):
             raise quantport.QuantConversionUnsupportedError("no such layout")
 
         model = self.quantized_model("mixtral", RECIPES[0])
@@ -202,7 +230,7 @@ class SaveTest(LiveTest):
     def test_what_cannot_be_reverted_is_saved_under_its_own_names_with_a_warning(self):
         model, state = self.in_memory_state()
 
-        def refuse(*args):
+        def refuse(*args, **options):
             raise quantport.QuantConversionUnsupportedError("no such layout")
 
         with mock.patch("quantport.modelopt.revert_weight_conversion_quant_aware", refuse), \
