@@ -120,7 +120,8 @@ def _is_scalar(tensor: Any) -> bool:
 
 def config_of(model_or_config: Any, architecture: str | None) -> tuple[str, str, dict[str, str], str | None]:
     """(text of config.json, its folder, texts of other config files, architecture) of a model, a config or a path."""
-    thing, folder, more = model_or_config, "", {}
+    thing, folder = model_or_config, ""
+    more: dict[str, str] = {}
     if conversions.is_model(thing):
         architecture = architecture or type(thing).__name__
         thing = thing.config
