@@ -151,15 +151,21 @@ void RaiseUnsupported(const StateDictPlan& plan) {
   if (!plan.report.unsupported.empty()) Raise(plan.report.unsupported);
 }
 
-// Read errors are those of the caller's function: they go on as they are.
+// A tensor that can't be read is one without bytes. Python's exceptions must not go through the library, which holds no
+// GIL when it lets them go.
 std::function<OptionalText(uint32_t)> Reader(const nb::object& read) {
   if (read.is_none()) return {};
   return [&read](uint32_t tensor) -> OptionalText {
     const nb::gil_scoped_acquire gil;
-    const nb::object bytes = read(tensor);
-    if (bytes.is_none()) return std::nullopt;
-    const auto content = nb::cast<nb::bytes>(bytes);
-    return std::string(content.c_str(), content.size());
+    try {
+      const nb::object bytes = read(tensor);
+      if (bytes.is_none()) return std::nullopt;
+      const auto content = nb::cast<nb::bytes>(bytes);
+      return std::string(content.c_str(), content.size());
+    } catch (nb::python_error& error) {
+      error.discard_as_unraisable("quantport: reading a tensor");
+      return std::nullopt;
+    }
   };
 }
 
@@ -194,6 +200,7 @@ StateDictPlan MakePlan(const nb::list& names, const nb::list& dtypes, const nb::
     const nb::gil_scoped_release unlocked;
     plan.emplace(PlanStateDict(std::move(tensors), options));
   }
+  options.read = {};
   return Unwrap(std::move(*plan));
 }
 

@@ -217,6 +217,22 @@ class LiveModelTest(unittest.TestCase):
         self.assertTrue(torch.equal(result["body.k.weight"], base.t()[8:16]))
         self.assertEqual(storage(result["body.k.weight"]), storage(base))
 
+    def test_subclasses(self):
+        class Tagged(torch.Tensor):
+            pass
+
+        self.tensors = {"tower.qkv.weight": torch.randn(24, 8).as_subclass(Tagged), "emb.weight": torch.randn(2).as_subclass(Tagged)}
+        result = revert_state_dict(self.tensors, self.model)
+        self.assertIs(result["emb.weight"], self.tensors["emb.weight"])
+        self.assertIsInstance(result["body.k.weight"], Tagged)
+        self.assertEqual(storage(result["body.k.weight"]), storage(self.tensors["tower.qkv.weight"]))
+
+    def test_a_sparse_tensor_is_renamed_but_not_cut(self):
+        sparse = torch.eye(24).to_sparse()
+        self.assertIs(revert_state_dict({"tower.emb.weight": sparse}, self.model)["body.emb.weight"], sparse)
+        with self.assertRaisesRegex(TypeError, r"shape \[24, 24\] is to be cut.*to_dense"):
+            revert_state_dict({"tower.qkv.weight": sparse}, self.model)
+
     def test_tied_weights_keep_sharing(self):
         self.tensors["head.weight"] = self.tensors["emb.weight"] = torch.randn(4, 4)
         result = revert_state_dict(self.tensors, self.model)
