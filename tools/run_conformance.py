@@ -11,6 +11,7 @@ STEPS = [
     ("revert against transformers, all classes", ["tests/conformance/classes_test.py"]),
     ("revert against transformers, composite models", ["tests/conformance/composites_test.py"]),
     ("apply against transformers, round trips", ["tests/conformance/roundtrip_test.py"]),
+    ("state dicts against transformers, all classes", ["tests/conformance/state_dict_test.py"]),
     ("outputs load with safetensors and transformers", ["tests/conformance/loads_test.py"]),
     ("headers against the official safetensors", ["tests/conformance/headers_test.py"]),
     ("quantize against ModelOpt's logits and readers", ["tests/conformance/quantize_test.py"]),

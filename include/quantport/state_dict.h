@@ -39,15 +39,15 @@ struct StateDictOptions {
   std::map<std::string, std::string> more;  // of further config files: "hf_quant_config.json" -> text
   std::string folder;                       // the files are in, as errors call it; "" where they are in none
   MappingOptions mapping;
-  std::optional<std::filesystem::path> reference;  // as RevertOptions::reference
+  std::optional<std::filesystem::path> reference;   // as RevertOptions::reference
   std::optional<StateReference> reference_tensors;  // instead of it
   OnUnsupported on_unsupported = OnUnsupported::kKeepNames;
   ExpertForm experts = ExpertForm::kExpanded;
   MergeScales merge_scales = MergeScales::kRefuse;
   bool strict = false;
   bool shapes_known = true;  // false: the tensors stand for their names; shapes are not held against the reference's
-  // The bytes of a tensor by its place in the dict, or nothing where they can't be had. Asked for tensors of a few bytes
-  // that say how others are stored.
+  // The bytes of a tensor by its place in the dict, or nothing where they can't be had. Asked for tensors of a few
+  // bytes that say how others are stored.
   std::function<std::optional<std::string>(uint32_t tensor)> read;
 };
 
@@ -159,7 +159,7 @@ Errors FailedChecks(const StateDictPlan& plan, const std::vector<size_t>& failed
 
 // What a step does to elements of one byte.
 struct StateStepResult {
-  bool merged = false;    // it is the merged scalar itself, scalar `winner` of merge `merge`
+  bool merged = false;  // it is the merged scalar itself, scalar `winner` of merge `merge`
   uint32_t merge = 0;
   uint32_t winner = 0;
   std::array<uint8_t, 256> code = {};    // else: what each code becomes

@@ -33,7 +33,8 @@ std::string String(nb::handle text) {
   return {data, static_cast<size_t>(size)};
 }
 
-// Of a tensor, or the sizes themselves. 200,000 shapes of torch tensors kept as a list of Python's cost a fifth of a second.
+// Of a tensor, or the sizes themselves. 200,000 shapes of torch tensors kept as a list of Python's cost a fifth of a
+// second.
 std::vector<uint64_t> Shape(nb::handle tensor) {
   const bool is_shape = PyTuple_Check(tensor.ptr()) || PyList_Check(tensor.ptr());
   const nb::object sizes = is_shape ? nb::borrow(tensor) : nb::getattr(tensor, "shape");
@@ -61,8 +62,7 @@ std::vector<StateTensor> Tensors(const nb::list& names, const nb::list& dtypes, 
   if (names.size() != dtypes.size() || names.size() != shapes.size()) throw nb::value_error("lists of unequal length");
   std::vector<StateTensor> tensors;
   tensors.reserve(names.size());
-  for (size_t i = 0; i < names.size(); ++i)
-    tensors.push_back({String(names[i]), DTypeOf(dtypes[i]), Shape(shapes[i])});
+  for (size_t i = 0; i < names.size(); ++i) tensors.push_back({String(names[i]), DTypeOf(dtypes[i]), Shape(shapes[i])});
   return tensors;
 }
 
@@ -151,15 +151,21 @@ void RaiseUnsupported(const StateDictPlan& plan) {
   if (!plan.report.unsupported.empty()) Raise(plan.report.unsupported);
 }
 
-// Read errors are those of the caller's function: they go on as they are.
+// A tensor that can't be read is one without bytes. Python's exceptions must not go through the library, which holds no
+// GIL when it lets them go.
 std::function<OptionalText(uint32_t)> Reader(const nb::object& read) {
   if (read.is_none()) return {};
   return [&read](uint32_t tensor) -> OptionalText {
     const nb::gil_scoped_acquire gil;
-    const nb::object bytes = read(tensor);
-    if (bytes.is_none()) return std::nullopt;
-    const auto content = nb::cast<nb::bytes>(bytes);
-    return std::string(content.c_str(), content.size());
+    try {
+      const nb::object bytes = read(tensor);
+      if (bytes.is_none()) return std::nullopt;
+      const auto content = nb::cast<nb::bytes>(bytes);
+      return std::string(content.c_str(), content.size());
+    } catch (nb::python_error& error) {
+      error.discard_as_unraisable("quantport: reading a tensor");
+      return std::nullopt;
+    }
   };
 }
 
@@ -194,6 +200,7 @@ StateDictPlan MakePlan(const nb::list& names, const nb::list& dtypes, const nb::
     const nb::gil_scoped_release unlocked;
     plan.emplace(PlanStateDict(std::move(tensors), options));
   }
+  options.read = {};
   return Unwrap(std::move(*plan));
 }
 
@@ -249,17 +256,21 @@ void BindStateDict(nb::module_& module) {
       .def("warnings", Warnings)
       .def("unchanged", [](const StateDictPlan& plan) { return plan.report.outcome == RevertOutcome::kCopied; })
       .def("raise_unsupported", RaiseUnsupported)
-      .def("rename_module", [](const StateDictPlan& plan, const std::string& name) { return Text(plan.rename_module(name)); },
-           "module"_a)
-      .def("rewrite_references",
-           [](const StateDictPlan& plan, const std::string& text, const std::string& file) {
-             return Text(Unwrap(plan.rewrite_references(text, file)));
-           },
-           "text"_a, "file"_a)
-      .def("without", [](const StateDictPlan& plan, const std::vector<size_t>& failed) {
-             return Unwrap(plan.keep_names(FailedChecks(plan, failed)));
-           },
-           "failed_checks"_a)
+      .def(
+          "rename_module",
+          [](const StateDictPlan& plan, const std::string& name) { return Text(plan.rename_module(name)); }, "module"_a)
+      .def(
+          "rewrite_references",
+          [](const StateDictPlan& plan, const std::string& text, const std::string& file) {
+            return Text(Unwrap(plan.rewrite_references(text, file)));
+          },
+          "text"_a, "file"_a)
+      .def(
+          "without",
+          [](const StateDictPlan& plan, const std::vector<size_t>& failed) {
+            return Unwrap(plan.keep_names(FailedChecks(plan, failed)));
+          },
+          "failed_checks"_a)
       .def("merge_scalars", MergeScalars, "scalars"_a)
       .def("report_rescaled", Rescaled, "steps"_a, "counts"_a);
   nb::class_<StateStepResult>(module, "StateStep")

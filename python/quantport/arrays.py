@@ -113,7 +113,14 @@ class Arrays:
         raise NotImplementedError
 
     def view(self, index: int, offset: int, extents: Ints, steps: Ints) -> Any:
-        return self.strided(self.tensors[index], offset, extents, steps)
+        tensor = self.tensors[index]
+        try:
+            return self.strided(tensor, offset, extents, steps)
+        except (RuntimeError, NotImplementedError) as error:
+            kind = f"{type(tensor).__module__}.{type(tensor).__qualname__}"
+            raise TypeError(f"a tensor of shape {list(tensor.shape)} is to be cut, and its class {kind} has no views by strides "
+                            "(a part of a tensor on this device, sparse, or in a format of its own): put what it stands for "
+                            f"into the state dict, such as full_tensor() or to_dense() ({error})") from error
 
     def series(self, index: int, count: int, distance: int, offset: int, shape: Ints, strides: Ints,
                copied: bool) -> Sequence[Any]:

@@ -120,7 +120,8 @@ def _is_scalar(tensor: Any) -> bool:
 
 def config_of(model_or_config: Any, architecture: str | None) -> tuple[str, str, dict[str, str], str | None]:
     """(text of config.json, its folder, texts of other config files, architecture) of a model, a config or a path."""
-    thing, folder, more = model_or_config, "", {}
+    thing, folder = model_or_config, ""
+    more: dict[str, str] = {}
     if conversions.is_model(thing):
         architecture = architecture or type(thing).__name__
         thing = thing.config
@@ -211,10 +212,10 @@ def make_plan(names: list[str], arrays: Arrays, model_or_config: Any, *, referen
     if isinstance(reference, (str, os.PathLike)):
         revert.reference, reference = os.fspath(reference), None
     options = _core.state_dict_options(revert)
-    options.config = text if stated_quantization else _without_quantization(text)
+    options.config = text if stated_quantization and quantization is None else _without_quantization(text)
     options.folder = folder
     options.shapes_known = not as_plain
-    options.more = more if quantization is None else {_QUANT_CONFIG: json.dumps(quantization, default=str)}
+    options.more = more if quantization is None else {_QUANT_CONFIG: _quantization_text(quantization)}
     _add_reference(reference, options)
     codes = [_core.DTYPES.index("BF16")] * len(names) if as_plain else _codes(names, arrays)
     return _core.plan_state_dict(names, codes, arrays.tensors, options,
@@ -238,9 +239,21 @@ def _mapping_options(model_or_config: Any, mapping: Mapping[str, Any] | None, ma
     return options
 
 
+def _quantization_text(quantization: Mapping[str, Any]) -> str:
+    """A section by itself, or with the key that hf_quant_config.json or config.json has before it."""
+    for key in ("quantization", "quantization_config"):
+        if isinstance(quantization.get(key), Mapping):
+            quantization = quantization[key]
+    return json.dumps({"quantization": quantization}, default=str)
+
+
 def _without_quantization(text: str) -> str:
-    config = json.loads(text)
-    for section in (config, config.get("text_config")):
+    try:
+        config = json.loads(text)
+    except ValueError:
+        return text  # the library says what is wrong, and where
+    sections = (config, config.get("text_config")) if isinstance(config, dict) else ()
+    for section in sections:
         if isinstance(section, dict):
             for key in ("quantization_config", "compression_config", "quantization"):
                 section.pop(key, None)
@@ -358,7 +371,8 @@ def revert_state_dict(
     :param experts: "expanded" or "stacked", for containers that the hub keeps in one tensor and the dict one by one.
     :param merge_scales: where weights that become one have different scales, "refuse" or "max".
     :param strict: names that only the reference has are errors.
-    :param quantization: what hf_quant_config.json is to hold, where the model's config does not say how it is quantized.
+    :param quantization: how the tensors are quantized, as hf_quant_config.json or a quantization_config states it, instead of
+        what the model's config says; {} for nothing.
     :param mapping: the content of a mapping file (docs/mappings.md), instead of the model's own mapping or a built-in one.
     :param mapping_file: a mapping file, likewise.
     :param transformers_version: the version whose built-in mapping applies.

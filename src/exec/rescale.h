@@ -20,8 +20,8 @@ struct CommonScale {
   size_t winner = 0;           // the part whose it is
 };
 
-// `scalars` are the bytes of each, `names` the tensors they are of. Errors: kQuantConversionUnsupported for scalars that
-// are no positive numbers.
+// `scalars` are the bytes of each, `names` the tensors they are of. Errors: kQuantConversionUnsupported for scalars
+// that are no positive numbers.
 Result<CommonScale> FindCommonScale(const std::string& leaf, DType dtype, bool reciprocal,
                                     const std::vector<std::vector<std::byte>>& scalars,
                                     const std::vector<std::string>& names);

@@ -16,8 +16,11 @@ constexpr const char* kMappingText = "the mapping given as text";
 Result<ModelMapping> LoadModel(const std::string& config_text, const std::string& config_file,
                                const MappingOptions& options) {
   if (options.mapping_file && options.mapping_json) {
-    return Error{ErrorKind::kInvalidMapping, "a mapping file and a mapping as text at once",
-                 options.mapping_file->string(), {}, "leave one of them out"};
+    return Error{ErrorKind::kInvalidMapping,
+                 "a mapping file and a mapping as text at once",
+                 options.mapping_file->string(),
+                 {},
+                 "leave one of them out"};
   }
   if ((options.mapping_file || options.mapping_json) && options.transformers_version) {
     return Error{ErrorKind::kInvalidMapping,

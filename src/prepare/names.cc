@@ -143,10 +143,10 @@ RuleComparison NameConversion::Compare() {
 
 void NameConversion::Summarize(const CarriedModules& carried) {
   RevertReport& report = *report_;
-  report.outcome = kept_                                      ? RevertOutcome::kKeptNames
-                   : conversion_.already_hub                  ? RevertOutcome::kCopied
+  report.outcome = kept_                                     ? RevertOutcome::kKeptNames
+                   : conversion_.already_hub                 ? RevertOutcome::kCopied
                    : choices_.direction == Direction::kApply ? RevertOutcome::kApplied
-                                                              : RevertOutcome::kReverted;
+                                                             : RevertOutcome::kReverted;
   report.output_tensors = conversion_.tensors.size();
   report.renamed = conversion_.renamed;
   report.cut = conversion_.cut;

@@ -41,8 +41,7 @@ std::vector<StateBox> Joined(std::vector<StateBox> boxes) {
     while (end < boxes.size() && Continues(boxes[begin], boxes[end - 1], boxes[end], end - begin)) ++end;
     StateBox box = boxes[begin];
     if (end - begin > 1) {
-      box.dims.insert(box.dims.begin(),
-                      {end - begin, boxes[begin + 1].from - box.from, boxes[begin + 1].to - box.to});
+      box.dims.insert(box.dims.begin(), {end - begin, boxes[begin + 1].from - box.from, boxes[begin + 1].to - box.to});
     }
     out.push_back(std::move(box));
     begin = end;

@@ -7,8 +7,8 @@
 
 namespace quantport {
 
-// Fills names, whole, copied, series, joined, literals, checks, merges and steps. Results are sorted by the first tensor
-// that they are made of.
+// Fills names, whole, copied, series, joined, literals, checks, merges and steps. Results are sorted by the first
+// tensor that they are made of.
 void AddViews(const TensorTable& table, Conversion* conversion, StateDictPlan* plan);
 
 }  // namespace quantport

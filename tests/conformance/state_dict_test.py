@@ -8,6 +8,7 @@ loading used, and some that nobody can undo.
     state_dict_test.py [--match REGEX] [-v]      exit status 1 where something differs
 """
 import argparse
+import json
 import sys
 import tempfile
 import unittest
@@ -18,13 +19,15 @@ from oracle import Tally, by_reference, cases, difference, gave_up, unquantized 
 import torch
 import transformers
 from torch import nn
-from transformers import MixtralConfig, MixtralForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedConfig, PreTrainedModel)
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import (
     Chunk, Concatenate, ConversionOps, MergeModulelist, SplitModulelist, Transpose, WeightConverter, WeightRenaming,
     revert_weight_conversion)
 
 import quantport
+from quantport import modelopt
 from quantport.state_dict import revert_state_dict
 
 VERSION = transformers.__version__
@@ -75,6 +78,7 @@ def check(case):
     results = {"float": held(inputs, case.config, expected, transformers_version=VERSION),
                "float, live model": held(inputs, case.model, expected),
                "float, reference": by_reference(case, _or_error(inputs, case.config, expected), expected, expected, inputs)}
+    results["float, created model"] = created(case, inputs)
     if results["float"] is None:
         results["float, memory"] = moved(case, inputs, revert_state_dict(inputs, case.model))
     try:
@@ -95,6 +99,17 @@ def check(case):
                 (n, t.dtype, t.shape) for n, t in revert_state_dict(export, case.model).items()]
             results["quantized, on meta"] = None if same and all(t.is_meta for t in on_meta.values()) else "other tensors"
     return results
+
+
+def created(case, inputs):
+    """Of a model that was not loaded: neither knows what loading would have used."""
+    attached, case.model._weight_conversions = case.model._weight_conversions, None
+    try:
+        return held(inputs, case.model, case.revert(inputs))
+    except Exception as error:
+        return gave_up(error)
+    finally:
+        case.model._weight_conversions = attached
 
 
 def _or_error(tensors, config, hub):
@@ -136,6 +151,8 @@ def register(*conversions):
     register_checkpoint_conversion_mapping("quantport_made_up", list(conversions), overwrite=True)
 
 
+SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 32,
+         "num_key_value_heads": 2}
 EXPERTS = WeightConverter(
     ["experts.*.w1.weight", "experts.*.w3.weight"], ["experts.gate_up_proj"], [MergeModulelist(dim=0), Concatenate(dim=1)])
 
@@ -160,8 +177,7 @@ class LiveModelTest(unittest.TestCase):
         self.assertIsNone(held(self.tensors, self.model, expected))
 
     def test_only_what_loading_used_is_undone(self):
-        config = MixtralConfig(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=32,
-                               num_key_value_heads=2, num_local_experts=2)
+        config = MixtralConfig(**SMALL, num_local_experts=2)
         with tempfile.TemporaryDirectory() as folder:
             MixtralForCausalLM(config).save_pretrained(folder)
             loaded = MixtralForCausalLM.from_pretrained(folder)
@@ -201,6 +217,22 @@ class LiveModelTest(unittest.TestCase):
         self.assertTrue(torch.equal(result["body.k.weight"], base.t()[8:16]))
         self.assertEqual(storage(result["body.k.weight"]), storage(base))
 
+    def test_subclasses(self):
+        class Tagged(torch.Tensor):
+            pass
+
+        self.tensors = {"tower.qkv.weight": torch.randn(24, 8).as_subclass(Tagged), "emb.weight": torch.randn(2).as_subclass(Tagged)}
+        result = revert_state_dict(self.tensors, self.model)
+        self.assertIs(result["emb.weight"], self.tensors["emb.weight"])
+        self.assertIsInstance(result["body.k.weight"], Tagged)
+        self.assertEqual(storage(result["body.k.weight"]), storage(self.tensors["tower.qkv.weight"]))
+
+    def test_a_sparse_tensor_is_renamed_but_not_cut(self):
+        sparse = torch.eye(24).to_sparse()
+        self.assertIs(revert_state_dict({"tower.emb.weight": sparse}, self.model)["body.emb.weight"], sparse)
+        with self.assertRaisesRegex(TypeError, r"shape \[24, 24\] is to be cut.*to_dense"):
+            revert_state_dict({"tower.qkv.weight": sparse}, self.model)
+
     def test_tied_weights_keep_sharing(self):
         self.tensors["head.weight"] = self.tensors["emb.weight"] = torch.randn(4, 4)
         result = revert_state_dict(self.tensors, self.model)
@@ -219,13 +251,75 @@ class LiveModelTest(unittest.TestCase):
             revert_state_dict(tensors, self.model)
 
 
+class ModelOptNamesTest(unittest.TestCase):
+    """The names that ModelOpt's export calls; exports by ModelOpt itself are in patch_test.py."""
+
+    def setUp(self):
+        self.model = MixtralForCausalLM(MixtralConfig(**SMALL, num_local_experts=2))
+
+    def test_a_quantized_state_dict(self):
+        experts = {f"model.layers.0.mlp.experts.{e}.{x}": None for e in range(2) for x in ("gate_proj", "up_proj", "down_proj")}
+        tensors = {}
+        for module in experts:
+            tensors[f"{module}.weight"] = torch.randint(0, 255, (32, 16), dtype=torch.uint8)
+            tensors[f"{module}.weight_scale"] = torch.ones(32, 2).to(torch.float8_e4m3fn)
+            tensors[f"{module}.weight_scale_2"] = torch.tensor(1.0)
+        result = modelopt.revert_weight_conversion_quant_aware(self.model, tensors)
+        self.assertEqual(len(result), 18)
+        self.assertIs(result["model.layers.0.block_sparse_moe.experts.1.w3.weight_scale_2"],
+                      tensors["model.layers.0.mlp.experts.1.up_proj.weight_scale_2"])
+
+    def test_every_tensor_can_be_written(self):
+        # The hub has these transposed.
+        self.model._weight_conversions = [WeightConverter("hub.weight", "memory.weight", [Transpose(dim0=0, dim1=1)])]
+        result = modelopt.revert_weight_conversion_quant_aware(self.model, {"memory.weight": torch.randn(4, 6)})
+        self.assertEqual(result["hub.weight"].shape, (6, 4))
+        self.assertTrue(result["hub.weight"].is_contiguous())
+
+    def test_what_can_not_be_reverted_is_an_exception(self):
+        container = "model.layers.0.mlp.experts.gate_up_proj"  # 31 rows of gate and up together
+        tensors = {container: torch.zeros(2, 31, 16, dtype=torch.uint8), f"{container}_weight_scale_2": torch.ones(2),
+                   f"{container}_weight_scale": torch.ones(2, 31, 2).to(torch.float8_e4m3fn)}
+        with self.assertRaises(modelopt.QuantConversionUnsupportedError):
+            modelopt.revert_weight_conversion_quant_aware(self.model, tensors)
+
+    def test_a_stale_quantization_of_the_config_does_not_matter(self):
+        self.model.config.quantization_config = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+        result = modelopt.revert_weight_conversion_quant_aware(self.model, self.model.state_dict())
+        self.assertIn("model.layers.0.block_sparse_moe.experts.0.w3.weight", result)
+
+    def test_names_of_modules(self):
+        mapper = modelopt.build_reverse_name_mapper(self.model)
+        for name, hub in {"model.layers.0.mlp.gate": "model.layers.0.block_sparse_moe.gate",
+                          "model.layers.0.mlp.gate*": "model.layers.0.block_sparse_moe.gate*",
+                          "model.layers.9.mlp.gate": "model.layers.9.block_sparse_moe.gate", "lm_head": "lm_head"}.items():
+            self.assertEqual(mapper(name), hub)
+
+    def test_no_mapper_where_names_are_the_same(self):
+        self.assertIsNone(modelopt.build_reverse_name_mapper(LlamaForCausalLM(LlamaConfig(**SMALL))))
+
+    def test_configs_are_changed_in_place(self):
+        names = {"exclude_modules": ["lm_head", "model.layers.0.mlp.gate"], "quant_algo": "MIXED_PRECISION",
+                 "quantized_layers": {"model.layers.0.mlp.gate": {"quant_algo": "NVFP4"}}}
+        hub = {"exclude_modules": ["lm_head", "model.layers.0.block_sparse_moe.gate"], "quant_algo": "MIXED_PRECISION",
+               "quantized_layers": {"model.layers.0.block_sparse_moe.gate": {"quant_algo": "NVFP4"}}}
+        for mapper, want in ((modelopt.build_reverse_name_mapper(self.model), hub), (None, names),
+                             (str.upper, {"exclude_modules": ["LM_HEAD", "MODEL.LAYERS.0.MLP.GATE"], "quant_algo": "MIXED_PRECISION",
+                                          "quantized_layers": {"MODEL.LAYERS.0.MLP.GATE": {"quant_algo": "NVFP4"}}})):
+            quantization = json.loads(json.dumps(names))
+            self.assertIsNone(modelopt.revert_quant_config_names(quantization, mapper))
+            self.assertEqual(quantization, want)
+        modelopt.revert_quant_config_names(None, str.upper)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--match", default="")
     parser.add_argument("-v", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore", quantport.QuantportWarning)
-    done = unittest.TextTestRunner().run(unittest.defaultTestLoader.loadTestsFromTestCase(LiveModelTest))
+    load = unittest.defaultTestLoader.loadTestsFromTestCase
+    done = unittest.TextTestRunner().run(unittest.TestSuite([load(LiveModelTest), load(ModelOptNamesTest)]))
     tally = Tally(options.v)
     with ThreadPoolExecutor(1) as pool:
         for name, results in pool.map(lambda case: (case.name, check(case)), cases(options.match)):

@@ -25,7 +25,7 @@ LAYERS = {
     "verify": {"base", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "config", "load"},
     "inspect": {"base", "safetensors", "checkpoint", "layout", "load"},
     "diff": {"base", "io", "safetensors", "checkpoint", "load"},
-    "prepare": {"base", "checkpoint", "mapping", "layout", "recipe", "plan", "config", "exec", "load", "verify"},
+    "prepare": {"base", "safetensors", "checkpoint", "mapping", "layout", "recipe", "plan", "config", "exec", "load", "verify"},
     "report": {"base", "io", "mapping", "recipe", "plan", "quantize", "load"},
     "cli": set(),
 }

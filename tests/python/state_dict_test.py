@@ -260,6 +260,13 @@ class ModelAndReferenceTest(StateDictTest):
         with self.assertRaisesRegex(quantport.InvalidConfigError, "hf_quant_config.json"):
             revert_state_dict(model(), self.path("export"), mapping=MAPPING)
 
+    def test_what_is_said_of_the_quantization_goes_before_the_config(self):
+        stale = CONFIG | {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": []}}
+        with self.assertRaises(quantport.InvalidConfigError):
+            revert_state_dict(model(), stale, mapping=MAPPING)
+        for quantization in ({}, {"quant_algo": "W8A8_INT8"}, {"quantization": {"quant_algo": "W8A8_INT8"}}):
+            self.assert_equal(revert_state_dict(model(), stale, mapping=MAPPING, quantization=quantization), revert(model()))
+
     def test_a_mapping_of_the_registry(self):
         config = {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "transformers_version": "5.17.0"}
         result = revert_state_dict({"model.layers.0.mlp.gate.weight": random_array((4, 8))}, config)
