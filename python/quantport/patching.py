@@ -114,8 +114,9 @@ def _install() -> None:
     from quantport import modelopt as reversal
 
     replacements: dict[tuple[str, str], _Replacing] = {(module, _SAVE): _for_save for module in _SAVE_PLACES}
-    ours = {"revert_weight_conversion_quant_aware": _reverted, "build_reverse_name_mapper": _mapper,
-            "revert_quant_config_names": reversal.revert_quant_config_names}
+    ours: dict[str, Callable[..., Any]] = {
+        "revert_weight_conversion_quant_aware": _reverted, "build_reverse_name_mapper": _mapper,
+        "revert_quant_config_names": reversal.revert_quant_config_names}
     replacements |= {(module, name): functools.partial(_instead, ours=ours[name])
                      for module in _EXPORT_PLACES for name in ours}
     replacements |= {(_UNIFIED, "build_reverse_name_mapper"): _mapper_unless_streamed,
