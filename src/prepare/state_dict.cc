@@ -45,12 +45,12 @@ Status CheckTensors(const std::vector<StateTensor>& tensors) {
   return {};
 }
 
-ReferenceView ViewOf(const StateReference& reference) {
+ReferenceView ViewOf(const StateReference& reference, bool shapes_known) {
   ReferenceNames names{reference.names, std::nullopt};
   if (!reference.tensors.empty()) {
     names.names.clear();
     for (const StateTensor& tensor : reference.tensors) names.names.push_back(tensor.name);
-    names.table = TableOf(reference.tensors);
+    if (shapes_known) names.table = TableOf(reference.tensors);
   }
   return MakeReferenceView(std::move(names));
 }
@@ -97,7 +97,7 @@ class Planner : public std::enable_shared_from_this<Planner> {
   Status ReadReference(const StateDictOptions& options) {
     if (options.reference_tensors) {
       if (auto s = CheckTensors(options.reference_tensors->tensors); !s) return s;
-      names_.SetReference(ViewOf(*options.reference_tensors));
+      names_.SetReference(ViewOf(*options.reference_tensors, options.shapes_known));
     } else if (options.reference) {
       auto names = OpenReference(*options.reference);
       if (!names) return names.errors();

@@ -265,6 +265,15 @@ TEST(StateDictTest, AReferenceDecidesByNamesAloneOrWithShapes) {
   EXPECT_FALSE(PlanStateDict({{"qk.weight", DType::kBF16, {8, 4}}}, options));
 }
 
+TEST(StateDictTest, ShapesThatAreNotKnownAreNotHeldAgainstTheReference) {
+  StateDictOptions options = Options(kRename);
+  options.reference_tensors = StateReference{{{"hub.weight", DType::kBF16, {8, 8}}}, {}};
+  const std::vector<StateTensor> packed = {{"memory.weight", DType::kU8, {8, 4}}};
+  EXPECT_FALSE(PlanStateDict(packed, options));
+  options.shapes_known = false;
+  EXPECT_THAT(Planned(packed, options).names, ElementsAre("hub.weight"));
+}
+
 TEST(StateDictTest, ValuesAloneAreNamed) {
   EXPECT_THAT(ValueNames({"a.weight", "a.weight_scale", "a.bias", "experts.up_proj", "experts.up_proj_weight_scale"}),
               UnorderedElementsAre("a.weight", "a.bias", "experts.up_proj"));
