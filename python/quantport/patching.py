@@ -26,7 +26,7 @@ _STREAMING = "modelopt.torch.export.unified_export_hf_streaming"
 _EXPORT_PLACES = {
     "modelopt.torch.export.quant_aware_conversion": _EXPORT,
     _UNIFIED: (*_EXPORT, "_write_hf_export_config"),
-    _STREAMING: ("build_reverse_name_mapper", "_assert_no_split_rules"),
+    _STREAMING: ("build_reverse_name_mapper", "_assert_no_split_rules", "_export_transformers_checkpoint_streaming"),
 }
 # What is stored beside a quantized weight, or in its place.
 _COMPANIONS = re.compile(
@@ -38,7 +38,7 @@ _Replacing = Callable[[Callable[..., Any]], Callable[..., Any]]
 _lock = threading.RLock()
 _installed: list[tuple[Any, str, Any, Any]] = []  # module, name, what was there, what is there now
 _active: list["patch"] = []
-_streamed: set[int] = set()  # ids of models of which an export wrote tensors by their names in memory
+_streamed: set[int] = set()  # ids of models whose tensors an export wrote by their names in memory, configs to follow
 
 
 class patch(contextlib.ContextDecorator):
@@ -121,7 +121,8 @@ def _install() -> None:
                      for module in _EXPORT_PLACES for name in ours}
     replacements |= {(_UNIFIED, "build_reverse_name_mapper"): _mapper_unless_streamed,
                      (_UNIFIED, "_write_hf_export_config"): _configs_then_names,
-                     (_STREAMING, "build_reverse_name_mapper"): _no_mapper_while_streaming,
+                     (_STREAMING, "_export_transformers_checkpoint_streaming"): _streaming,
+                     (_STREAMING, "build_reverse_name_mapper"): functools.partial(_instead, ours=lambda model: None),
                      (_STREAMING, "_assert_no_split_rules"): functools.partial(_instead, ours=lambda model: None)}
     targets = [(importlib.import_module(module), name) for module, names in places.items() for name in names]
     missing = [f"{module.__name__}.{name}" for module, name in targets if not hasattr(module, name)]
@@ -169,7 +170,7 @@ def _for_save(theirs: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(theirs)
     def replacement(model: Any, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
         if _active and is_quantized(state_dict):
-            return _reverted_for_save(model, state_dict)
+            return _reverted_for_save(theirs, model, state_dict)
         saved: dict[str, Any] = theirs(model, state_dict, *args, **kwargs)
         return saved
     return replacement
@@ -180,13 +181,14 @@ def _for_save(theirs: Callable[..., Any]) -> Callable[..., Any]:
 # place, which moves no tensor that only changes its name.
 
 
-def _no_mapper_while_streaming(theirs: Callable[..., Any]) -> Callable[..., Any]:
+def _streaming(theirs: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(theirs)
-    def replacement(model: Any) -> Any:
-        if not _active:
-            return theirs(model)
-        _streamed.add(id(model))
-        return None
+    def replacement(model: Any, *args: Any, **kwargs: Any) -> Any:
+        active = bool(_active)
+        result = theirs(model, *args, **kwargs)
+        if active:
+            _streamed.add(id(model))
+        return result
     return replacement
 
 
@@ -202,9 +204,10 @@ def _mapper_unless_streamed(theirs: Callable[..., Any]) -> Callable[..., Any]:
 def _configs_then_names(theirs: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(theirs)
     def replacement(model: Any, hf_quant_config: Any, export_dir: Any) -> Any:
+        in_memory = id(model) in _streamed
+        _streamed.discard(id(model))
         theirs(model, hf_quant_config, export_dir)
-        if id(model) in _streamed:
-            _streamed.discard(id(model))
+        if in_memory:
             _revert_in_place(model, os.fspath(export_dir))
     return replacement
 
@@ -224,12 +227,15 @@ def _revert_in_place(model: Any, folder: str) -> None:
         warnings.warn(f"{folder} keeps the names that {type(model).__name__} has in memory: {error}", stacklevel=4)
 
 
-def _reverted_for_save(model: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
+def _reverted_for_save(theirs: Callable[..., Any], model: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
     """As ModelOpt's export does: what can't be reverted keeps its names, with a warning."""
     try:
         return _reverted(model, state_dict)
     except QuantportError as error:
-        if {"cpu", "disk"} & set(getattr(model, "hf_device_map", None) or {}.values()):
+        if getattr(model, "hf_quantizer", None) is not None:
+            saved: dict[str, Any] = theirs(model, state_dict)  # a quantizer of transformers' own, which knows how to save
+            return saved
+        if {"cpu", "disk"} & set((getattr(model, "hf_device_map", None) or {}).values()):
             raise  # transformers saves an offloaded model part by part, and one part alone can't keep its names
         warnings.warn(f"the state dict of {type(model).__name__} keeps its names in memory: {error}", stacklevel=4)
         return state_dict

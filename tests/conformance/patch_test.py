@@ -33,7 +33,7 @@ PLACES = ((conversion, "revert_weight_conversion_quant_aware"), (conversion, "bu
           (conversion, "revert_quant_config_names"), (unified, "revert_weight_conversion_quant_aware"),
           (unified, "build_reverse_name_mapper"), (unified, "revert_quant_config_names"),
           (unified, "_write_hf_export_config"), (streaming, "build_reverse_name_mapper"),
-          (streaming, "_assert_no_split_rules"), (loading, "revert_weight_conversion"),
+          (streaming, "_assert_no_split_rules"), (streaming, "_export_transformers_checkpoint_streaming"), (loading, "revert_weight_conversion"),
           (modeling, "revert_weight_conversion"))
 
 
@@ -239,6 +239,27 @@ class SaveTest(LiveTest):
             model.save_pretrained(self.path("saved"), state_dict=dict(state))
         self.assertIn("no such layout", " ".join(skipped(caught)))
         self.assertEqual(set(read_checkpoint(self.path("saved"))), set(state))
+
+
+    def test_what_cannot_be_reverted_is_left_to_a_quantizer_of_transformers_own_or_refused_in_parts(self):
+        def refuse(*args, **options):
+            raise quantport.QuantConversionUnsupportedError("no such layout")
+
+        model = mock.Mock(_weight_conversions=[], hf_quantizer=mock.Mock(), hf_device_map={"": "cpu"})
+        state = {"a.weight_scale": torch.ones(1)}
+        with mock.patch("quantport.modelopt.revert_weight_conversion_quant_aware", refuse), quantport.patch():
+            with mock.patch.object(quantport.patching.warnings, "warn") as warned:
+                self.assertEqual(list(modeling.revert_weight_conversion(model, state)), list(state))
+            warned.assert_not_called()
+            model.hf_quantizer = None
+            with self.assertRaisesRegex(quantport.QuantConversionUnsupportedError, "no such layout"):
+                modeling.revert_weight_conversion(model, state)
+
+    def test_an_offloaded_export_that_failed_does_not_mark_the_model(self):
+        with quantport.patch():
+            with self.assertRaises(AttributeError):
+                streaming._export_transformers_checkpoint_streaming(None)
+        self.assertEqual(quantport.patching._streamed, set())
 
 
 class ScopeTest(unittest.TestCase):
