@@ -79,7 +79,8 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.maxima = _Maxima()
         self.rows: dict[str, int] = {}  # that a linear, or a container's expert, saw
-        self.unattributed: set[str] = set()
+        self.called: set[str] = set()  # containers
+        self.unattributed: set[str] = set()  # containers whose experts can't be told apart
         self._names = {id(module): name for name, module in model.named_modules()}
         self._calls: list[ExpertCall] = []
         self._containers = containers
@@ -117,6 +118,7 @@ class _Recorder(TorchFunctionMode):
 
     def _enter_hook(self, container: ExpertContainer) -> Callable[..., None]:
         def hook(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+            self.called.add(container.name)
             self._calls.append(ExpertCall(container))
         return hook
 
@@ -243,7 +245,8 @@ def _expert_reports(recorder: _Recorder, containers: list[ExpertContainer]) -> l
     reports = []
     for container in containers:
         tokens = [recorder.rows.get(f"{container.name}.{i}", 0) for i in range(container.experts)]
-        known = container.name not in recorder.unattributed
+        hidden = container.name in recorder.called and not any(tokens)
+        known = not hidden and container.name not in recorder.unattributed
         reports.append(ExpertsReport(container.name, container.class_name, container.experts,
                                      tokens if known else None))
     return reports + _listed_expert_reports(recorder)

@@ -9,14 +9,24 @@ from unittest import mock
 import torch
 from safetensors.torch import load_file
 from torch.overrides import _get_current_function_mode_stack
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_utils import AttentionInterface
 
 import quantport
-from live_models import BATCHES, MIXTURES, LiveTest, goldens, tiny
+from live_models import BATCHES, MIXTURES, LiveTest, goldens, quantize_config, run_batches, tiny
 from quantport.expert_containers import find_expert_containers
 
 EVERY_ACTIVATION = "fp8_default-kv_fp8"  # the recipe that enables all of ModelOpt's activation quantizers
 MODELS = ["llama", *MIXTURES]
+# Containers that the mixtures have none like: without a gate, and with others' settings around them.
+OTHERS = {
+    "nemotron_h": {"layers_block_type": ["mamba", "moe", "attention", "moe"], "n_routed_experts": 4, "n_group": 1,
+                   "topk_group": 1, "moe_shared_expert_intermediate_size": 64, "mamba_num_heads": 4, "mamba_head_dim": 32,
+                   "ssm_state_size": 16, "n_groups": 2, "chunk_size": 16},
+    "glm4_moe": {"num_hidden_layers": 2, "n_routed_experts": 4, "n_group": 1, "topk_group": 1,
+                 "first_k_dense_replace": 1},
+    "minimax_m2": {"num_hidden_layers": 2, "num_local_experts": 4},
+}
 
 
 def hook_count(model):
@@ -49,6 +59,20 @@ class AmaxTest(LiveTest):
                 self.assertTrue(any(key.endswith("k_amax") for key in theirs))
                 others = {key for key in ours if key not in theirs}  # off in the recipe
                 self.assertEqual(others, {"lm_head.input_amax"})
+
+    def test_containers_of_other_classes_have_modelopts_amax_too(self):
+        for name, settings in OTHERS.items():
+            with self.subTest(model=name):
+                sizes = {key: value for key, value in tiny.SIZES.items() if key != "num_hidden_layers"}
+                config = AutoConfig.for_model(name, **sizes, head_dim=32, moe_intermediate_size=64, num_experts_per_tok=2,
+                                              **settings)
+                model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+                ours, report = self.calibrated(model)
+                first = "up_proj" if name == "nemotron_h" else "gate_up_proj"
+                self.assertIn(f"{report.containers[0].name}.{first}.input_amax", ours)
+                theirs = goldens.activation_amax(
+                    goldens.mtq.quantize(model, quantize_config(EVERY_ACTIVATION), forward_loop=run_batches))
+                self.assertEqual({key: ours.get(key) for key in theirs}, theirs)
 
     def test_experts_that_compute_in_groups_are_seen_one_by_one(self):
         for name in MIXTURES:
@@ -305,8 +329,10 @@ class StructureTest(LiveTest):
         model.head = torch.nn.Linear(8, 8)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            quantport.calibrate(model, [torch.ones(2, 8)], self.path("amax.safetensors"),
-                                forward=lambda m, t: m.head(m(t, 0)))
+            report = quantport.calibrate(model, [torch.ones(2, 8)], self.path("amax.safetensors"),
+                                         forward=lambda m, t: m.head(m(t, 0)))
+        self.assertIsNone(report.containers[0].tokens)
+        self.assertEqual(report.unseen_modules, ["experts.between", "experts.gate_up_proj", "experts.down_proj"])
         self.assertRegex(str(caught[0].message), "no expert of experts .Experts. was seen")
         self.assertEqual(caught[0].filename, __file__)
 
