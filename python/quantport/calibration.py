@@ -49,7 +49,8 @@ class _Maxima:
             if device.type == "meta":
                 raise CalibrationError("the model has no weights (meta device): load it before calibrating")
             for name, value in zip(names, torch.stack([self._amax[name][device].float() for name in names]).tolist()):
-                out[name] = value if math.isnan(value) else out[name] if math.isnan(out[name]) else max(out[name], value)
+                if math.isnan(value) or value > out[name]:  # a NaN that is there already stays
+                    out[name] = value
         bad = [name for name, value in out.items() if not math.isfinite(value)]
         if bad:
             module, leaf = bad[0].rsplit(".", 1)
@@ -126,7 +127,8 @@ class _Recorder(TorchFunctionMode):
         if self._calls and self._calls[-1].container.module is module:
             self._calls.pop()
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Optional[dict[str, Any]] = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
+                           kwargs: Optional[dict[str, Any]] = None) -> Any:
         if self._calls and func is torch.nn.functional.linear:
             self._record_expert(*_linear_arguments(args, kwargs or {}))
         return func(*args, **(kwargs or {}))
