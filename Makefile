@@ -2,6 +2,7 @@
 SHELL := /bin/sh
 JOBS ?= $(shell nproc)
 ORACLE := .venv/bin/python
+LLM_COMPRESSOR := .venv-llmcompressor/bin/python
 
 .PHONY: build demo test sanitize conformance bench bench-scaling bench-quantize micro-bench fuzz format clean packages
 
@@ -32,14 +33,24 @@ sanitize: packages
 	@ctest --preset tsan -j $(JOBS) -R 'WriteFilesTest|RunChecksTest|TileQueueTest|QuantizeRunTest'
 
 # Against the real transformers, safetensors and ModelOpt, in a virtual environment of its own.
-conformance: build $(ORACLE)
+conformance: build $(ORACLE) $(LLM_COMPRESSOR)
 	@tools/install_packages.sh conformance
-	@QUANTPORT=build/release/quantport $(ORACLE) tools/run_conformance.py
+	@tools/python_environment.sh python3 cmake build/release build/python-venv
+	@$(ORACLE) -m pip install -q --no-deps --force-reinstall build/release/python/wheel/quantport-*.whl
+	@QUANTPORT=build/release/quantport QUANTPORT_LLM_COMPRESSOR=$(LLM_COMPRESSOR) $(ORACLE) tools/run_conformance.py
 
 $(ORACLE): tools/oracle-requirements.txt
 	@tools/install_packages.sh conformance
 	@python3 -m venv .venv
 	@.venv/bin/python -m pip install -q -r tools/oracle-requirements.txt
+	@touch $@
+
+# llm-compressor wants another compressed-tensors than the oracle: an environment of its own on top of the oracle's.
+$(LLM_COMPRESSOR): tools/llmcompressor-requirements.txt $(ORACLE)
+	@python3 -m venv .venv-llmcompressor
+	@$(ORACLE) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  >$$($(LLM_COMPRESSOR) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/oracle.pth
+	@$(LLM_COMPRESSOR) -m pip install -q -r tools/llmcompressor-requirements.txt
 	@touch $@
 
 # Both write their part of docs/benchmarks.md. SIZE=1GB is a quick run. Needs 3.3 times the size of free disk, and root for

@@ -36,6 +36,7 @@ completes it. Where a config value decides which sub-models exist, VARIANTS name
 import argparse
 import copy
 import functools
+import importlib.util
 import inspect
 import json
 import os
@@ -49,44 +50,24 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import transformers
 from mapping_samples import SAMPLES, VARIANTS
-from transformers import PreTrainedConfig, PreTrainedModel, conversion_mapping, core_model_loading
-from transformers.core_model_loading import PrefixChange, WeightRenaming
+from transformers import PreTrainedConfig, PreTrainedModel, conversion_mapping
 from transformers.initialization import no_init_weights
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import import_utils
 
-INDEX_OFFSET = getattr(core_model_loading, "Inkling2IndexOffsetWeightRename", ())  # not in older versions
+
+def from_package(name):
+    """A module of the Python package by its file: where only transformers is installed, the package is not built."""
+    path = Path(__file__).resolve().parent.parent / "python" / "quantport" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"quantport_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def arguments_of(thing):
-    """An object's constructor arguments, which transformers keeps as attributes; those of `object` are none."""
-    parameters = inspect.signature(type(thing).__init__).parameters.values()
-    return {p.name: getattr(thing, p.name) for p in parameters
-            if p.name != "self" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-
-
-def describe_transform(transform):
-    """A transform as the registry stores it: its kind and its constructor's arguments."""
-    described = {"type": type(transform).__name__}
-    if isinstance(transform, PrefixChange):
-        return described | arguments_of(transform)
-    described["source_patterns"] = transform._original_source_patterns
-    described["target_patterns"] = transform._original_target_patterns
-    if isinstance(transform, INDEX_OFFSET):
-        described["offset"] = transform.offset
-    if hasattr(transform, "operations"):
-        described["operations"] = [{"op": type(op).__name__} | arguments_of(op) for op in transform.operations]
-    return described
-
-
-def pattern_rules():
-    """Which of the two ways to read patterns (docs/mappings.md) the installed transformers has."""
-    bounded = WeightRenaming("a", "b").compiled_sources.search("ab") is None
-    longest_first = WeightRenaming(["a_", "ab_"], ["c", "d"]).compiled_sources.pattern.startswith("(?P<g1>")
-    if bounded != longest_first:
-        raise SystemExit("this transformers reads patterns in a way that quantport does not know yet")
-    return 2 if bounded else 1
+package = from_package("conversions")
+describe_transform, pattern_rules = package.describe_transform, package.pattern_rules
 
 
 def conversions():

@@ -27,7 +27,8 @@ std::string_view Version();
 // transformers version that config.json states, or the nearest older one.
 struct MappingOptions {
   std::optional<std::filesystem::path> mapping_file;  // another transformers version, or a private model
-  std::optional<std::string> transformers_version;    // a built-in one, "5.17.0"; not beside a mapping_file
+  std::optional<std::string> mapping_json;            // the text of such a file; one of the two
+  std::optional<std::string> transformers_version;    // a built-in one, "5.17.0"; not beside a mapping of one's own
   std::optional<std::string> architecture;            // instead of config.json's `architectures`
 };
 

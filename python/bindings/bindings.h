@@ -9,5 +9,6 @@ void BindReports(nanobind::module_& module);
 void BindOptions(nanobind::module_& module);
 void BindFiles(nanobind::module_& module);
 void BindProgram(nanobind::module_& module);
+void BindStateDict(nanobind::module_& module);
 
 }  // namespace quantport::python

@@ -15,4 +15,5 @@ NB_MODULE(_core, module) {
   quantport::python::BindOptions(module);
   quantport::python::BindFiles(module);
   quantport::python::BindProgram(module);
+  quantport::python::BindStateDict(module);
 }

@@ -97,6 +97,7 @@ void BindMapping(nb::module_& module) {
   nb::class_<MappingOptions>(module, "MappingOptions")
       .def(nb::init<>())
       .def_rw("mapping_file", &MappingOptions::mapping_file, nb::arg("value").none())
+      .def_rw("mapping_json", &MappingOptions::mapping_json, nb::arg("value").none())
       .def_rw("transformers_version", &MappingOptions::transformers_version, nb::arg("value").none())
       .def_rw("architecture", &MappingOptions::architecture, nb::arg("value").none());
 }

@@ -4,7 +4,10 @@ Importing it needs neither torch nor numpy nor transformers.
 """
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from quantport import _core
+from quantport.calibration_report import CalibrationError, CalibrationReport, ExpertsReport
 from quantport.errors import (
     CancelledError,
     InvalidConfigError,
@@ -43,15 +46,23 @@ from quantport.files import (
     transformers_versions,
     verify,
 )
+from quantport.patching import patch
+from quantport.state_dict import QuantportWarning, revert_state_dict
+
+if TYPE_CHECKING:
+    from quantport.calibration import calibrate as calibrate
 
 __version__ = _core.version()
 
 __all__ = [
     "__version__",
     "apply",
+    "CalibrationError",
+    "CalibrationReport",
     "CancelledError",
     "dequantize",
     "diff",
+    "ExpertsReport",
     "inspect",
     "InvalidConfigError",
     "InvalidHeaderError",
@@ -65,15 +76,18 @@ __all__ = [
     "MissingCompanionError",
     "NameCollisionError",
     "OutputExistsError",
+    "patch",
     "plan_quantize",
     "plan_revert",
     "Problem",
     "QuantConversionUnsupportedError",
     "quantize",
     "QuantportError",
+    "QuantportWarning",
     "recover",
     "ReferenceMismatchError",
     "revert",
+    "revert_state_dict",
     "rules",
     "transformers_versions",
     "UnfinishedChangeError",
@@ -83,3 +97,12 @@ __all__ = [
     "VerificationError",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What needs torch is imported when it is asked for; so `import *` leaves it out."""
+    if name == "calibrate":
+        from quantport.calibration import calibrate
+
+        return calibrate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -209,6 +209,14 @@ Result<std::vector<std::byte>> ReadRanges(const std::vector<File>& sources, cons
 
 }  // namespace
 
+Error UnequalScales(const std::string& leaf, const std::string& tensor_a, const std::string& tensor_b) {
+  return {ErrorKind::kQuantConversionUnsupported,
+          fmt::format("its {} differs from that of {}, and both weights become one", leaf, tensor_a),
+          {},
+          tensor_b,
+          "unify the scales when quantizing, or pass --merge-scales max to re-express both under the larger one"};
+}
+
 Status RunChecks(const Plan& plan) {
   if (plan.checks.empty()) return {};
   auto sources = OpenSources(plan);
@@ -220,13 +228,7 @@ Status RunChecks(const Plan& plan) {
     auto b = ReadRanges(sources->files, check.b);
     if (!b) return b.errors();
     if (*a == *b) continue;
-    errors.push_back(
-        {ErrorKind::kQuantConversionUnsupported,
-         fmt::format("its {} differs from that of {}, and both weights become one", check.leaf, check.tensor_a),
-         {},
-         check.tensor_b,
-         "unify the scales when quantizing, or pass --merge-scales max to re-express both under the "
-         "larger one"});
+    errors.push_back(UnequalScales(check.leaf, check.tensor_a, check.tensor_b));
   }
   if (!errors.empty()) return errors;
   return {};

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "exec/clone_ranges.h"
@@ -22,6 +23,9 @@ struct ExecOptions {
   CloneMode clone = CloneMode::kAuto;
   std::optional<std::vector<size_t>> files = {};  // indices into Plan::files: only these are written; none: all
 };
+
+// What it means that a check failed.
+Error UnequalScales(const std::string& leaf, const std::string& tensor_a, const std::string& tensor_b);
 
 // Compares what the plan says must be equal. Errors: kQuantConversionUnsupported naming both tensors, kIo.
 Status RunChecks(const Plan& plan);

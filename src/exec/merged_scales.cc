@@ -1,74 +1,24 @@
 #include "exec/merged_scales.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <optional>
-
-#include "base/float8.h"
-
 namespace quantport {
 namespace {
 
-float HalfToFloat(uint16_t half) {
-  const int exponent = half >> 10 & 31;
-  const int mantissa = half & 1023;
-  const float value = exponent == 0    ? std::ldexp(static_cast<float>(mantissa), -24)
-                      : exponent == 31 ? (mantissa == 0 ? INFINITY : NAN)
-                                       : std::ldexp(static_cast<float>(1024 + mantissa), exponent - 25);
-  return (half & 0x8000) != 0 ? -value : value;
-}
-
-// The number a stored scalar is, where its dtype is one of those scales have.
-std::optional<double> ScalarValue(DType dtype, std::span<const std::byte> bytes) {
-  uint32_t bits = 0;
-  std::memcpy(&bits, bytes.data(), std::min(bytes.size(), sizeof bits));
-  float value = 0;
-  switch (dtype) {
-    case DType::kF32:
-      break;
-    case DType::kBF16:
-      bits <<= 16;
-      break;
-    case DType::kF16:
-      return HalfToFloat(static_cast<uint16_t>(bits));
-    default:
-      return std::nullopt;
-  }
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 struct Merged {
-  std::vector<double> scales;  // of each part; reciprocals undone
-  double common = 0;
+  CommonScale scale;
   std::vector<std::byte> bytes;  // of the scalar that won
 };
 
 Result<Merged> ReadMerge(const PlannedMerge& merge, std::span<const File> sources) {
-  Merged merged;
-  for (size_t i = 0; i < merge.scalars.size(); ++i) {
-    const CopyRange& range = merge.scalars[i];
+  std::vector<std::vector<std::byte>> scalars;
+  for (const CopyRange& range : merge.scalars) {
     std::vector<std::byte> bytes(range.bytes);
     if (auto status = sources[range.source].ReadAt(bytes, range.from); !status) return status.errors();
-    const auto value = ScalarValue(merge.dtype, bytes);
-    if (!value || !std::isfinite(*value) || *value <= 0) {
-      return Error{ErrorKind::kQuantConversionUnsupported,
-                   fmt::format("{} is no positive number, so weights can't be put under a common scale", merge.leaf),
-                   {},
-                   merge.names[i],
-                   "the export is broken here: quantize this layer again"};
-    }
-    const double scale = merge.reciprocal ? 1.0 / *value : *value;
-    merged.scales.push_back(scale);
-    if (scale > merged.common) {
-      merged.common = scale;
-      merged.bytes = std::move(bytes);
-    }
+    scalars.push_back(std::move(bytes));
   }
-  return merged;
+  auto scale = FindCommonScale(merge.leaf, merge.dtype, merge.reciprocal, scalars, merge.names);
+  if (!scale) return scale.errors();
+  const size_t winner = scale->winner;
+  return Merged{std::move(*scale), std::move(scalars[winner])};
 }
 
 // The tensor of the result that each step works on.
@@ -88,30 +38,7 @@ std::vector<const PlannedTensor*> FindTargets(const Plan& plan) {
   return targets;
 }
 
-double CodeValue(DType dtype, int code) {
-  return dtype == DType::kI8 ? static_cast<double>(static_cast<int8_t>(code)) : DecodeE4m3(static_cast<uint8_t>(code));
-}
-
-uint8_t EncodeValue(DType dtype, double value) {
-  if (dtype != DType::kI8) return EncodeE4m3(value);
-  return static_cast<uint8_t>(static_cast<int8_t>(std::clamp(std::nearbyint(value), -128.0, 127.0)));
-}
-
 }  // namespace
-
-void MergedScales::FillCodes(const ScaleStep& planned, DType dtype, double factor, Step* step) {
-  for (int code = 0; code < 256; ++code) {
-    const auto at = static_cast<size_t>(code);
-    const double exact = CodeValue(dtype, code) * factor;
-    uint8_t rounded = std::isnan(exact) || factor == 1.0 ? static_cast<uint8_t>(code) : EncodeValue(dtype, exact);
-    if (planned.kind == ScaleStep::Kind::kBlockScales && exact > 0 && rounded == 0) rounded = 1;
-    step->code[at] = rounded;
-    if (std::isnan(exact)) continue;
-    const double error = CodeValue(dtype, rounded) - exact;
-    step->value[at] = exact;
-    step->squared[at] = error * error;
-  }
-}
 
 Result<MergedScales> MergedScales::Read(const Plan& plan, std::span<const File> sources) {
   std::vector<Merged> merges;
@@ -136,7 +63,8 @@ Result<MergedScales> MergedScales::Read(const Plan& plan, std::span<const File> 
       step.merged = merged.bytes;
     } else if (targets[i] != nullptr) {
       step.tensor = targets[i]->info.name;
-      FillCodes(planned, targets[i]->info.dtype, merged.scales[planned.part] / merged.common, &step);
+      const double factor = merged.scale.scales[planned.part] / merged.scale.common;
+      step.codes = RescaleCodes(planned.kind, targets[i]->info.dtype, factor);
     }
     scales.steps_.push_back(std::move(step));
   }
@@ -153,37 +81,18 @@ void MergedScales::Apply(uint32_t step, std::span<std::byte> bytes) {
   for (std::byte& byte : bytes) {
     const auto code = static_cast<size_t>(byte);
     ++count[code];
-    byte = static_cast<std::byte>(table.code[code]);
+    byte = static_cast<std::byte>(table.codes.code[code]);
   }
   const std::lock_guard lock(mutex_);
   for (size_t code = 0; code < count.size(); ++code) table.count[code] += count[code];
 }
 
 std::vector<RescaleError> MergedScales::Errors() const {
-  std::vector<RescaleError> out;
-  double squares = 0;
-  double errors = 0;
+  RescaleTally tally;
   for (const Step& step : steps_) {
-    if (!step.merged.empty() || step.tensor.empty()) continue;
-    if (out.empty() || out.back().tensor != step.tensor || out.back().scalar != step.scalar) {
-      out.push_back({step.tensor, step.scalar, 0, 0, 0, 0});
-      squares = errors = 0;
-    }
-    RescaleError& entry = out.back();
-    for (size_t code = 0; code < step.count.size(); ++code) {
-      if (step.count[code] == 0) continue;
-      const auto count = static_cast<double>(step.count[code]);
-      entry.elements += step.count[code];
-      squares += count * step.value[code] * step.value[code];
-      errors += count * step.squared[code];
-      if (step.squared[code] == 0) continue;
-      entry.changed += step.count[code];
-      entry.largest_relative =
-          std::max(entry.largest_relative, std::sqrt(step.squared[code]) / std::fabs(step.value[code]));
-    }
-    entry.rms_relative = squares > 0 ? std::sqrt(errors / squares) : 0;
+    if (step.merged.empty() && !step.tensor.empty()) tally.Add(step.tensor, step.scalar, step.codes, step.count);
   }
-  return out;
+  return tally.Take();
 }
 
 }  // namespace quantport

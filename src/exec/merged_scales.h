@@ -9,21 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "exec/rescale.h"
 #include "io/file.h"
 #include "plan/plan.h"
 #include "quantport/error.h"
 
 namespace quantport {
-
-// What re-expressing cost one tensor of the result, over the elements it rounded again.
-struct RescaleError {
-  std::string tensor;
-  std::string scalar;           // leaf of the merged scalar, for example "weight_scale_2"
-  uint64_t elements = 0;        // values, or block scales
-  uint64_t changed = 0;         // of them, those that the common scale does not represent exactly
-  double rms_relative = 0;      // root of sum of squared errors over sum of squares
-  double largest_relative = 0;  // of one element
-};
 
 class MergedScales {
  public:
@@ -43,15 +34,11 @@ class MergedScales {
  private:
   struct Step {
     std::vector<std::byte> merged;         // of kMerged: the scalar's bytes
-    std::array<uint8_t, 256> code = {};    // else: what each code becomes
-    std::array<double, 256> squared = {};  // its squared error, and
-    std::array<double, 256> value = {};    // its value, both in units of the common scale
+    RescaledCodes codes;                   // else
     std::array<uint64_t, 256> count = {};  // how often it was met
     std::string tensor;
     std::string scalar;
   };
-
-  static void FillCodes(const ScaleStep& planned, DType dtype, double factor, Step* step);
 
   std::vector<Step> steps_;
   std::mutex mutex_;  // guards the counts

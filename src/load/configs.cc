@@ -64,8 +64,7 @@ uint64_t Only(const std::vector<uint64_t>& values) { return values.size() == 1 ?
 
 }  // namespace
 
-RecognizeOptions RecognizeOptionsOf(const ConfigFiles& configs, const Checkpoint& checkpoint) {
-  const QuantScheme& scheme = configs.scheme;
+RecognizeOptions RecognizeOptionsOf(const QuantScheme& scheme) {
   RecognizeOptions options;
   options.quantized = scheme.quantized;
   options.fp8_tile = scheme.fp8_tile;
@@ -73,6 +72,11 @@ RecognizeOptions RecognizeOptionsOf(const ConfigFiles& configs, const Checkpoint
   options.bits = Only(scheme.bits);
   options.ordered_groups = scheme.ordered_groups;
   options.algorithm = scheme.quant_algo;
+  return options;
+}
+
+RecognizeOptions RecognizeOptionsOf(const ConfigFiles& configs, const Checkpoint& checkpoint) {
+  RecognizeOptions options = RecognizeOptionsOf(configs.scheme);
   options.read = [reader = std::make_shared<SmallTensorReader>(checkpoint)](uint32_t tensor) {
     return reader->Read(tensor);
   };
@@ -100,20 +104,23 @@ Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint) {
       errors.insert(errors.end(), text.errors().begin(), text.errors().end());
       continue;
     }
-    auto scheme = ReadScheme(*text, path.string());
-    if (!scheme) {
-      errors.insert(errors.end(), scheme.errors().begin(), scheme.errors().end());
-      continue;
-    }
-    if (name == kConfigName) configs.config_text = *text;
-    if (scheme->quantized) {
-      Merge(*scheme, &configs.scheme);
-      configs.schemes.emplace(name, std::move(*scheme));
-    }
-    configs.quantization_files.emplace(name, std::move(*text));
+    auto added = AddConfig(name, path.string(), std::move(*text), &configs);
+    if (!added) errors.insert(errors.end(), added.errors().begin(), added.errors().end());
   }
   if (!errors.empty()) return errors;
   return configs;
+}
+
+Status AddConfig(std::string_view name, const std::string& file, std::string text, ConfigFiles* configs) {
+  auto scheme = ReadScheme(text, file);
+  if (!scheme) return scheme.errors();
+  if (name == kConfigName) configs->config_text = text;
+  if (scheme->quantized) {
+    Merge(*scheme, &configs->scheme);
+    configs->schemes.emplace(name, std::move(*scheme));
+  }
+  configs->quantization_files.emplace(name, std::move(text));
+  return {};
 }
 
 }  // namespace quantport

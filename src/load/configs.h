@@ -24,8 +24,14 @@ struct ConfigFiles {
 // What helps to recognize the checkpoint's tensors: what the configs say, and the bytes of small tensors.
 // `checkpoint` must outlive the result.
 RecognizeOptions RecognizeOptionsOf(const ConfigFiles& configs, const Checkpoint& checkpoint);
+// The same without a way to read bytes.
+RecognizeOptions RecognizeOptionsOf(const QuantScheme& scheme);
 
 // Errors: kIo where config.json is missing or unreadable, kInvalidConfig.
 Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint);
+
+// Adds the text of the file `name`, which errors call `file`. Of texts that speak of the same, the first is taken, so
+// that config.json comes first. Errors: kInvalidConfig.
+Status AddConfig(std::string_view name, const std::string& file, std::string text, ConfigFiles* configs);
 
 }  // namespace quantport

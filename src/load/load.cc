@@ -8,21 +8,33 @@ namespace quantport {
 namespace {
 
 constexpr uint64_t kMaxMappingBytes = 256 << 20;
+// What errors and reports call a mapping that is in no file.
+constexpr const char* kMappingText = "the mapping given as text";
 
 }  // namespace
 
 Result<ModelMapping> LoadModel(const std::string& config_text, const std::string& config_file,
                                const MappingOptions& options) {
-  if (options.mapping_file && options.transformers_version) {
+  if (options.mapping_file && options.mapping_json) {
     return Error{ErrorKind::kInvalidMapping,
-                 "a mapping file and a transformers version at once",
+                 "a mapping file and a mapping as text at once",
                  options.mapping_file->string(),
                  {},
-                 "the file says whose mapping it is: leave the version out"};
+                 "leave one of them out"};
+  }
+  if ((options.mapping_file || options.mapping_json) && options.transformers_version) {
+    return Error{ErrorKind::kInvalidMapping,
+                 "a mapping of one's own and a transformers version at once",
+                 options.mapping_file ? options.mapping_file->string() : kMappingText,
+                 {},
+                 "the mapping says whose it is: leave the version out"};
   }
   std::string text;
   std::string file;
-  if (options.mapping_file) {
+  if (options.mapping_json) {
+    text = *options.mapping_json;
+    file = kMappingText;
+  } else if (options.mapping_file) {
     auto read = ReadTextFile(*options.mapping_file, kMaxMappingBytes);
     if (!read) return read.errors();
     text = std::move(*read);
@@ -41,7 +53,7 @@ std::optional<ResolvedModel> LoadReferenceModel(const std::filesystem::path& ref
   MappingOptions same = options;
   same.architecture.reset();
   constexpr std::string_view kPrefix = "transformers ";
-  if (!same.mapping_file && part.version.starts_with(kPrefix))
+  if (!same.mapping_file && !same.mapping_json && part.version.starts_with(kPrefix))
     same.transformers_version = part.version.substr(kPrefix.size());
   auto model = LoadModel(*text, file.string(), same);
   if (!model || model->resolved.remote_code) return std::nullopt;

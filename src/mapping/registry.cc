@@ -97,7 +97,13 @@ TransformKind ParseKind(const std::string& type) {
   throw Malformed(fmt::format("unknown transform \"{}\"", type));
 }
 
-Transform ParseTransform(const Json& json) {
+// As `quantport rules --json` and a live model state them. In a registry's lists there are none: resolving sets them.
+void ParseScope(const Json& json, Transform* transform) {
+  transform->scope_prefix = OptionalString(json, "scope_prefix");
+  transform->base_model_prefix = OptionalString(json, "base_model_prefix").value_or("");
+}
+
+Transform ParseUnscoped(const Json& json) {
   const TransformKind kind = ParseKind(json.at("type").get<std::string>());
   if (kind == TransformKind::kPrefixChange) {
     auto add = OptionalString(json, "prefix_to_add");
@@ -121,6 +127,12 @@ Transform ParseTransform(const Json& json) {
   } else if (sources != targets && (kind == TransformKind::kGroupWeightRename || targets != 1)) {
     throw Malformed("a renaming whose sources and targets differ in number");
   }
+  return transform;
+}
+
+Transform ParseTransform(const Json& json) {
+  Transform transform = ParseUnscoped(json);
+  ParseScope(json, &transform);
   return transform;
 }
 

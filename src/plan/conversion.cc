@@ -226,11 +226,16 @@ Conversion KeepNames(const TensorTable& table, const std::vector<WeightUnit>& un
   Conversion kept;
   kept.rename_module = [](const std::string& module) { return module; };
   std::vector<Layout> layouts(table.tensors.size(), Layout::kPlain);
+  kept.tensors.reserve(table.tensors.size());
+  kept.weights.reserve(units.size());
+  // Modules come mostly in the order of the map.
+  auto hint = kept.modules.end();
   for (const WeightUnit& unit : units) {
     for (const uint32_t tensor : unit.tensors) layouts[tensor] = unit.weight.layout;
     if (unit.role != UnitRole::kCacheScale)
       kept.weights.push_back({unit.key, unit.key, unit.role, unit.weight.layout, unit.weight.shape});
-    if (unit.role == UnitRole::kValue && unit.style == NameStyle::kModule) kept.modules[unit.module] = {unit.module};
+    if (unit.role != UnitRole::kValue || unit.style != NameStyle::kModule) continue;
+    hint = std::next(kept.modules.try_emplace(hint, unit.module, std::vector{unit.module}));
   }
   for (uint32_t i = 0; i < table.tensors.size(); ++i) {
     const StoredTensor& tensor = table.tensors[i];

@@ -6,11 +6,10 @@
 
 #include "checkpoint/checkpoint.h"
 #include "plan/plan.h"
+#include "prepare/names.h"
 #include "quantport/quantport.h"
 
 namespace quantport {
-
-enum class Direction { kRevert, kApply };
 
 // Everything a revert has decided before the first byte is written.
 struct Prepared {

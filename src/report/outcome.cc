@@ -39,10 +39,13 @@ std::string_view Sentence(RecoverOutcome outcome) {
 }  // namespace
 
 std::string RevertText(const RevertReport& report) {
-  return fmt::format(
-      "{} {} by {}: {} tensors became {}, {} renamed, {} cut or fused; {} in {} files, headers verified\n",
-      Verb(report.outcome), Printable(report.architecture), Printable(report.mapping), report.input_tensors,
-      report.output_tensors, report.renamed, report.cut, HumanBytes(report.bytes), report.files);
+  std::string text = fmt::format("{} {} by {}: {} tensors became {}, {} renamed, {} cut or fused", Verb(report.outcome),
+                                 Printable(report.architecture), Printable(report.mapping), report.input_tensors,
+                                 report.output_tensors, report.renamed, report.cut);
+  // Of a state dict nothing is written.
+  if (report.files != 0)
+    text += fmt::format("; {} in {} files, headers verified", HumanBytes(report.bytes), report.files);
+  return text + "\n";
 }
 
 std::string RecoverText(const RecoverReport& report) { return fmt::format("{}\n", Sentence(report.outcome)); }

@@ -1,0 +1,185 @@
+#include "prepare/names.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "config/excluded.h"
+#include "config/references.h"
+#include "layout/recognize.h"
+#include "load/load.h"
+#include "verify/scheme_check.h"
+
+namespace quantport {
+
+namespace {
+
+constexpr size_t kExamples = 5;
+
+// Errors that mean "this can't be reverted", as opposed to "something is wrong with the input or the machine".
+bool IsUnsupported(const Errors& errors) {
+  return std::all_of(errors.begin(), errors.end(), [](const Error& error) {
+    return error.kind == ErrorKind::kQuantConversionUnsupported || error.kind == ErrorKind::kNameCollision ||
+           error.kind == ErrorKind::kMissingCompanion;
+  });
+}
+
+}  // namespace
+
+std::string NameConversion::FileOf(std::string_view name) const {
+  return sources_.folder.empty() ? std::string(name) : (std::filesystem::path(sources_.folder) / name).string();
+}
+
+Status NameConversion::ResolveMapping(const MappingOptions& options) {
+  auto model = LoadModel(sources_.configs->config_text, FileOf(kConfigName), options);
+  if (!model) return model.errors();
+  model_ = std::move(*model);
+  report_->architecture = model_.resolved.architecture;
+  report_->mapping = model_.version;
+  if (model_.resolved.remote_code) report_->warnings.push_back(*model_.resolved.remote_code);
+  return {};
+}
+
+void NameConversion::FindWhole(const std::filesystem::path& reference, const MappingOptions& options) {
+  if (model_.resolved.remote_code) return;
+  auto whole = LoadReferenceModel(reference, options, model_);
+  if (!whole) return;
+  place_ = FindSubModel(model_.resolved, *whole);
+  if (!place_) return;
+  report_->notes.push_back(fmt::format("{} is taken for {} of the reference's {}", model_.resolved.architecture,
+                                       place_->path, whole->architecture));
+  whole_ = std::move(*whole);
+}
+
+Status NameConversion::Convert(const RecognizeOptions& recognize) {
+  auto units = RecognizeUnits(*sources_.table, recognize);
+  if (!units) return KeepNames(std::move(units.errors()));
+  units_ = std::move(*units);
+  if (Errors contradictions = CheckScheme(*sources_.configs, units_); !contradictions.empty()) return contradictions;
+  const bool stacks = choices_.experts == ExpertForm::kStacked;
+  if (model_.resolved.remote_code || (model_.resolved.transforms.empty() && !stacks && !reference_)) {
+    conversion_ = quantport::KeepNames(*sources_.table, units_);
+    conversion_.already_hub = true;
+    return {};
+  }
+  ConversionInput input{sources_.table, &units_, place_ ? &whole_ : &model_.resolved, model_.legacy,
+                        reference_ ? &*reference_ : nullptr};
+  input.place = place_;
+  input.loading = choices_.direction == Direction::kApply;
+  input.stack_experts = stacks;
+  input.merge_max = choices_.merge_scales == MergeScales::kMax;
+  auto conversion = input.loading ? ApplyNames(input) : RevertNames(input);
+  if (!conversion) return KeepNames(std::move(conversion.errors()));
+  conversion_ = std::move(*conversion);
+  return {};
+}
+
+Status NameConversion::KeepNames(Errors errors) {
+  if (kept_ || choices_.on_unsupported == OnUnsupported::kFail || !IsUnsupported(errors)) return errors;
+  kept_ = true;
+  report_->unsupported = std::move(errors);
+  conversion_ = quantport::KeepNames(*sources_.table, units_);
+  return {};
+}
+
+Result<std::vector<Dropped>> NameConversion::FindDropped() const {
+  return ClassifyDropped(conversion_.only_in_reference, model_.resolved);
+}
+
+Status NameConversion::CheckStrict() const {
+  if (!choices_.strict) return {};
+  Errors errors;
+  for (const std::string& name : conversion_.only_in_reference) {
+    errors.push_back({ErrorKind::kReferenceMismatch,
+                      "only the reference has this tensor",
+                      {},
+                      name,
+                      "without --strict it is listed only"});
+  }
+  if (!errors.empty()) return errors;
+  return {};
+}
+
+Result<std::map<std::string, std::string>> NameConversion::RewriteConfigs(const CarriedModules& carried) const {
+  std::map<std::string, std::string> configs;
+  if (kept_) return configs;
+  const ReferenceRewriter rewriter(conversion_.modules, conversion_.rename_module);
+  std::vector<std::string> modules;
+  for (const auto& [module, renamed] : conversion_.modules)
+    modules.insert(modules.end(), renamed.begin(), renamed.end());
+  modules.insert(modules.end(), carried.quantized.begin(), carried.quantized.end());
+  Errors errors;
+  for (const auto& [name, text] : sources_.configs->quantization_files) {
+    const std::string file = FileOf(name);
+    Result<std::string> rewritten = text;
+    if (!conversion_.already_hub) rewritten = RewriteReferences(text, file, rewriter);
+    if (rewritten && !carried.plain.empty()) rewritten = AddExcluded(*rewritten, file, carried.plain, modules);
+    if (!rewritten) {
+      errors.insert(errors.end(), rewritten.errors().begin(), rewritten.errors().end());
+    } else if (*rewritten != text) {
+      configs.emplace(name, std::move(*rewritten));
+    }
+  }
+  if (!errors.empty()) return errors;
+  return configs;
+}
+
+RuleComparison NameConversion::Compare() {
+  RuleComparison comparison;
+  const ResolvedModel& model = place_ ? whole_ : model_.resolved;
+  comparison.already_hub = conversion_.already_hub;
+  for (RuleDifference& difference : conversion_.rules_differ) {
+    comparison.differences.push_back(
+        {std::move(difference.in_memory), std::move(difference.by_reference), std::move(difference.by_rule)});
+  }
+  for (uint32_t i = 0; i < model.transforms.size(); ++i) {
+    const auto& used = conversion_.used_transforms;
+    if (std::find(used.begin(), used.end(), i) == used.end())
+      comparison.unused.push_back(DescribeTransform(model.transforms[i]));
+  }
+  return comparison;
+}
+
+void NameConversion::Summarize(const CarriedModules& carried) {
+  RevertReport& report = *report_;
+  report.outcome = kept_                                     ? RevertOutcome::kKeptNames
+                   : conversion_.already_hub                 ? RevertOutcome::kCopied
+                   : choices_.direction == Direction::kApply ? RevertOutcome::kApplied
+                                                             : RevertOutcome::kReverted;
+  report.output_tensors = conversion_.tensors.size();
+  report.renamed = conversion_.renamed;
+  report.cut = conversion_.cut;
+  report.ambiguous = conversion_.ambiguous;
+  report.ambiguous_examples = conversion_.ambiguous_examples;
+  report.rules_differ = conversion_.rules_differ.size();
+  for (const RuleDifference& difference : conversion_.rules_differ) {
+    if (report.rules_differ_examples.size() == kExamples) break;
+    report.rules_differ_examples.push_back(fmt::format("{} (rules: {})", difference.by_reference, difference.by_rule));
+  }
+  report.only_in_reference = conversion_.only_in_reference;
+  const auto brought = std::count_if(report.dropped.begin(), report.dropped.end(),
+                                     [](const DroppedTensor& tensor) { return tensor.carried; });
+  if (brought > 0)
+    report.notes.push_back(fmt::format("{} weights were carried over from the reference as they are there", brought));
+  if (!carried.quantized.empty()) {
+    report.warnings.push_back(
+        fmt::format("{} of the weights carried over are quantized in the reference's own format, which the export's "
+                    "configs do not describe: an inference engine may not read them",
+                    carried.quantized.size()));
+  }
+  if (conversion_.already_hub && !model_.resolved.remote_code) {
+    report.notes.push_back(
+        model_.resolved.transforms.empty()
+            ? fmt::format("{} has the same names in memory and on the hub: a plain copy", model_.resolved.architecture)
+        : choices_.direction == Direction::kApply ? "every name is the same in memory: a plain copy"
+                                                  : "the export has hub names already: a plain copy");
+  }
+  if (kept_) {
+    report.warnings.push_back(
+        "the names could not be reverted: tensors and configs keep their in-memory names, which inference engines do "
+        "not map");
+  }
+}
+
+}  // namespace quantport

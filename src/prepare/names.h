@@ -1,0 +1,97 @@
+// From tensors, configs and a mapping to names on the other side: what files and state dicts are converted with alike.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "load/configs.h"
+#include "mapping/model.h"
+#include "plan/conversion.h"
+#include "plan/dropped.h"
+#include "quantport/quantport.h"
+#include "safetensors/table.h"
+
+namespace quantport {
+
+enum class Direction { kRevert, kApply };
+
+struct NameChoices {
+  Direction direction = Direction::kRevert;
+  OnUnsupported on_unsupported = OnUnsupported::kFail;
+  ExpertForm experts = ExpertForm::kExpanded;
+  MergeScales merge_scales = MergeScales::kRefuse;
+  bool strict = false;
+};
+
+// Where the conversion's tensors and configs come from; all of it must outlive the conversion.
+struct NameSources {
+  const TensorTable* table = nullptr;
+  const ConfigFiles* configs = nullptr;
+  std::string folder;  // of the config files, as errors call them; "" where they are in none
+};
+
+// Weights carried over from a reference: config files speak of them too.
+struct CarriedModules {
+  std::vector<std::string> plain;      // not quantized
+  std::vector<std::string> quantized;  // as the reference has them quantized
+};
+
+// The stages in the order in which they are called; what they find goes into `report`.
+class NameConversion {
+ public:
+  NameConversion(const NameChoices& choices, NameSources sources, RevertReport* report)
+      : choices_(choices), sources_(std::move(sources)), report_(report) {}
+
+  void SetReference(ReferenceView reference) { reference_ = std::move(reference); }
+
+  Status ResolveMapping(const MappingOptions& options);
+
+  // A model that was saved alone goes by the names it has inside the reference's: the language model of a
+  // vision-language model. A reference that says nothing of its class, or is of the same one, changes nothing.
+  void FindWhole(const std::filesystem::path& reference, const MappingOptions& options);
+
+  // Errors: those of RevertNames and RecognizeUnits, but for what KeepNames deals with; contradictions of the configs.
+  Status Convert(const RecognizeOptions& recognize);
+
+  // The outcome where `errors` mean that the export can't be converted and the caller asked to keep its names then: all
+  // or nothing, so names and configs both stay as they are. Else the errors themselves.
+  Status KeepNames(Errors errors);
+
+  // What the export lacks, by kind. Errors: kInvalidMapping.
+  Result<std::vector<Dropped>> FindDropped() const;
+
+  // Errors: kReferenceMismatch with NameChoices::strict, for each name that only the reference has.
+  Status CheckStrict() const;
+
+  // The config files whose text changes. Errors: kInvalidConfig.
+  Result<std::map<std::string, std::string>> RewriteConfigs(const CarriedModules& carried) const;
+
+  RuleComparison Compare();
+
+  // Fills what the report says of names.
+  void Summarize(const CarriedModules& carried);
+
+  bool kept() const { return kept_; }
+  const ModelMapping& model() const { return model_; }
+  Conversion& conversion() { return conversion_; }
+  const Conversion& conversion() const { return conversion_; }
+
+ private:
+  std::string FileOf(std::string_view name) const;
+
+  const NameChoices choices_;
+  const NameSources sources_;
+  RevertReport* report_;
+  std::optional<ReferenceView> reference_;
+  ModelMapping model_;
+  std::optional<SubModelPlace> place_;  // of the export's model in the reference's, where it is a part of that
+  ResolvedModel whole_;
+  std::vector<WeightUnit> units_;
+  Conversion conversion_;
+  bool kept_ = false;
+};
+
+}  // namespace quantport
