@@ -32,6 +32,26 @@ struct Window {
   uint64_t end = 0;
 };
 
+// File systems let one thread at a time write to a file, but for direct writes of some: so `threads` files are written
+// side by side, each from its beginning on. In memory, 16 threads that all wrote to the same file were no faster
+// than 2.
+std::vector<Window> SpreadOverFiles(std::vector<Window> windows, size_t files, size_t threads) {
+  std::vector<std::deque<Window>> waiting(files);
+  for (const Window& window : windows) waiting[window.file].push_back(window);
+  windows.clear();
+  std::deque<std::deque<Window>> lanes;
+  for (size_t next = 0; next < files || !lanes.empty();) {
+    while (lanes.size() < threads && next < files) lanes.push_back(std::move(waiting[next++]));
+    for (auto& lane : lanes) {
+      if (lane.empty()) continue;
+      windows.push_back(lane.front());
+      lane.pop_front();
+    }
+    std::erase_if(lanes, [](const auto& lane) { return lane.empty(); });
+  }
+  return windows;
+}
+
 class Copier {
  public:
   Copier(const Plan& plan, const ExecOptions& options)
@@ -47,6 +67,7 @@ class Copier {
     if (!scales) return scales.errors();
     scales_.emplace(std::move(*scales));
     if (auto status = CreateTargets(directory); !status) return status.errors();
+    windows_ = SpreadOverFiles(std::move(windows_), targets_.size(), static_cast<size_t>(ThreadCount()));
     OpenTransfers();
     RunWorkers();
     if (!errors_.empty()) return std::move(errors_);
