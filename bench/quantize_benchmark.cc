@@ -48,8 +48,7 @@ const Buffer& Weights() {
     std::normal_distribution<float> normal(0.0f, 0.02f);
     constexpr size_t kDrawn = 1 << 22;
     for (size_t i = 0; i < kDrawn; ++i) output.Store(i, normal(random));
-    for (size_t i = kDrawn; i < kMostRows * kColumns; i += kDrawn)
-      std::memcpy(output.At(i).data, bytes, 2 * kDrawn);
+    for (size_t i = kDrawn; i < kMostRows * kColumns; i += kDrawn) std::memcpy(output.At(i).data, bytes, 2 * kDrawn);
     return true;
   }();
   benchmark::DoNotOptimize(filled);
@@ -90,6 +89,36 @@ Run Fp8In(BlockShape (*shape)(const Matrix&), std::vector<float> scales) {
   };
 }
 
+float Fp8Scale() { return kAmax / 448.0f; }
+
+Status ToNvfp4(const Job& job) {
+  return QuantizeNvfp4(job.matrix, kAmax / 2688.0f, 16, {}, BlockScales().First(job.elements() / 16),
+                       job.Out(job.elements() / 2));
+}
+
+Status ToFp8(const Job& job) {
+  return QuantizeFp8Tensor(job.matrix, Fp8Scale(), Arithmetic::kCpu, job.Out(job.elements()));
+}
+
+// As `quantize` does it: what was lost, by the codes that were just written.
+Status ToNvfp4WithErrors(const Job& job) {
+  ErrorSums sums;
+  if (auto status = ToNvfp4(job); !status) return status;
+  return MeasureNvfp4(job.matrix, job.Out(job.elements() / 2), 16, BlockScales().First(job.elements() / 16),
+                      kAmax / 2688.0f, &sums);
+}
+
+Status ToFp8WithErrors(const Job& job) {
+  ErrorSums sums;
+  const float scale = Fp8Scale();
+  if (auto status = ToFp8(job); !status) return status;
+  return MeasureFp8(job.matrix, job.Out(job.elements()), {job.matrix.rows, kColumns}, {&scale, 1}, &sums);
+}
+
+Run Calling(Status (*function)(const Job&)) {
+  return [=](const Job& job) { benchmark::DoNotOptimize(function(job)); };
+}
+
 std::vector<std::pair<std::string, Run>> Formats() {
   const auto many = Scales(kMostRows * kColumns / 128, 448.0f);
   return {
@@ -99,17 +128,10 @@ std::vector<std::pair<std::string, Run>> Formats() {
          float amax;
          benchmark::DoNotOptimize(BlockAmax(job.matrix, {job.matrix.rows, kColumns}, {&amax, 1}));
        }},
-      {"nvfp4",
-       [](const Job& job) {
-         benchmark::DoNotOptimize(QuantizeNvfp4(job.matrix, kAmax / 2688.0f, 16, {},
-                                                BlockScales().First(job.elements() / 16),
-                                                job.Out(job.elements() / 2)));
-       }},
-      {"fp8_tensor",
-       [](const Job& job) {
-         benchmark::DoNotOptimize(
-             QuantizeFp8Tensor(job.matrix, kAmax / 448.0f, Arithmetic::kCpu, job.Out(job.elements())));
-       }},
+      {"nvfp4", Calling(ToNvfp4)},
+      {"nvfp4_errors", Calling(ToNvfp4WithErrors)},
+      {"fp8_tensor", Calling(ToFp8)},
+      {"fp8_tensor_errors", Calling(ToFp8WithErrors)},
       {"fp8_channel", Fp8In(
                           [](const Matrix& matrix) {
                             return BlockShape{1, matrix.columns};
@@ -122,14 +144,12 @@ std::vector<std::pair<std::string, Run>> Formats() {
                           many)},
       {"mxfp8",
        [](const Job& job) {
-         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp8, job.matrix,
-                                             BlockScales().First(job.elements() / 32),
+         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp8, job.matrix, BlockScales().First(job.elements() / 32),
                                              job.Out(job.elements())));
        }},
       {"mxfp4",
        [](const Job& job) {
-         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp4, job.matrix,
-                                             BlockScales().First(job.elements() / 32),
+         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp4, job.matrix, BlockScales().First(job.elements() / 32),
                                              job.Out(job.elements() / 2)));
        }},
       {"int8_channel",

@@ -25,7 +25,7 @@ struct ErrorLanes {
   V64 squared_error[2 * kVectors];  // in registers, once the loops are unrolled
   V64 squares[2 * kVectors];
   VF max_error;
-  VU clipped;
+  size_t clipped;
 };
 
 HWY_INLINE ErrorLanes NoErrors() {
@@ -33,7 +33,7 @@ HWY_INLINE ErrorLanes NoErrors() {
 #pragma GCC unroll 8
   for (size_t i = 0; i < 2 * ErrorLanes::kVectors; ++i) lanes.squared_error[i] = lanes.squares[i] = hn::Zero(D64());
   lanes.max_error = hn::Zero(DF());
-  lanes.clipped = hn::Zero(DU());
+  lanes.clipped = 0;
   return lanes;
 }
 
@@ -42,24 +42,25 @@ HWY_INLINE V64 AddSquare(hn::Vec<DHalfF> value, V64 sum) {
   return hn::MulAdd(wide, wide, sum);
 }
 
-// Vector `i` of a step.
+// Vector `i` of a step. With `kFinite`, all elements are taken to be, and if one is not, the sums are not either.
+template <bool kFinite>
 HWY_INLINE void AddError(VF original, VF dequantized, VF limit, size_t i, ErrorLanes* lanes) {
   const DHalfF half;
-  const VF error = hn::Abs(hn::Sub(original, dequantized));
-  // NaN compares false; where either number is not finite, neither is the error.
-  const auto finite = hn::Lt(error, SetF(HUGE_VALF));
-  const VF counted_error = hn::IfThenElseZero(finite, error);
-  const VF counted = hn::IfThenElseZero(finite, original);
-  lanes->max_error = hn::Max(lanes->max_error, counted_error);
-  const auto beyond = hn::RebindMask(DI(), hn::Gt(hn::Abs(counted), limit));
-  lanes->clipped = hn::Sub(lanes->clipped, hn::BitCast(DU(), hn::VecFromMask(DI(), beyond)));
-  lanes->squared_error[2 * i] = AddSquare(hn::LowerHalf(half, counted_error), lanes->squared_error[2 * i]);
-  lanes->squared_error[2 * i + 1] = AddSquare(hn::UpperHalf(half, counted_error), lanes->squared_error[2 * i + 1]);
-  lanes->squares[2 * i] = AddSquare(hn::LowerHalf(half, counted), lanes->squares[2 * i]);
-  lanes->squares[2 * i + 1] = AddSquare(hn::UpperHalf(half, counted), lanes->squares[2 * i + 1]);
+  VF error = hn::Abs(hn::Sub(original, dequantized));
+  if constexpr (!kFinite) {
+    // NaN compares false; where either number is not finite, neither is the error.
+    const auto finite = hn::Lt(error, SetF(HUGE_VALF));
+    error = hn::IfThenElseZero(finite, error);
+    original = hn::IfThenElseZero(finite, original);
+  }
+  lanes->max_error = hn::Max(lanes->max_error, error);
+  lanes->clipped += hn::CountTrue(DF(), hn::Gt(hn::Abs(original), limit));
+  lanes->squared_error[2 * i] = AddSquare(hn::LowerHalf(half, error), lanes->squared_error[2 * i]);
+  lanes->squared_error[2 * i + 1] = AddSquare(hn::UpperHalf(half, error), lanes->squared_error[2 * i + 1]);
+  lanes->squares[2 * i] = AddSquare(hn::LowerHalf(half, original), lanes->squares[2 * i]);
+  lanes->squares[2 * i + 1] = AddSquare(hn::UpperHalf(half, original), lanes->squares[2 * i + 1]);
 }
 
-// The lanes of `clipped` must not have been raised 2^32 times.
 HWY_INLINE void MoveErrors(const ErrorLanes& lanes, ErrorParts* parts) {
   constexpr size_t kWide = kLanes / 2;
   for (size_t i = 0; i < 2 * ErrorLanes::kVectors; ++i) {
@@ -67,13 +68,11 @@ HWY_INLINE void MoveErrors(const ErrorLanes& lanes, ErrorParts* parts) {
     hn::StoreU(lanes.squares[i], D64(), parts->squares.data() + i * kWide);
   }
   parts->max_error = hn::GetLane(hn::MaxOfLanes(DF(), lanes.max_error));
-  HWY_ALIGN uint32_t clipped[kLanes];
-  hn::Store(lanes.clipped, DU(), clipped);
-  for (const uint32_t lane : clipped) parts->clipped += lane;
+  parts->clipped = lanes.clipped;
 }
 
 // A group with one scale, whose codes of `kBits` `decode` turns into numbers.
-template <ElementType kType, int kBits, typename Decode>
+template <bool kFinite, ElementType kType, int kBits, typename Decode>
 HWY_INLINE void AddErrorsOfGroup(const uint8_t* data, const uint8_t* codes, size_t size, float scale, float largest,
                                  const Decode& decode, ErrorLanes* lanes) {
   constexpr size_t kStep = ErrorLanes::kStep, kPerByte = 8 / kBits, kBytes = ElementBytes(kType);
@@ -82,7 +81,7 @@ HWY_INLINE void AddErrorsOfGroup(const uint8_t* data, const uint8_t* codes, size
 #pragma GCC unroll 4
     for (size_t i = 0; i < ErrorLanes::kVectors; ++i) {
       const VU code = kBits == 8 ? LoadCodes(in + i * kLanes) : LoadNibbles(in + i * kLanes / 2);
-      AddError(LoadAs<kType>(elements + i * kLanes * kBytes), hn::Mul(decode(code), factor), limit, i, lanes);
+      AddError<kFinite>(LoadAs<kType>(elements + i * kLanes * kBytes), hn::Mul(decode(code), factor), limit, i, lanes);
     }
   };
   size_t i = 0;
@@ -97,25 +96,40 @@ HWY_INLINE void AddErrorsOfGroup(const uint8_t* data, const uint8_t* codes, size
 }
 
 // `scale(number)` is that of a group.
-template <ElementType kType, int kBits, typename Scale, typename Decode>
+template <bool kFinite, ElementType kType, int kBits, typename Scale, typename Decode>
 HWY_INLINE void AddErrorsOfRow(const uint8_t* data, const uint8_t* codes, size_t size, size_t group, float largest,
                                const Scale& scale, const Decode& decode, ErrorLanes* lanes) {
   ForGroups(size, group, [&](size_t first, size_t count, size_t number) HWY_ATTR {
-    AddErrorsOfGroup<kType, kBits>(data + first * ElementBytes(kType), codes + first * kBits / 8, count, scale(number),
-                                   largest, decode, lanes);
+    AddErrorsOfGroup<kFinite, kType, kBits>(data + first * ElementBytes(kType), codes + first * kBits / 8, count,
+                                            scale(number), largest, decode, lanes);
   });
+}
+
+// Calls `add(finite, type, lanes)`, where all is finite once.
+template <typename Add>
+HWY_INLINE ErrorSums SumErrors(ElementType element_type, size_t elements, const Add& add) {
+  ErrorParts parts;
+  WithType(element_type, [&](auto type) HWY_ATTR {
+    ErrorLanes lanes = NoErrors();
+    add(std::true_type(), type, &lanes);
+    MoveErrors(lanes, &parts);
+  });
+  ErrorSums sums = parts.Sum(elements);
+  if (HWY_LIKELY(std::isfinite(sums.squared_error))) return sums;
+  WithType(element_type, [&](auto type) HWY_ATTR {
+    ErrorLanes lanes = NoErrors();
+    add(std::false_type(), type, &lanes);
+    MoveErrors(lanes, &parts);
+  });
+  return parts.Sum(elements);
 }
 
 template <int kBits, typename Scale, typename Decode>
 HWY_INLINE ErrorSums RowErrors(Row row, const uint8_t* codes, size_t group, float largest, const Scale& scale,
                                const Decode& decode) {
-  ErrorParts parts;
-  WithType(row.type, [&](auto type) HWY_ATTR {
-    ErrorLanes lanes = NoErrors();
-    AddErrorsOfRow<type.value, kBits>(row.data, codes, row.size, group, largest, scale, decode, &lanes);
-    MoveErrors(lanes, &parts);
+  return SumErrors(row.type, row.size, [&](auto finite, auto type, ErrorLanes* lanes) HWY_ATTR {
+    AddErrorsOfRow<finite.value, type.value, kBits>(row.data, codes, row.size, group, largest, scale, decode, lanes);
   });
-  return parts.Sum(row.size);
 }
 
 inline ErrorSums Fp8Error(Row row, const uint8_t* codes, const float* scales, size_t group) {
@@ -150,18 +164,14 @@ inline ErrorSums Int8Error(Row row, const uint8_t* codes, const float* scales, s
 
 inline ErrorSums Int4Error(Row even, Row odd, const uint8_t* codes, const float* even_scales, const float* odd_scales,
                            size_t group) {
-  ErrorParts parts;
-  WithType(even.type, [&](auto type) HWY_ATTR {
-    ErrorLanes lanes = NoErrors();
-    AddErrorsOfRow<type.value, 8>(
+  return SumErrors(even.type, even.size + odd.size, [&](auto finite, auto type, ErrorLanes* lanes) HWY_ATTR {
+    AddErrorsOfRow<finite.value, type.value, 8>(
         even.data, codes, even.size, group, 7.0f, [&](size_t number) { return even_scales[number]; },
-        [](VU code) HWY_ATTR { return DecodeLowNibble(code); }, &lanes);
-    AddErrorsOfRow<type.value, 8>(
+        [](VU code) HWY_ATTR { return DecodeLowNibble(code); }, lanes);
+    AddErrorsOfRow<finite.value, type.value, 8>(
         odd.data, codes, odd.size, group, 7.0f, [&](size_t number) { return odd_scales[number]; },
-        [](VU code) HWY_ATTR { return DecodeHighNibble(code); }, &lanes);
-    MoveErrors(lanes, &parts);
+        [](VU code) HWY_ATTR { return DecodeHighNibble(code); }, lanes);
   });
-  return parts.Sum(even.size + odd.size);
 }
 
 }  // namespace HWY_NAMESPACE
