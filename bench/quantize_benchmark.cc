@@ -5,9 +5,13 @@
 #include <benchmark/benchmark.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <random>
 #include <string>
 #include <vector>
@@ -38,17 +42,29 @@ class Buffer {
   IoBuffer memory_;
 };
 
-// Weights as models have them: normally distributed, the scale their largest gives.
+// BF16 out of the file that QUANTPORT_BENCH_WEIGHTS names, so that others can be given the same; else drawn as models
+// have them, normally distributed.
+std::vector<uint8_t> Pattern() {
+  if (const char* path = std::getenv("QUANTPORT_BENCH_WEIGHTS")) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  std::vector<uint8_t> bytes(2 << 22);
+  const Output output = {bytes.data(), ElementType::kBF16};
+  std::mt19937_64 random(3);
+  std::normal_distribution<float> normal(0.0f, 0.02f);
+  for (size_t i = 0; i < bytes.size() / 2; ++i) output.Store(i, normal(random));
+  return bytes;
+}
+
 const Buffer& Weights() {
   static const Buffer weights(2 * kMostRows * kColumns);
   static const bool filled = [] {
-    uint8_t* bytes = weights.data();
-    const Output output = {bytes, ElementType::kBF16};
-    std::mt19937_64 random(3);
-    std::normal_distribution<float> normal(0.0f, 0.02f);
-    constexpr size_t kDrawn = 1 << 22;
-    for (size_t i = 0; i < kDrawn; ++i) output.Store(i, normal(random));
-    for (size_t i = kDrawn; i < kMostRows * kColumns; i += kDrawn) std::memcpy(output.At(i).data, bytes, 2 * kDrawn);
+    const auto pattern = Pattern();
+    if (pattern.empty()) std::abort();
+    const auto all = weights.First(2 * kMostRows * kColumns);
+    for (size_t i = 0; i < all.size(); i += pattern.size())
+      std::memcpy(all.data() + i, pattern.data(), std::min(pattern.size(), all.size() - i));
     return true;
   }();
   benchmark::DoNotOptimize(filled);
@@ -70,7 +86,7 @@ struct Job {
   size_t elements() const { return matrix.rows * matrix.columns; }
 };
 
-constexpr float kAmax = 0.1074f;
+constexpr float kAmax = 0.1074f;  // about that of the weights
 
 std::vector<float> Scales(size_t count, float largest) {
   std::vector<float> scales(count);
