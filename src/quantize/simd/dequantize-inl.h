@@ -35,16 +35,24 @@ HWY_INLINE VF DecodeHighNibble(VU code) {
   return hn::ConvertTo(DF(), hn::ShiftRight<28>(hn::BitCast(DI(), hn::ShiftLeft<24>(code))));
 }
 
+constexpr auto kE2m1WithoutMinusZero = [] {
+  auto values = kE2m1Values;
+  values[8] = 0.0f;
+  return values;
+}();
+
 // E2M1, with a sign of zero only where `kSignedZero`.
 template <bool kSignedZero>
 HWY_INLINE VF DecodeE2m1Codes(VU code) {
-  if constexpr (kLanes == kE2m1Values.size()) {
-    HWY_ALIGN static constexpr auto kValues = [] {
-      auto values = kE2m1Values;
-      if (!kSignedZero) values[8] = 0.0f;
-      return values;
-    }();
-    return hn::TableLookupLanes(hn::LoadU(DF(), kValues.data()), hn::IndicesFromVec(DF(), hn::BitCast(DI(), code)));
+  // As many numbers as a vector has lanes.
+  const auto look_up = [](const float* table, VU number) HWY_ATTR {
+    return hn::TableLookupLanes(hn::LoadU(DF(), table), hn::IndicesFromVec(DF(), hn::BitCast(DI(), number)));
+  };
+  if constexpr (kLanes == 16) return look_up(kSignedZero ? kE2m1Values.data() : kE2m1WithoutMinusZero.data(), code);
+  if constexpr (kLanes == 8) {
+    const VF found = look_up(kE2m1Values.data(), hn::And(code, SetU(7)));
+    const VF sign = Float(hn::ShiftLeft<28>(hn::And(code, SetU(8))));
+    return hn::Or(found, kSignedZero ? sign : hn::IfThenElseZero(hn::Gt(found, hn::Zero(DF())), sign));
   }
   const VU magnitude = hn::And(code, SetU(7));
   const VU normal = hn::Add(hn::ShiftLeft<22>(magnitude), SetU(126u << 23));

@@ -85,7 +85,11 @@ HWY_INLINE void AddErrorsOfGroup(const uint8_t* data, const uint8_t* codes, size
     }
   };
   size_t i = 0;
-  for (; i + kStep <= size; i += kStep) step(data + i * kBytes, codes + i / kPerByte);
+  for (; i + kStep <= size; i += kStep) {
+    PrefetchAhead(data + i * kBytes, kStep * kBytes);
+    PrefetchAhead(codes + i / kPerByte, kStep / kPerByte);
+    step(data + i * kBytes, codes + i / kPerByte);
+  }
   if (i == size) return;
   // Zeros against zeros add nothing.
   HWY_ALIGN uint8_t elements[kStep * sizeof(float)] = {};
@@ -152,7 +156,7 @@ inline ErrorSums Mxfp4Error(Row row, const uint8_t* codes, const uint8_t* scales
 
 inline ErrorSums Nvfp4Error(Row row, const uint8_t* codes, float global_scale, size_t block, const uint8_t* scales) {
   return RowErrors<4>(
-      row, codes, block, kE2m1Max, [&](size_t number) { return DecodeE4m3(scales[number]) * global_scale; },
+      row, codes, block, kE2m1Max, [&](size_t number) { return kE4m3Values[scales[number]] * global_scale; },
       [](VU code) HWY_ATTR { return DecodeE2m1Codes<false>(code); });
 }
 
