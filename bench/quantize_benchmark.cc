@@ -200,7 +200,7 @@ void RegisterAll() {
         const std::string label = name + "/" + hwy::TargetName(target) + (rows == kMostRows ? "/memory" : "/cache");
         auto* bench = benchmark::RegisterBenchmark(
             label.c_str(), [run = run, target, rows](benchmark::State& state) { Measure(state, run, target, rows); });
-        bench->Unit(benchmark::kMicrosecond)->MinTime(0.3);
+        bench->Unit(benchmark::kMicrosecond)->MinTime(0.15);
       }
     }
   }
