@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 ORACLE := .venv/bin/python
 LLM_COMPRESSOR := .venv-llmcompressor/bin/python
 
-.PHONY: build demo test sanitize conformance bench bench-scaling bench-quantize micro-bench fuzz format clean packages
+.PHONY: build demo test sanitize conformance bench bench-scaling bench-quantize bench-kernels bench-threads micro-bench differential fuzz format clean packages
 
 build: packages
 	@cmake --preset release -G Ninja >build/release.configure.log 2>&1 || { cat build/release.configure.log; exit 1; }
@@ -70,12 +70,29 @@ bench-quantize: build
 	@mkdir -p build/bench-data
 	@python3 bench/quantize.py build/release/quantport build/bench-data --size $(SIZE)
 
+# The kernels that quantize against ModelOpt's torch code on the same weights; writes its part of docs/benchmarks.md.
+bench-kernels: $(ORACLE)
+	@mkdir -p build && tools/install_packages.sh bench
+	@cmake --preset bench -G Ninja >build/bench.configure.log 2>&1 || { cat build/bench.configure.log; exit 1; }
+	@cmake --build --preset bench -j $(JOBS) --target quantport_quantize_bench
+	@python3 bench/quantize_kernels.py --bench build/bench/quantport_quantize_bench --python $(ORACLE) --output docs/benchmarks.md
+
+# Quantizing and copying by the number of threads. FOLDER may be one in memory.
+FOLDER ?= build/bench-data
+bench-threads: build
+	@python3 bench/threads.py build/release/quantport $(FOLDER) --size $(SIZE)
+
 micro-bench:
 	@mkdir -p build && tools/install_packages.sh bench
 	@cmake --preset bench -G Ninja >build/bench.configure.log 2>&1 || { cat build/bench.configure.log; exit 1; }
 	@cmake --build --preset bench -j $(JOBS)
 	@build/bench/quantport_bench
 	@build/bench/quantport_quantize_bench
+
+# SIMD against scalar kernels on ELEMENTS random elements of each kind; `make test` does so on a million.
+ELEMENTS ?= 100000000
+differential: build
+	@tools/differential.sh build/release/tests/quantport_tests $(ELEMENTS) $(JOBS)
 
 # Fuzzes each target for SECONDS, with clang's libFuzzer.
 SECONDS ?= 60

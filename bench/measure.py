@@ -13,7 +13,7 @@ pages made dirty. They also hold what the kernel reads ahead. They do not count 
 the file system answers it with shared extents (0 on xfs; rchar and wchar hold it), and the file system's metadata and
 journal, which kernel threads write. So device_read and device_written are recorded too: what the disk under DIR was
 asked for meanwhile, by whomever. On a quiet machine that is the command and the file system together. They are null
-where the file system has no disk of its own.
+where the file system has no disk of its own, and all counts where the kernel keeps none.
 """
 
 import json
@@ -26,8 +26,11 @@ SECTOR = 512  # the unit of /sys/dev/block/*/stat, whatever the disk's own is
 
 
 def io_counters():
-    with open("/proc/self/io", encoding="ascii") as file:
-        counters = dict(line.split(": ") for line in file)
+    try:
+        with open("/proc/self/io", encoding="ascii") as file:
+            counters = dict(line.split(": ") for line in file)
+    except OSError:
+        return {}
     return {field: int(counters[field]) for field in FIELDS}
 
 
@@ -49,7 +52,7 @@ def main():
     _, status, usage = os.wait4(child, 0)
     wall = time.monotonic() - start
     after = {**io_counters(), **device_counters(directory)}
-    cost = {"device_read": None, "device_written": None}
+    cost = dict.fromkeys((*FIELDS, "device_read", "device_written"))
     cost.update((field, after[field] - before[field]) for field in before)
     cost.update(status=os.waitstatus_to_exitcode(status), wall=wall, user=usage.ru_utime, system=usage.ru_stime,
                 peak_rss=usage.ru_maxrss * 1024)

@@ -5,14 +5,19 @@
 #include <benchmark/benchmark.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "base/checked.h"
+#include "io/buffer.h"
 #include "quantize/fp8.h"
 #include "quantize/integer.h"
 #include "quantize/mx.h"
@@ -25,38 +30,63 @@ constexpr size_t kColumns = 4096;
 constexpr size_t kMostRows = 1 << 16;  // 512 MiB
 constexpr size_t kCachedRows = 64;     // 512 KiB, with codes below the second cache's 2 MiB
 
-// Weights as models have them: normally distributed, the scale their largest gives.
-const std::vector<uint8_t>& Weights() {
-  static const auto weights = [] {
-    std::vector<uint8_t> bytes(2 * kMostRows * kColumns);
-    const Output output = {bytes.data(), ElementType::kBF16};
-    std::mt19937_64 random(3);
-    std::normal_distribution<float> normal(0.0f, 0.02f);
-    constexpr size_t kDrawn = 1 << 22;
-    for (size_t i = 0; i < kDrawn; ++i) output.Store(i, normal(random));
-    for (size_t i = kDrawn; i < kMostRows * kColumns; i += kDrawn)
-      std::memcpy(output.At(i).data, bytes.data(), 2 * kDrawn);
-    return bytes;
+// In huge pages, as the tiles that `quantize` reads into.
+class Buffer {
+ public:
+  explicit Buffer(size_t bytes) : memory_(bytes) { std::memset(memory_.bytes().data(), 1, bytes); }
+  Buffer(Buffer&&) = delete;
+  uint8_t* data() const { return reinterpret_cast<uint8_t*>(memory_.bytes().data()); }
+  std::span<uint8_t> First(size_t bytes) const { return {data(), bytes}; }
+
+ private:
+  IoBuffer memory_;
+};
+
+// BF16 out of the file that QUANTPORT_BENCH_WEIGHTS names, so that others can be given the same; else drawn as models
+// have them, normally distributed.
+std::vector<uint8_t> Pattern() {
+  if (const char* path = std::getenv("QUANTPORT_BENCH_WEIGHTS")) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  std::vector<uint8_t> bytes(2 << 22);
+  const Output output = {bytes.data(), ElementType::kBF16};
+  std::mt19937_64 random(3);
+  std::normal_distribution<float> normal(0.0f, 0.02f);
+  for (size_t i = 0; i < bytes.size() / 2; ++i) output.Store(i, normal(random));
+  return bytes;
+}
+
+const Buffer& Weights() {
+  static const Buffer weights(2 * kMostRows * kColumns);
+  static const bool filled = [] {
+    const auto pattern = Pattern();
+    if (pattern.empty()) std::abort();
+    const auto all = weights.First(2 * kMostRows * kColumns);
+    for (size_t i = 0; i < all.size(); i += pattern.size())
+      std::memcpy(all.data() + i, pattern.data(), std::min(pattern.size(), all.size() - i));
+    return true;
   }();
+  benchmark::DoNotOptimize(filled);
   return weights;
 }
 
-std::vector<uint8_t>& Codes() {
-  static std::vector<uint8_t> codes(2 * kMostRows * kColumns, 1);
+Buffer& Codes() {
+  static Buffer codes(2 * kMostRows * kColumns);
   return codes;
 }
-std::vector<uint8_t>& BlockScales() {
-  static std::vector<uint8_t> scales(kMostRows * kColumns / 16, 1);
+Buffer& BlockScales() {
+  static Buffer scales(kMostRows * kColumns / 16);
   return scales;
 }
 
 struct Job {
   Matrix matrix;
-  std::span<uint8_t> Out(size_t bytes) const { return std::span(Codes()).first(bytes); }
+  std::span<uint8_t> Out(size_t bytes) const { return Codes().First(bytes); }
   size_t elements() const { return matrix.rows * matrix.columns; }
 };
 
-constexpr float kAmax = 0.1074f;
+constexpr float kAmax = 0.1074f;  // about that of the weights
 
 std::vector<float> Scales(size_t count, float largest) {
   std::vector<float> scales(count);
@@ -75,6 +105,36 @@ Run Fp8In(BlockShape (*shape)(const Matrix&), std::vector<float> scales) {
   };
 }
 
+float Fp8Scale() { return kAmax / 448.0f; }
+
+Status ToNvfp4(const Job& job) {
+  return QuantizeNvfp4(job.matrix, kAmax / 2688.0f, 16, {}, BlockScales().First(job.elements() / 16),
+                       job.Out(job.elements() / 2));
+}
+
+Status ToFp8(const Job& job) {
+  return QuantizeFp8Tensor(job.matrix, Fp8Scale(), Arithmetic::kCpu, job.Out(job.elements()));
+}
+
+// As `quantize` does it: what was lost, by the codes that were just written.
+Status ToNvfp4WithErrors(const Job& job) {
+  ErrorSums sums;
+  if (auto status = ToNvfp4(job); !status) return status;
+  return MeasureNvfp4(job.matrix, job.Out(job.elements() / 2), 16, BlockScales().First(job.elements() / 16),
+                      kAmax / 2688.0f, &sums);
+}
+
+Status ToFp8WithErrors(const Job& job) {
+  ErrorSums sums;
+  const float scale = Fp8Scale();
+  if (auto status = ToFp8(job); !status) return status;
+  return MeasureFp8(job.matrix, job.Out(job.elements()), {job.matrix.rows, kColumns}, {&scale, 1}, &sums);
+}
+
+Run Calling(Status (*function)(const Job&)) {
+  return [=](const Job& job) { benchmark::DoNotOptimize(function(job)); };
+}
+
 std::vector<std::pair<std::string, Run>> Formats() {
   const auto many = Scales(kMostRows * kColumns / 128, 448.0f);
   return {
@@ -84,17 +144,10 @@ std::vector<std::pair<std::string, Run>> Formats() {
          float amax;
          benchmark::DoNotOptimize(BlockAmax(job.matrix, {job.matrix.rows, kColumns}, {&amax, 1}));
        }},
-      {"nvfp4",
-       [](const Job& job) {
-         benchmark::DoNotOptimize(QuantizeNvfp4(job.matrix, kAmax / 2688.0f, 16, {},
-                                                std::span(BlockScales()).first(job.elements() / 16),
-                                                job.Out(job.elements() / 2)));
-       }},
-      {"fp8_tensor",
-       [](const Job& job) {
-         benchmark::DoNotOptimize(
-             QuantizeFp8Tensor(job.matrix, kAmax / 448.0f, Arithmetic::kCpu, job.Out(job.elements())));
-       }},
+      {"nvfp4", Calling(ToNvfp4)},
+      {"nvfp4_errors", Calling(ToNvfp4WithErrors)},
+      {"fp8_tensor", Calling(ToFp8)},
+      {"fp8_tensor_errors", Calling(ToFp8WithErrors)},
       {"fp8_channel", Fp8In(
                           [](const Matrix& matrix) {
                             return BlockShape{1, matrix.columns};
@@ -107,14 +160,12 @@ std::vector<std::pair<std::string, Run>> Formats() {
                           many)},
       {"mxfp8",
        [](const Job& job) {
-         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp8, job.matrix,
-                                             std::span(BlockScales()).first(job.elements() / 32),
+         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp8, job.matrix, BlockScales().First(job.elements() / 32),
                                              job.Out(job.elements())));
        }},
       {"mxfp4",
        [](const Job& job) {
-         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp4, job.matrix,
-                                             std::span(BlockScales()).first(job.elements() / 32),
+         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp4, job.matrix, BlockScales().First(job.elements() / 32),
                                              job.Out(job.elements() / 2)));
        }},
       {"int8_channel",
@@ -133,7 +184,7 @@ std::vector<std::pair<std::string, Run>> Formats() {
 void Measure(benchmark::State& state, const Run& run, int64_t target, size_t rows) {
   hwy::SetSupportedTargetsForTest(target);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  const Job job = {{std::span(Weights()).first(2 * rows * kColumns), ElementType::kBF16, rows, kColumns}};
+  const Job job = {{Weights().First(2 * rows * kColumns), ElementType::kBF16, rows, kColumns}};
   run(job);
   for (auto _ : state) run(job);
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * job.matrix.bytes.size()));
@@ -149,7 +200,7 @@ void RegisterAll() {
         const std::string label = name + "/" + hwy::TargetName(target) + (rows == kMostRows ? "/memory" : "/cache");
         auto* bench = benchmark::RegisterBenchmark(
             label.c_str(), [run = run, target, rows](benchmark::State& state) { Measure(state, run, target, rows); });
-        bench->UseRealTime()->Unit(benchmark::kMicrosecond)->MinTime(0.3);
+        bench->Unit(benchmark::kMicrosecond)->MinTime(0.15);
       }
     }
   }

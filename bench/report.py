@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPARISON, SCALING = "bench/run.py", "bench/scaling.py"  # whose part of the page
+KERNELS = "bench/quantize_kernels.py"
 BASELINES = ["cp", "python"]
 MEASURING_MB = 11  # peak memory of measure.py itself, which no child can fall below
 

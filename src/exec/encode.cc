@@ -1,8 +1,11 @@
 #include "exec/encode.h"
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "base/checked.h"
+#include "exec/matrix_reader.h"
 #include "quantize/codes.h"
 #include "quantize/fp8.h"
 #include "quantize/integer.h"
@@ -18,9 +21,62 @@ using quantize::Matrix;
 
 float Normalization(const WeightFormat& format) { return format.four_over_six ? 256.0f : quantize::kE4m3Max; }
 
-void StoreScales(const std::vector<float>& scales, EncodedRows* out) {
-  out->scales.resize(scales.size() * sizeof(float));
-  std::memcpy(out->scales.data(), scales.data(), out->scales.size());
+// Rows quantized at a time, in bytes as read. They and their codes fit into the second cache (1 or 2 MiB) with room to
+// spare, and so are still there when their errors are measured.
+constexpr uint64_t kPieceBytes = 256 << 10;
+
+// Some of the rows, and where their part of the result goes.
+struct Piece {
+  Matrix rows;
+  std::span<uint8_t> codes;
+  std::span<uint8_t> scales;
+};
+
+size_t CodeBytes(const PlannedMatrix& matrix, const Matrix& rows) {
+  const size_t elements = rows.rows * rows.columns;
+  switch (matrix.format.format) {
+    case QuantFormat::kNone:
+      return elements * ElementBytes(rows.type);
+    case QuantFormat::kNvfp4:
+    case QuantFormat::kW4A16Nvfp4:
+    case QuantFormat::kW4A8Nvfp4Fp8:
+    case QuantFormat::kMxfp4:
+    case QuantFormat::kW4A8Mxfp4Fp8:
+    case QuantFormat::kInt4:
+    case QuantFormat::kInt4Fp8:
+      return elements / 2;
+    default:
+      return elements;
+  }
+}
+
+// Of those that the format has several of.
+size_t ScaleBytes(const PlannedMatrix& matrix, const Matrix& rows) {
+  const size_t block = matrix.format.block;
+  switch (matrix.format.format) {
+    case QuantFormat::kNvfp4:
+    case QuantFormat::kW4A16Nvfp4:
+    case QuantFormat::kW4A8Nvfp4Fp8:
+      return rows.rows * rows.columns / block;
+    case QuantFormat::kMxfp8:
+    case QuantFormat::kMxfp4:
+    case QuantFormat::kW4A8Mxfp4Fp8:
+      return rows.rows * rows.columns / quantize::kMxBlock;
+    case QuantFormat::kFp8PerChannelPerToken:
+    case QuantFormat::kInt8:
+    case QuantFormat::kInt8WeightOnly:
+      return rows.rows * sizeof(float);
+    case QuantFormat::kFp8Block:
+      return matrix.scalar_scale ? 0 : CeilDiv(rows.rows, block) * CeilDiv(rows.columns, block) * sizeof(float);
+    case QuantFormat::kInt4:
+      return rows.rows * CeilDiv(rows.columns, block) * sizeof(float);
+    default:
+      return 0;
+  }
+}
+
+void StoreScales(const std::vector<float>& scales, const Piece& piece) {
+  std::memcpy(piece.scales.data(), scales.data(), std::min(piece.scales.size(), scales.size() * sizeof(float)));
 }
 
 // `amax_type` is that in which ModelOpt keeps amax.
@@ -35,7 +91,7 @@ Result<std::vector<float>> BlockScales(const Matrix& rows, BlockShape block, flo
 
 // Block scales that ModelOpt's static quantizer would have stored.
 Status StaticScales(const PlannedMatrix& matrix, const Matrix& rows, float group_amax,
-                    const quantize::Numerics& numerics, std::vector<uint8_t>* scales) {
+                    const quantize::Numerics& numerics, std::span<uint8_t> scales) {
   const WeightFormat& format = matrix.format;
   std::vector<float> amax(rows.rows * (rows.columns / format.block));
   Status status;
@@ -53,81 +109,104 @@ Status StaticScales(const PlannedMatrix& matrix, const Matrix& rows, float group
       break;
   }
   if (!status) return status;
-  scales->resize(amax.size());
-  quantize::StaticNvfp4Scales(amax, group_amax, Normalization(format), numerics.arithmetic, *scales);
+  quantize::StaticNvfp4Scales(amax, group_amax, Normalization(format), numerics.arithmetic, scales);
   return {};
 }
 
-Status EncodeNvfp4(const PlannedMatrix& matrix, const Matrix& rows, float group_amax,
-                   const quantize::Numerics& numerics, EncodedRows* out, quantize::ErrorSums* sums) {
+Status EncodeNvfp4(const PlannedMatrix& matrix, const Piece& piece, float group_amax,
+                   const quantize::Numerics& numerics, quantize::ErrorSums* sums) {
   const size_t block = matrix.format.block;
   const float scale_2 = ScalarScale(matrix, group_amax, numerics);
-  out->codes.resize(rows.rows * rows.columns / 2);
   Status status;
   if (matrix.format.static_blocks) {
-    status = StaticScales(matrix, rows, group_amax, numerics, &out->scales);
-    if (status) status = quantize::QuantizeNvfp4WithScales(rows, scale_2, block, out->scales, out->codes);
+    status = StaticScales(matrix, piece.rows, group_amax, numerics, piece.scales);
+    if (status) status = quantize::QuantizeNvfp4WithScales(piece.rows, scale_2, block, piece.scales, piece.codes);
   } else {
-    out->scales.resize(rows.rows * rows.columns / block);
-    status = quantize::QuantizeNvfp4(rows, scale_2, block, numerics, out->scales, out->codes);
+    status = quantize::QuantizeNvfp4(piece.rows, scale_2, block, numerics, piece.scales, piece.codes);
   }
   if (!status) return status;
-  return quantize::MeasureNvfp4(rows, out->codes, block, out->scales, scale_2, sums);
+  return quantize::MeasureNvfp4(piece.rows, piece.codes, block, piece.scales, scale_2, sums);
 }
 
-Status EncodeFp8Tensor(const PlannedMatrix& matrix, const Matrix& rows, float group_amax,
-                       const quantize::Numerics& numerics, EncodedRows* out, quantize::ErrorSums* sums) {
+Status EncodeFp8Tensor(const PlannedMatrix& matrix, const Piece& piece, float group_amax,
+                       const quantize::Numerics& numerics, quantize::ErrorSums* sums) {
   const float scale = ScalarScale(matrix, group_amax, numerics);
-  out->codes.resize(rows.rows * rows.columns);
-  if (auto s = quantize::QuantizeFp8Tensor(rows, scale, numerics.arithmetic, out->codes); !s) return s;
-  return quantize::MeasureFp8(rows, out->codes, {rows.rows, rows.columns}, {&scale, 1}, sums);
+  if (auto s = quantize::QuantizeFp8Tensor(piece.rows, scale, numerics.arithmetic, piece.codes); !s) return s;
+  return quantize::MeasureFp8(piece.rows, piece.codes, {piece.rows.rows, piece.rows.columns}, {&scale, 1}, sums);
 }
 
 // A tile whose scale has no dimensions, and yet promotes: the quotient stays in F32.
-Status EncodeFp8Tile(const PlannedMatrix& matrix, const Matrix& rows, float group_amax,
-                     const quantize::Numerics& numerics, EncodedRows* out, quantize::ErrorSums* sums) {
+Status EncodeFp8Tile(const PlannedMatrix& matrix, const Piece& piece, float group_amax,
+                     const quantize::Numerics& numerics, quantize::ErrorSums* sums) {
   const float scale = ScalarScale(matrix, group_amax, numerics);
-  const BlockShape tile = {rows.rows, rows.columns};
-  out->codes.resize(rows.rows * rows.columns);
-  if (auto s = quantize::QuantizeFp8(rows, tile, {&scale, 1}, out->codes); !s) return s;
-  return quantize::MeasureFp8(rows, out->codes, tile, {&scale, 1}, sums);
+  const BlockShape tile = {piece.rows.rows, piece.rows.columns};
+  if (auto s = quantize::QuantizeFp8(piece.rows, tile, {&scale, 1}, piece.codes); !s) return s;
+  return quantize::MeasureFp8(piece.rows, piece.codes, tile, {&scale, 1}, sums);
 }
 
-Status EncodeFp8Blocks(const Matrix& rows, BlockShape block, const quantize::Numerics& numerics, EncodedRows* out,
+Status EncodeFp8Blocks(const Piece& piece, BlockShape block, const quantize::Numerics& numerics,
                        quantize::ErrorSums* sums) {
-  auto scales = BlockScales(rows, block, quantize::kE4m3Max, rows.type, numerics.arithmetic);
+  auto scales = BlockScales(piece.rows, block, quantize::kE4m3Max, piece.rows.type, numerics.arithmetic);
   if (!scales) return scales.errors();
-  out->codes.resize(rows.rows * rows.columns);
-  if (auto s = quantize::QuantizeFp8(rows, block, *scales, out->codes); !s) return s;
-  StoreScales(*scales, out);
-  return quantize::MeasureFp8(rows, out->codes, block, *scales, sums);
+  if (auto s = quantize::QuantizeFp8(piece.rows, block, *scales, piece.codes); !s) return s;
+  StoreScales(*scales, piece);
+  return quantize::MeasureFp8(piece.rows, piece.codes, block, *scales, sums);
 }
 
-Status EncodeMx(quantize::MxFormat format, const Matrix& rows, EncodedRows* out, quantize::ErrorSums* sums) {
-  const size_t elements = rows.rows * rows.columns;
-  out->codes.resize(format == quantize::MxFormat::kMxfp8 ? elements : elements / 2);
-  out->scales.resize(elements / quantize::kMxBlock);
-  if (auto s = quantize::QuantizeMx(format, rows, out->scales, out->codes); !s) return s;
-  return quantize::MeasureMx(format, rows, out->codes, out->scales, sums);
+Status EncodeMx(quantize::MxFormat format, const Piece& piece, quantize::ErrorSums* sums) {
+  if (auto s = quantize::QuantizeMx(format, piece.rows, piece.scales, piece.codes); !s) return s;
+  return quantize::MeasureMx(format, piece.rows, piece.codes, piece.scales, sums);
 }
 
-Status EncodeInt8(const Matrix& rows, const quantize::Numerics& numerics, EncodedRows* out, quantize::ErrorSums* sums) {
-  auto scales = BlockScales(rows, {1, rows.columns}, 127, rows.type, numerics.arithmetic);
+Status EncodeInt8(const Piece& piece, const quantize::Numerics& numerics, quantize::ErrorSums* sums) {
+  const size_t columns = piece.rows.columns;
+  auto scales = BlockScales(piece.rows, {1, columns}, 127, piece.rows.type, numerics.arithmetic);
   if (!scales) return scales.errors();
-  out->codes.resize(rows.rows * rows.columns);
-  if (auto s = quantize::QuantizeInt8(rows, rows.columns, *scales, out->codes); !s) return s;
-  StoreScales(*scales, out);
-  return quantize::MeasureInt8(rows, out->codes, rows.columns, *scales, sums);
+  if (auto s = quantize::QuantizeInt8(piece.rows, columns, *scales, piece.codes); !s) return s;
+  StoreScales(*scales, piece);
+  return quantize::MeasureInt8(piece.rows, piece.codes, columns, *scales, sums);
 }
 
-Status EncodeInt4(size_t group, const Matrix& rows, const quantize::Numerics& numerics, EncodedRows* out,
-                  quantize::ErrorSums* sums) {
-  auto scales = BlockScales(rows, {1, group}, 7, quantize::ElementType::kF32, numerics.arithmetic);
+Status EncodeInt4(size_t group, const Piece& piece, const quantize::Numerics& numerics, quantize::ErrorSums* sums) {
+  auto scales = BlockScales(piece.rows, {1, group}, 7, quantize::ElementType::kF32, numerics.arithmetic);
   if (!scales) return scales.errors();
-  out->codes.resize(rows.rows * rows.columns / 2);
-  if (auto s = quantize::QuantizeInt4(rows, group, *scales, out->codes); !s) return s;
-  StoreScales(*scales, out);
-  return quantize::MeasureInt4(rows, out->codes, group, *scales, sums);
+  if (auto s = quantize::QuantizeInt4(piece.rows, group, *scales, piece.codes); !s) return s;
+  StoreScales(*scales, piece);
+  return quantize::MeasureInt4(piece.rows, piece.codes, group, *scales, sums);
+}
+
+Status EncodePiece(const PlannedMatrix& matrix, const Piece& piece, float group_amax,
+                   const quantize::Numerics& numerics, quantize::ErrorSums* sums) {
+  const size_t block = matrix.format.block;
+  switch (matrix.format.format) {
+    case QuantFormat::kNone:
+      std::memcpy(piece.codes.data(), piece.rows.bytes.data(), piece.codes.size());
+      return {};
+    case QuantFormat::kFp8:
+      return EncodeFp8Tensor(matrix, piece, group_amax, numerics, sums);
+    case QuantFormat::kFp8PerChannelPerToken:
+      return EncodeFp8Blocks(piece, {1, piece.rows.columns}, numerics, sums);
+    case QuantFormat::kFp8Block:
+      if (matrix.scalar_scale) return EncodeFp8Tile(matrix, piece, group_amax, numerics, sums);
+      return EncodeFp8Blocks(piece, {block, block}, numerics, sums);
+    case QuantFormat::kMxfp8:
+      return EncodeMx(quantize::MxFormat::kMxfp8, piece, sums);
+    case QuantFormat::kMxfp4:
+    case QuantFormat::kW4A8Mxfp4Fp8:
+      return EncodeMx(quantize::MxFormat::kMxfp4, piece, sums);
+    case QuantFormat::kNvfp4:
+    case QuantFormat::kW4A16Nvfp4:
+    case QuantFormat::kW4A8Nvfp4Fp8:
+      return EncodeNvfp4(matrix, piece, group_amax, numerics, sums);
+    case QuantFormat::kInt8:
+    case QuantFormat::kInt8WeightOnly:
+      return EncodeInt8(piece, numerics, sums);
+    case QuantFormat::kInt4:
+      return EncodeInt4(block, piece, numerics, sums);
+    case QuantFormat::kInt4Fp8:
+      break;
+  }
+  return Error{ErrorKind::kQuantConversionUnsupported, "a format that is not written", {}, matrix.name, {}};
 }
 
 }  // namespace
@@ -141,37 +220,22 @@ float ScalarScale(const PlannedMatrix& matrix, float group_amax, const quantize:
 
 Status EncodeRows(const PlannedMatrix& matrix, const quantize::Matrix& rows, float group_amax,
                   const quantize::Numerics& numerics, EncodedRows* out, quantize::ErrorSums* sums) {
-  out->codes.clear();
-  out->scales.clear();
-  switch (matrix.format.format) {
-    case QuantFormat::kNone:
-      out->codes.assign(rows.bytes.begin(), rows.bytes.end());
-      return {};
-    case QuantFormat::kFp8:
-      return EncodeFp8Tensor(matrix, rows, group_amax, numerics, out, sums);
-    case QuantFormat::kFp8PerChannelPerToken:
-      return EncodeFp8Blocks(rows, {1, rows.columns}, numerics, out, sums);
-    case QuantFormat::kFp8Block:
-      if (matrix.scalar_scale) return EncodeFp8Tile(matrix, rows, group_amax, numerics, out, sums);
-      return EncodeFp8Blocks(rows, {matrix.format.block, matrix.format.block}, numerics, out, sums);
-    case QuantFormat::kMxfp8:
-      return EncodeMx(quantize::MxFormat::kMxfp8, rows, out, sums);
-    case QuantFormat::kMxfp4:
-    case QuantFormat::kW4A8Mxfp4Fp8:
-      return EncodeMx(quantize::MxFormat::kMxfp4, rows, out, sums);
-    case QuantFormat::kNvfp4:
-    case QuantFormat::kW4A16Nvfp4:
-    case QuantFormat::kW4A8Nvfp4Fp8:
-      return EncodeNvfp4(matrix, rows, group_amax, numerics, out, sums);
-    case QuantFormat::kInt8:
-    case QuantFormat::kInt8WeightOnly:
-      return EncodeInt8(rows, numerics, out, sums);
-    case QuantFormat::kInt4:
-      return EncodeInt4(matrix.format.block, rows, numerics, out, sums);
-    case QuantFormat::kInt4Fp8:
-      break;
+  out->codes.resize(CodeBytes(matrix, rows));
+  out->scales.resize(ScaleBytes(matrix, rows));
+  const size_t row_bytes = rows.columns * ElementBytes(rows.type);
+  const size_t step = RowStep(matrix);
+  const size_t most = std::max(step, kPieceBytes / std::max<size_t>(row_bytes, 1) / step * step);
+  std::span<uint8_t> codes = out->codes, scales = out->scales;
+  for (size_t first = 0; first < rows.rows; first += most) {
+    const size_t count = std::min(most, rows.rows - first);
+    Piece piece = {{rows.bytes.subspan(first * row_bytes, count * row_bytes), rows.type, count, rows.columns}, {}, {}};
+    piece.codes = codes.first(CodeBytes(matrix, piece.rows));
+    piece.scales = scales.first(ScaleBytes(matrix, piece.rows));
+    codes = codes.subspan(piece.codes.size());
+    scales = scales.subspan(piece.scales.size());
+    if (auto s = EncodePiece(matrix, piece, group_amax, numerics, sums); !s) return s;
   }
-  return Error{ErrorKind::kQuantConversionUnsupported, "a format that is not written", {}, matrix.name, {}};
+  return {};
 }
 
 }  // namespace quantport

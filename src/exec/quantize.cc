@@ -42,6 +42,7 @@ class Quantizer {
     if (auto s = WriteScalars(); !s) return s.errors();
     RunWorkers();
     if (!errors_.empty()) return std::move(errors_);
+    AddErrors();
     for (File& target : targets_) {
       if (Cancelled()) return CancelledError();
       if (auto s = target.Sync(); !s) return s.errors();
@@ -147,6 +148,7 @@ class Quantizer {
     const uint64_t buffer = BufferBytes();
     const size_t room = std::max<size_t>(1, kRoomBytes / buffer);
     kept_.resize(tiles_.size());
+    tile_errors_.resize(tiles_.size());
     TileQueue queue(jobs_, room);
     const size_t count = std::min<size_t>(static_cast<size_t>(ThreadCount()), tiles_.size());
     std::vector<std::thread> workers;
@@ -268,9 +270,9 @@ class Quantizer {
     if (!matrix.group) {
       if (auto s = CheckFinite(tile, rows); !s) return s;
     }
-    quantize::ErrorSums sums;
     const float amax = matrix.group ? report_.amax[*matrix.group] : 0.0f;
-    if (auto s = EncodeRows(matrix, rows, amax, compute_.numerics, &bench->encoded, &sums); !s) {
+    quantize::ErrorSums* errors = &tile_errors_[task.tile];
+    if (auto s = EncodeRows(matrix, rows, amax, compute_.numerics, &bench->encoded, errors); !s) {
       for (Error& error : s.errors()) error.tensor = matrix.name + ".weight";
       return s;
     }
@@ -282,11 +284,15 @@ class Quantizer {
     if (auto s = Write(tile, matrix, bench); !s) return s;
     queue->Done(task);
     const std::lock_guard lock(mutex_);
-    report_.errors[tile.matrix].Add(sums);
     done_ += bench->encoded.codes.size() + bench->encoded.scales.size();
     if (options_.progress)
       options_.progress(std::min(copied_ + done_, plan_.files.TotalBytes()), plan_.files.TotalBytes());
     return {};
+  }
+
+  // In the order of the rows, so that a report does not depend on which thread was first.
+  void AddErrors() {
+    for (size_t i = 0; i < tiles_.size(); ++i) report_.errors[tiles_[i].matrix].Add(tile_errors_[i]);
   }
 
   Status Write(const Tile& tile, const PlannedMatrix& matrix, Bench* bench) {
@@ -318,6 +324,7 @@ class Quantizer {
   std::optional<MatrixReader> reader_;
   std::vector<File> targets_;
   std::vector<std::unique_ptr<IoBuffer>> kept_;  // of each tile between its passes
+  std::vector<quantize::ErrorSums> tile_errors_;
   std::vector<std::unique_ptr<IoBuffer>> spare_;
   std::mutex mutex_;  // guards spare_, done_, errors_ and report_
   uint64_t done_ = 0;

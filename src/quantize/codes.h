@@ -28,13 +28,20 @@ inline uint8_t EncodeE4m3(float value) {
   return sign | static_cast<uint8_t>((rebased + 0x7FFFF + (rebased >> 20 & 1)) >> 20);
 }
 
-inline float DecodeE4m3(uint8_t code) {
+constexpr float DecodeE4m3(uint8_t code) {
   const uint32_t sign = static_cast<uint32_t>(code & 0x80) << 24;
   const uint32_t magnitude = code & 0x7F;
   if (magnitude == kE4m3Nan) return std::bit_cast<float>(sign | 0x7FC00000);
   const float value = std::bit_cast<float>(magnitude << 20) * 0x1p120f;
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(value));
 }
+
+// Of every code: subnormal scales would be slow to compute.
+inline constexpr auto kE4m3Values = [] {
+  std::array<float, 256> values = {};
+  for (size_t code = 0; code < values.size(); ++code) values[code] = DecodeE4m3(static_cast<uint8_t>(code));
+  return values;
+}();
 
 inline constexpr std::array<float, 16> kE2m1Values = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
                                                       -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};

@@ -5,7 +5,6 @@
 
 #include "quantize/check.h"
 #include "quantize/codes.h"
-#include "quantize/measure.h"
 
 namespace quantport::quantize {
 namespace {
@@ -84,16 +83,14 @@ Status MeasureFp8(const Matrix& matrix, std::span<const uint8_t> codes, BlockSha
   if (Status status = ExpectMatrix(matrix); !status) return status;
   if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status)
     return status;
-  const size_t group = std::min(block.columns, std::max<size_t>(matrix.columns, 1));
+  if (IsOneBlock(matrix.rows, matrix.columns, block)) {
+    sums->Add(kernels.fp8_error(matrix.Flat(), codes.data(), scales.data(), std::max<size_t>(codes.size(), 1)));
+    return {};
+  }
   for (size_t row = 0; row < matrix.rows; ++row) {
-    const float* row_scales = scales.data() + row / block.rows * CeilDiv(matrix.columns, block.columns);
-    const uint8_t* row_codes = codes.data() + row * matrix.columns;
-    const auto dequantize = [&](size_t first, size_t count, Output output) {
-      kernels.from_fp8(row_codes + first, count, row_scales + first / group, group, ScaleRounding::kKept, output);
-    };
-    MeasureRow(
-        kernels, matrix.RowAt(row), group, dequantize, [&](size_t i) { return kE4m3Max * std::fabs(row_scales[i]); },
-        sums);
+    sums->Add(kernels.fp8_error(matrix.RowAt(row), codes.data() + row * matrix.columns,
+                                scales.data() + row / block.rows * CeilDiv(matrix.columns, block.columns),
+                                block.columns));
   }
   return {};
 }

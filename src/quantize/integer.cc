@@ -1,10 +1,6 @@
 #include "quantize/integer.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "quantize/check.h"
-#include "quantize/measure.h"
 
 namespace quantport::quantize {
 namespace {
@@ -89,14 +85,8 @@ Status MeasureInt8(const Matrix& matrix, std::span<const uint8_t> codes, size_t 
   if (Status status = ExpectInt8(matrix.rows, matrix.columns, group, codes.size(), scales.size()); !status)
     return status;
   for (size_t row = 0; row < matrix.rows; ++row) {
-    const float* row_scales = scales.data() + row * CeilDiv(matrix.columns, group);
-    const auto dequantize = [&](size_t first, size_t count, Output output) {
-      kernels.from_int8(codes.data() + row * matrix.columns + first, count, row_scales + first / group, group,
-                        ScaleRounding::kKept, output);
-    };
-    MeasureRow(
-        kernels, matrix.RowAt(row), group, dequantize, [&](size_t i) { return 127.0f * std::fabs(row_scales[i]); },
-        sums);
+    sums->Add(kernels.int8_error(matrix.RowAt(row), codes.data() + row * matrix.columns,
+                                 scales.data() + row * CeilDiv(matrix.columns, group), group));
   }
   return {};
 }
@@ -107,18 +97,10 @@ Status MeasureInt4(const Matrix& matrix, std::span<const uint8_t> codes, size_t 
   if (Status status = ExpectInt4(matrix.rows, matrix.columns, group, codes.size(), scales.size()); !status)
     return status;
   const size_t groups = matrix.columns / group;
-  for (size_t row = 0; row < matrix.rows; ++row) {
-    const float* pair_scales = scales.data() + row / 2 * 2 * groups;
+  for (size_t row = 0; row < matrix.rows; row += 2) {
     const float* row_scales = scales.data() + row * groups;
-    const auto dequantize = [&](size_t first, size_t count, Output output) {
-      std::array<float, kPieceSize> other;
-      const Output unused = {reinterpret_cast<uint8_t*>(other.data()), ElementType::kF32};
-      kernels.from_int4(codes.data() + row / 2 * matrix.columns + first, count, pair_scales + first / group,
-                        pair_scales + groups + first / group, group, ScaleRounding::kKept,
-                        row % 2 == 0 ? output : unused, row % 2 == 0 ? unused : output);
-    };
-    MeasureRow(
-        kernels, matrix.RowAt(row), group, dequantize, [&](size_t i) { return 7.0f * std::fabs(row_scales[i]); }, sums);
+    sums->Add(kernels.int4_error(matrix.RowAt(row), matrix.RowAt(row + 1), codes.data() + row / 2 * matrix.columns,
+                                 row_scales, row_scales + groups, group));
   }
   return {};
 }

@@ -7,19 +7,9 @@
 #include <cstdint>
 
 #include "quantize/element.h"
+#include "quantize/error_sums.h"
 
 namespace quantport::quantize {
-
-// What was lost, over all elements that were added.
-struct ErrorSums {
-  double squared_error = 0;
-  double squares = 0;  // of the original elements
-  float max_error = 0;
-  uint64_t clipped = 0;  // elements beyond the largest value that their scale can express
-  uint64_t elements = 0;
-
-  void Add(const ErrorSums& other);
-};
 
 // How a scale enters a product that ends in BF16.
 enum class ScaleRounding : uint8_t {
@@ -59,9 +49,14 @@ struct Kernels {
   void (*from_int4)(const uint8_t* codes, size_t size, const float* even_scales, const float* odd_scales, size_t group,
                     ScaleRounding, Output even, Output odd);
 
-  // Adds `row` against what became of it. `limits[i / group]` is the largest magnitude that element i could become.
-  // Not finite elements count as elements, and in nothing else.
-  void (*add_error)(Row row, const float* dequantized, const float* limits, size_t group, ErrorSums* sums);
+  // A row against what its codes give in F32, summed as ErrorParts says.
+  ErrorSums (*fp8_error)(Row row, const uint8_t* codes, const float* scales, size_t group);
+  ErrorSums (*mxfp8_error)(Row row, const uint8_t* codes, const uint8_t* scales);
+  ErrorSums (*mxfp4_error)(Row row, const uint8_t* codes, const uint8_t* scales);
+  ErrorSums (*nvfp4_error)(Row row, const uint8_t* codes, float global_scale, size_t block, const uint8_t* scales);
+  ErrorSums (*int8_error)(Row row, const uint8_t* codes, const float* scales, size_t group);
+  ErrorSums (*int4_error)(Row even, Row odd, const uint8_t* codes, const float* even_scales, const float* odd_scales,
+                          size_t group);
 };
 
 // Plain C++.

@@ -1,8 +1,6 @@
 #include "quantize/mx.h"
 
 #include "quantize/check.h"
-#include "quantize/codes.h"
-#include "quantize/measure.h"
 
 namespace quantport::quantize {
 namespace {
@@ -44,13 +42,8 @@ Status MeasureMx(MxFormat format, const Matrix& matrix, std::span<const uint8_t>
   if (Status status = ExpectMatrix(matrix); !status) return status;
   if (Status status = ExpectBlocks(format, matrix.rows, matrix.columns, codes.size(), scales.size()); !status)
     return status;
-  const auto from = format == MxFormat::kMxfp8 ? kernels.from_mxfp8 : kernels.from_mxfp4;
-  const float largest = format == MxFormat::kMxfp8 ? kE4m3Max : kE2m1Max;
-  const auto dequantize = [&](size_t first, size_t count, Output output) {
-    from(codes.data() + first / CodesPerByte(format), count, scales.data() + first / kMxBlock, output);
-  };
-  MeasureRow(
-      kernels, matrix.Flat(), kMxBlock, dequantize, [&](size_t i) { return largest * DecodeE8m0(scales[i]); }, sums);
+  const auto measure = format == MxFormat::kMxfp8 ? kernels.mxfp8_error : kernels.mxfp4_error;
+  sums->Add(measure(matrix.Flat(), codes.data(), scales.data()));
   return {};
 }
 

@@ -5,7 +5,6 @@
 
 #include "quantize/check.h"
 #include "quantize/codes.h"
-#include "quantize/measure.h"
 
 namespace quantport::quantize {
 namespace {
@@ -73,12 +72,7 @@ Status MeasureNvfp4(const Matrix& matrix, std::span<const uint8_t> codes, size_t
   if (Status status = ExpectMatrix(matrix); !status) return status;
   if (Status status = ExpectBlocks(matrix.rows, matrix.columns, block, codes.size(), scales.size()); !status)
     return status;
-  const auto dequantize = [&](size_t first, size_t count, Output output) {
-    kernels.from_nvfp4(codes.data() + first / 2, count, global_scale, block, scales.data() + first / block, output);
-  };
-  MeasureRow(
-      kernels, matrix.Flat(), block, dequantize,
-      [&](size_t i) { return kE2m1Max * std::fabs(DecodeE4m3(scales[i]) * global_scale); }, sums);
+  sums->Add(kernels.nvfp4_error(matrix.Flat(), codes.data(), global_scale, block, scales.data()));
   return {};
 }
 

@@ -13,6 +13,7 @@
 #if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
 #include "quantize/simd/amax-inl.h"
 #include "quantize/simd/dequantize-inl.h"
+#include "quantize/simd/error-inl.h"
 #include "quantize/simd/fp8-inl.h"
 #include "quantize/simd/integer-inl.h"
 #include "quantize/simd/mx-inl.h"
@@ -43,7 +44,12 @@ const Kernels& TargetKernels() {
       .from_nvfp4 = FromNvfp4,
       .from_int8 = FromInt8,
       .from_int4 = FromInt4,
-      .add_error = AddError,
+      .fp8_error = Fp8Error,
+      .mxfp8_error = Mxfp8Error,
+      .mxfp4_error = Mxfp4Error,
+      .nvfp4_error = Nvfp4Error,
+      .int8_error = Int8Error,
+      .int4_error = Int4Error,
   };
   return kernels;
 #endif

@@ -14,6 +14,7 @@ sys.path.insert(0, str(BENCH))
 import make_checkpoint  # noqa: E402
 import modes  # noqa: E402
 import report  # noqa: E402
+import quantize_kernels  # noqa: E402
 import run  # noqa: E402
 
 QUANTPORT = os.environ.get("QUANTPORT", str(BENCH.parent / "build" / "release" / "quantport"))
@@ -60,6 +61,22 @@ class BenchTest(unittest.TestCase):
         for text in ("", "0", "copy=5", "3,copies=5", "3,copy=0", "three"):
             with self.subTest(text), self.assertRaises(argparse.ArgumentTypeError):
                 run.RunCounts(text)
+
+    def test_threads_are_timed_on_a_model_of_its_own_that_is_gone_afterwards(self):
+        command = [sys.executable, str(BENCH / "threads.py"), QUANTPORT, str(self.folder), "--size", "40MB", "--threads",
+                   "1,2", "--runs", "1", "--states", "warm", "--recipes", "", "--json", str(self.folder / "costs.json")]
+        result = subprocess.run(command, check=True, capture_output=True, text=True)
+        self.assertEqual(result.stdout.count("| revert, copied |"), 2)
+        costs = json.loads((self.folder / "costs.json").read_text(encoding="utf-8"))
+        self.assertEqual([cost["threads"] for cost in costs], [1, 2])
+        self.assertEqual(os.listdir(self.folder), ["costs.json"])
+
+    def test_the_table_of_kernels_leaves_empty_what_was_not_measured(self):
+        text = quantize_kernels.table({"nvfp4/AVX3/cache": 9.5, "nvfp4/AVX3/memory": 9.0}, {"nvfp4/1/memory": 0.03})
+        row = next(line for line in text.splitlines() if line.startswith("| NVFP4 |"))
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        self.assertEqual(cells[1:4], ["9.5", "9.0", ""])
+        self.assertEqual(cells[-1], "300")
 
     def test_each_script_replaces_its_own_part_of_the_page(self):
         page = self.folder / "page.md"

@@ -273,20 +273,35 @@ TEST_P(QuantizeDifferentialTest, Dequantizing) {
   });
 }
 
-TEST_P(QuantizeDifferentialTest, ErrorSums) {
-  ForRows(1, [&](Row row, float) {
-    std::vector<float> dequantized(row.size);
-    for (size_t i = 0; i < row.size; ++i) dequantized[i] = LoadElement(row, i) * 0.875f;
-    const size_t group = 1 + source_.Below(row.size + 1);
-    const auto limits = Scales(Groups(row.size, group), 1.0f, 1.0f);
-    ErrorSums simd, reference;
-    SimdKernels().add_error(row, dequantized.data(), limits.data(), group, &simd);
-    reference_.add_error(row, dequantized.data(), limits.data(), group, &reference);
-    EXPECT_EQ(simd.clipped, reference.clipped);
-    EXPECT_EQ(simd.elements, reference.elements);
-    EXPECT_EQ(simd.max_error, reference.max_error);
-    EXPECT_NEAR(simd.squares, reference.squares, reference.squares * 1e-12);
-    EXPECT_NEAR(simd.squared_error, reference.squared_error, reference.squared_error * 1e-12);
+void ExpectSameSums(const ErrorSums& simd, const ErrorSums& reference) {
+  EXPECT_EQ(simd.squared_error, reference.squared_error);
+  EXPECT_EQ(simd.squares, reference.squares);
+  EXPECT_EQ(simd.max_error, reference.max_error);
+  EXPECT_EQ(simd.clipped, reference.clipped);
+  EXPECT_EQ(simd.elements, reference.elements);
+}
+
+// Any codes at all, most of them far from the row, and scales near its largest magnitude.
+TEST_P(QuantizeDifferentialTest, Errors) {
+  ForRows(32, [&](Row row, float amax) {
+    const size_t size = row.size;
+    const Bytes codes = source_.Codes(size), block_scales = source_.Codes(size / 16 + 1);
+    const size_t group = source_.Below(2) == 0 ? 128 : 1 + source_.Below(size + 1);
+    const auto scales = Scales(Groups(size, group), amax, 100.0f), others = Scales(scales.size(), amax, 100.0f);
+    const float global_scale = source_.Scale(amax, 2688.0f);
+    const size_t block = source_.Below(4) == 0 ? 32 : 16;
+    const auto expect_same = [&](const auto& run) { ExpectSameSums(run(SimdKernels()), run(reference_)); };
+    expect_same([&](const Kernels& kernels) { return kernels.fp8_error(row, codes.data(), scales.data(), group); });
+    expect_same([&](const Kernels& kernels) { return kernels.mxfp8_error(row, codes.data(), block_scales.data()); });
+    expect_same([&](const Kernels& kernels) { return kernels.mxfp4_error(row, codes.data(), block_scales.data()); });
+    expect_same([&](const Kernels& kernels) {
+      return kernels.nvfp4_error(row, codes.data(), global_scale, block, block_scales.data());
+    });
+    expect_same([&](const Kernels& kernels) { return kernels.int8_error(row, codes.data(), scales.data(), group); });
+    const Row even = row.Slice(0, size / 2), odd = row.Slice(size / 2, size / 2);
+    expect_same([&](const Kernels& kernels) {
+      return kernels.int4_error(even, odd, codes.data(), scales.data(), others.data(), group);
+    });
   });
 }
 

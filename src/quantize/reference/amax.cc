@@ -23,17 +23,4 @@ size_t FindNonfinite(Row row) {
   return row.size;
 }
 
-void AddError(Row row, const float* dequantized, const float* limits, size_t group, ErrorSums* sums) {
-  for (size_t i = 0; i < row.size; ++i) {
-    const float original = LoadElement(row, i);
-    const float error = std::fabs(original - dequantized[i]);
-    if (!std::isfinite(original) || !std::isfinite(error)) continue;
-    sums->squared_error += static_cast<double>(error) * error;
-    sums->squares += static_cast<double>(original) * original;
-    sums->max_error = std::max(sums->max_error, error);
-    sums->clipped += std::fabs(original) > limits[i / group];
-  }
-  sums->elements += row.size;
-}
-
 }  // namespace quantport::quantize::reference

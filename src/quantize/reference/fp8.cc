@@ -1,6 +1,7 @@
 #include <bit>
 
 #include "quantize/codes.h"
+#include "quantize/reference/error.h"
 #include "quantize/reference/reference.h"
 
 namespace quantport::quantize::reference {
@@ -22,6 +23,14 @@ void FromFp8(const uint8_t* codes, size_t size, const float* scales, size_t grou
     output.Store(i,
                  DecodeE4m3(codes[i]) * (rounding == ScaleRounding::kToOutput ? RoundTo(output.type, scale) : scale));
   }
+}
+
+ErrorSums Fp8Error(Row row, const uint8_t* codes, const float* scales, size_t group) {
+  ErrorParts parts;
+  AddErrors(
+      row, group, kE4m3Max, [&](size_t i) { return DecodeE4m3(codes[i]); }, [&](size_t g) { return scales[g]; },
+      &parts);
+  return parts.Sum(row.size);
 }
 
 }  // namespace quantport::quantize::reference

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "quantize/reference/error.h"
 #include "quantize/reference/reference.h"
 
 namespace quantport::quantize::reference {
@@ -49,6 +50,26 @@ void FromInt4(const uint8_t* codes, size_t size, const float* even_scales, const
     even.Store(i, static_cast<float>(SignedNibble(codes[i])) * Rounded(even_scales[i / group], rounding, even.type));
     odd.Store(i, static_cast<float>(SignedNibble(codes[i] >> 4)) * Rounded(odd_scales[i / group], rounding, odd.type));
   }
+}
+
+ErrorSums Int8Error(Row row, const uint8_t* codes, const float* scales, size_t group) {
+  ErrorParts parts;
+  AddErrors(
+      row, group, 127.0f, [&](size_t i) { return static_cast<float>(static_cast<int8_t>(codes[i])); },
+      [&](size_t g) { return scales[g]; }, &parts);
+  return parts.Sum(row.size);
+}
+
+ErrorSums Int4Error(Row even, Row odd, const uint8_t* codes, const float* even_scales, const float* odd_scales,
+                    size_t group) {
+  ErrorParts parts;
+  AddErrors(
+      even, group, 7.0f, [&](size_t i) { return static_cast<float>(SignedNibble(codes[i])); },
+      [&](size_t g) { return even_scales[g]; }, &parts);
+  AddErrors(
+      odd, group, 7.0f, [&](size_t i) { return static_cast<float>(SignedNibble(codes[i] >> 4)); },
+      [&](size_t g) { return odd_scales[g]; }, &parts);
+  return parts.Sum(even.size + odd.size);
 }
 
 }  // namespace quantport::quantize::reference

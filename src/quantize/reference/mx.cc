@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "quantize/codes.h"
+#include "quantize/reference/error.h"
 #include "quantize/reference/reference.h"
 
 namespace quantport::quantize::reference {
@@ -51,6 +52,22 @@ void FromMxfp4(const uint8_t* codes, size_t size, const uint8_t* scales, Output 
   for (size_t i = 0; i < size; ++i) {
     output.Store(i, kE2m1Values[codes[i / 2] >> (4 * (i % 2)) & 15] * DecodeE8m0(scales[i / kBlock]));
   }
+}
+
+ErrorSums Mxfp8Error(Row row, const uint8_t* codes, const uint8_t* scales) {
+  ErrorParts parts;
+  AddErrors(
+      row, kBlock, kE4m3Max, [&](size_t i) { return DecodeE4m3(codes[i]); },
+      [&](size_t g) { return DecodeE8m0(scales[g]); }, &parts);
+  return parts.Sum(row.size);
+}
+
+ErrorSums Mxfp4Error(Row row, const uint8_t* codes, const uint8_t* scales) {
+  ErrorParts parts;
+  AddErrors(
+      row, kBlock, kE2m1Max, [&](size_t i) { return kE2m1Values[codes[i / 2] >> (4 * (i % 2)) & 15]; },
+      [&](size_t g) { return DecodeE8m0(scales[g]); }, &parts);
+  return parts.Sum(row.size);
 }
 
 }  // namespace quantport::quantize::reference

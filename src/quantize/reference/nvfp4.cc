@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "quantize/codes.h"
+#include "quantize/reference/error.h"
 #include "quantize/reference/reference.h"
 
 namespace quantport::quantize::reference {
@@ -43,6 +44,14 @@ void FromNvfp4(const uint8_t* codes, size_t size, float global_scale, size_t blo
     const float scale = DecodeE4m3(scales[i / block]) * global_scale;
     output.Store(i, DecodeE2m1(codes[i / 2] >> (4 * (i % 2)) & 15) * scale);
   }
+}
+
+ErrorSums Nvfp4Error(Row row, const uint8_t* codes, float global_scale, size_t block, const uint8_t* scales) {
+  ErrorParts parts;
+  AddErrors(
+      row, block, kE2m1Max, [&](size_t i) { return DecodeE2m1(codes[i / 2] >> (4 * (i % 2)) & 15); },
+      [&](size_t g) { return DecodeE4m3(scales[g]) * global_scale; }, &parts);
+  return parts.Sum(row.size);
 }
 
 }  // namespace quantport::quantize::reference

@@ -1,16 +1,6 @@
 #include "quantize/reference/reference.h"
 
-#include <algorithm>
-
 namespace quantport::quantize {
-
-void ErrorSums::Add(const ErrorSums& other) {
-  squared_error += other.squared_error;
-  squares += other.squares;
-  max_error = std::max(max_error, other.max_error);
-  clipped += other.clipped;
-  elements += other.elements;
-}
 
 const Kernels& ReferenceKernels() {
   static constexpr Kernels kernels = {
@@ -29,7 +19,12 @@ const Kernels& ReferenceKernels() {
       .from_nvfp4 = reference::FromNvfp4,
       .from_int8 = reference::FromInt8,
       .from_int4 = reference::FromInt4,
-      .add_error = reference::AddError,
+      .fp8_error = reference::Fp8Error,
+      .mxfp8_error = reference::Mxfp8Error,
+      .mxfp4_error = reference::Mxfp4Error,
+      .nvfp4_error = reference::Nvfp4Error,
+      .int8_error = reference::Int8Error,
+      .int4_error = reference::Int4Error,
   };
   return kernels;
 }

@@ -1,4 +1,4 @@
-// Largest magnitudes and errors.
+// Largest magnitudes.
 #if defined(QUANTPORT_QUANTIZE_SIMD_AMAX_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef QUANTPORT_QUANTIZE_SIMD_AMAX_INL_H_
 #undef QUANTPORT_QUANTIZE_SIMD_AMAX_INL_H_
@@ -74,60 +74,6 @@ inline size_t FindNonfinite(Row row) {
     if (largest >= infinity) return first + reference::FindNonfinite(part);
   }
   return row.size;
-}
-
-// Sums of one vector a time in F64 lanes, so that 2^53 / 2^24 additions lose nothing that a report would show.
-template <ElementType kType>
-HWY_INLINE void AddErrorRun(const uint8_t* data, const float* dequantized, size_t size, float limit, ErrorSums* sums) {
-  using D64 = hn::Repartition<double, DF>;
-  const D64 d64;
-  const hn::Rebind<float, D64> dhalf;
-  const DF d;
-  hn::Vec<D64> squared_error = hn::Zero(d64), squares = hn::Zero(d64);
-  VF largest = hn::Zero(d);
-  size_t clipped = 0;
-  const size_t bytes = ElementBytes(kType);
-  const auto add_half = [&](auto error, auto original) HWY_ATTR {
-    const auto wide_error = hn::PromoteTo(d64, error);
-    const auto wide = hn::PromoteTo(d64, original);
-    squared_error = hn::MulAdd(wide_error, wide_error, squared_error);
-    squares = hn::MulAdd(wide, wide, squares);
-  };
-  const auto add = [&](const uint8_t* in, const float* out) HWY_ATTR {
-    const VF original = LoadAs<kType>(in);
-    const VF error = hn::Abs(hn::Sub(original, hn::LoadU(d, out)));
-    // NaN compares false.
-    const auto finite = hn::And(hn::Lt(hn::Abs(original), SetF(HUGE_VALF)), hn::Lt(error, SetF(HUGE_VALF)));
-    const VF counted_error = hn::IfThenElseZero(finite, error);
-    const VF counted = hn::IfThenElseZero(finite, original);
-    largest = hn::Max(largest, counted_error);
-    clipped += hn::CountTrue(d, hn::Gt(hn::Abs(counted), SetF(limit)));
-    add_half(hn::LowerHalf(dhalf, counted_error), hn::LowerHalf(dhalf, counted));
-    add_half(hn::UpperHalf(dhalf, counted_error), hn::UpperHalf(dhalf, counted));
-  };
-  size_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) add(data + i * bytes, dequantized + i);
-  if (i < size) {
-    HWY_ALIGN uint8_t in[kLanes * sizeof(float)] = {};
-    HWY_ALIGN float out[kLanes] = {};
-    std::memcpy(in, data + i * bytes, (size - i) * bytes);
-    std::memcpy(out, dequantized + i, (size - i) * sizeof(float));
-    add(in, out);
-  }
-  sums->squared_error += hn::GetLane(hn::SumOfLanes(d64, squared_error));
-  sums->squares += hn::GetLane(hn::SumOfLanes(d64, squares));
-  sums->max_error = std::max(sums->max_error, hn::GetLane(hn::MaxOfLanes(d, largest)));
-  sums->clipped += clipped;
-  sums->elements += size;
-}
-
-inline void AddError(Row row, const float* dequantized, const float* limits, size_t group, ErrorSums* sums) {
-  WithType(row.type, [&](auto type) HWY_ATTR {
-    ForGroups(row.size, group, [&](size_t first, size_t count, size_t number) HWY_ATTR {
-      AddErrorRun<type.value>(row.data + first * ElementBytes(type.value), dequantized + first, count, limits[number],
-                              sums);
-    });
-  });
 }
 
 }  // namespace HWY_NAMESPACE

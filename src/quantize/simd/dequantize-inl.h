@@ -17,17 +17,43 @@ HWY_INLINE VU LoadCodes(const uint8_t* codes) { return hn::PromoteTo(DU(), hn::L
 
 // The nibbles of kLanes / 2 bytes, low ones first.
 HWY_INLINE VU LoadNibbles(const uint8_t* codes) {
-  HWY_ALIGN uint8_t spread[kLanes];
-  for (size_t i = 0; i < kLanes; i += 2) {
-    spread[i] = codes[i / 2] & 15;
-    spread[i + 1] = codes[i / 2] >> 4;
-  }
-  return LoadCodes(spread);
+  using DPairs = hn::CappedTag<uint16_t, kLanes / 2>;
+  const auto pairs = hn::PromoteTo(DPairs(), hn::LoadU(hn::Rebind<uint8_t, DPairs>(), codes));
+  const auto spread = hn::And(hn::Or(pairs, hn::ShiftLeft<4>(pairs)), hn::Set(DPairs(), 0x0F0F));
+  return hn::PromoteTo(DU(), hn::BitCast(DQuarter8(), spread));
 }
+
+HWY_INLINE VF DecodeInt8Codes(VU code) {
+  return hn::ConvertTo(DF(), hn::ShiftRight<24>(hn::BitCast(DI(), hn::ShiftLeft<24>(code))));
+}
+
+// Nibbles of INT4, out of bytes.
+HWY_INLINE VF DecodeLowNibble(VU code) {
+  return hn::ConvertTo(DF(), hn::ShiftRight<28>(hn::BitCast(DI(), hn::ShiftLeft<28>(code))));
+}
+HWY_INLINE VF DecodeHighNibble(VU code) {
+  return hn::ConvertTo(DF(), hn::ShiftRight<28>(hn::BitCast(DI(), hn::ShiftLeft<24>(code))));
+}
+
+constexpr auto kE2m1WithoutMinusZero = [] {
+  auto values = kE2m1Values;
+  values[8] = 0.0f;
+  return values;
+}();
 
 // E2M1, with a sign of zero only where `kSignedZero`.
 template <bool kSignedZero>
 HWY_INLINE VF DecodeE2m1Codes(VU code) {
+  // As many numbers as a vector has lanes.
+  const auto look_up = [](const float* table, VU number) HWY_ATTR {
+    return hn::TableLookupLanes(hn::LoadU(DF(), table), hn::IndicesFromVec(DF(), hn::BitCast(DI(), number)));
+  };
+  if constexpr (kLanes == 16) return look_up(kSignedZero ? kE2m1Values.data() : kE2m1WithoutMinusZero.data(), code);
+  if constexpr (kLanes == 8) {
+    const VF found = look_up(kE2m1Values.data(), hn::And(code, SetU(7)));
+    const VF sign = Float(hn::ShiftLeft<28>(hn::And(code, SetU(8))));
+    return hn::Or(found, kSignedZero ? sign : hn::IfThenElseZero(hn::Gt(found, hn::Zero(DF())), sign));
+  }
   const VU magnitude = hn::And(code, SetU(7));
   const VU normal = hn::Add(hn::ShiftLeft<22>(magnitude), SetU(126u << 23));
   const VU half = Choose(Less(hn::Zero(DU()), magnitude), Bits(SetF(0.5f)), hn::Zero(DU()));
@@ -105,24 +131,17 @@ inline void FromInt8(const uint8_t* codes, size_t size, const float* scales, siz
                      Output output) {
   WithType(output.type, [&](auto type) HWY_ATTR {
     ForGroups(size, group, [&](size_t first, size_t count, size_t number) HWY_ATTR {
-      const auto decode = [](VU code) HWY_ATTR {
-        const VI extended = hn::ShiftRight<24>(hn::BitCast(DI(), hn::ShiftLeft<24>(code)));
-        return hn::ConvertTo(DF(), extended);
-      };
-      ScaleRun<type.value, 8>(codes + first, count, RoundScale(scales[number], rounding, type.value), decode,
-                              output.At(first).data);
+      ScaleRun<type.value, 8>(
+          codes + first, count, RoundScale(scales[number], rounding, type.value),
+          [](VU code) HWY_ATTR { return DecodeInt8Codes(code); }, output.At(first).data);
     });
   });
 }
 
 inline void FromInt4(const uint8_t* codes, size_t size, const float* even_scales, const float* odd_scales, size_t group,
                      ScaleRounding rounding, Output even, Output odd) {
-  const auto decode_low = [](VU code) HWY_ATTR {
-    return hn::ConvertTo(DF(), hn::ShiftRight<28>(hn::BitCast(DI(), hn::ShiftLeft<28>(code))));
-  };
-  const auto decode_high = [](VU code) HWY_ATTR {
-    return hn::ConvertTo(DF(), hn::ShiftRight<28>(hn::BitCast(DI(), hn::ShiftLeft<24>(code))));
-  };
+  const auto decode_low = [](VU code) HWY_ATTR { return DecodeLowNibble(code); };
+  const auto decode_high = [](VU code) HWY_ATTR { return DecodeHighNibble(code); };
   WithType(even.type, [&](auto type) HWY_ATTR {
     ForGroups(size, group, [&](size_t first, size_t count, size_t number) HWY_ATTR {
       const float low = RoundScale(even_scales[number], rounding, type.value);

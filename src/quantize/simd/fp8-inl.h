@@ -70,6 +70,7 @@ HWY_INLINE size_t MultiplyToFp8(const uint8_t* data, size_t size, float reciproc
   size_t i = 0;
   for (; i + 2 * kLanes <= size; i += 2 * kLanes) {
     PrefetchAhead(data + 2 * i, 4 * kLanes);
+    PrefetchOutput(codes + i, 2 * kLanes);
     const V16 x = hn::LoadU(d, elements + i);
     const V16 magnitude = hn::And(x, Set16(0x7FFF));
     VU even = Bits(hn::Mul(EvenElements(magnitude), factor));

@@ -67,6 +67,7 @@ HWY_INLINE size_t MultiplyToInt8(const uint8_t* data, size_t size, float scale, 
   V16 largest = hn::Zero(d);
   for (; i + 2 * kLanes <= size; i += 2 * kLanes) {
     PrefetchAhead(data + 2 * i, 4 * kLanes);
+    PrefetchOutput(codes + i, 2 * kLanes);
     const V16 x = hn::LoadU(d, elements + i);
     largest = hn::Max(largest, hn::And(x, Set16(0x7FFF)));
     const V16 code = hn::And(RoundPairs(x, divisor, -128.0f, 127.0f), Set16(0xFF));
@@ -121,6 +122,7 @@ HWY_INLINE size_t MultiplyToInt4(const uint8_t* even, const uint8_t* odd, size_t
   for (; i + 2 * kLanes <= size; i += 2 * kLanes) {
     PrefetchAhead(even + 2 * i, 4 * kLanes);
     PrefetchAhead(odd + 2 * i, 4 * kLanes);
+    PrefetchOutput(codes + i, 2 * kLanes);
     const V16 x = hn::LoadU(d, even_elements + i);
     const V16 y = hn::LoadU(d, odd_elements + i);
     largest = hn::Max(largest, hn::Max(hn::And(x, Set16(0x7FFF)), hn::And(y, Set16(0x7FFF))));

@@ -38,6 +38,7 @@ HWY_INLINE void TileToMxfp8(const uint8_t* data, uint8_t* scales, uint8_t* codes
   if (HWY_UNLIKELY((!FindExponents<0x1F, 8>(data, 16, 246, scales)))) {
     return reference::Mxfp8({data, ElementType::kBF16, kTileElements}, scales, codes);
   }
+  PrefetchOutput(codes, kTileElements);
   const V16 one = Set16(1);
   const auto* elements = reinterpret_cast<const uint16_t*>(data);
   for (size_t i = 0; i < kTileVectors; ++i) {
@@ -68,6 +69,7 @@ HWY_INLINE void TileToMxfp4(const uint8_t* data, uint8_t* scales, uint8_t* codes
   if (HWY_UNLIKELY((!FindExponents<0x3F, 2>(data, 16, 140, scales)))) {
     return reference::Mxfp4({data, ElementType::kBF16, kTileElements}, scales, codes);
   }
+  PrefetchOutput(codes, kTileElements / 2);
   const auto table = LoadTable(kCodeOfSteps);
   const auto* elements = reinterpret_cast<const uint16_t*>(data);
   const DI16 di;

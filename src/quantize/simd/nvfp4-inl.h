@@ -131,6 +131,7 @@ HWY_INLINE void TileToNvfp4(const uint8_t* data, float global_scale, size_t bloc
   const auto* elements = reinterpret_cast<const uint16_t*>(data);
   const size_t blocks_of_16 = block / kBlockElements;
   TileAmax(elements, tile.amax);
+  PrefetchOutput(codes, kTileElements / 2);
   if (blocks_of_16 == 2) ShareMaxima(tile.amax);
   const bool finite = IsFinite(tile);
   if constexpr (kDynamic) {

@@ -135,10 +135,21 @@ HWY_INLINE VF DecodeE4m3Codes(VU code) {
   return Float(hn::Or(sign, Choose(Less(SetU(0x7E), magnitude), SetU(0x7FC00000), finite)));
 }
 
-// Asks for `bytes` that a loop will read soon. The processor's own prefetching stops at the end of a page.
+constexpr size_t kCacheLine = 64;
+
+// Asks for `bytes` that a loop will read soon. The processor's own prefetching stops at the end of a small page. In
+// GB/s from memory, NVFP4 and FP8: 0 ahead 8.5, 10.1; 1 KiB 8.9, 11.3; 2 KiB 9.4, 11.6; 4 KiB 9.0, 11.7; 8
+// KiB 8.3, 11.7.
 HWY_INLINE void PrefetchAhead(const uint8_t* data, size_t bytes) {
-  constexpr size_t kAhead = 4096, kLine = 64;
-  for (size_t i = 0; i < bytes; i += kLine) hwy::Prefetch(data + kAhead + i);
+  constexpr size_t kAhead = 2048;
+  for (size_t i = 0; i < bytes; i += kCacheLine) hwy::Prefetch(data + kAhead + i);
+}
+
+// The same for what it will write, since a line is read before it is written. FP8 from memory to memory gains 18 %, as
+// much as by stores past the cache, which would take the codes from where they are wanted next.
+HWY_INLINE void PrefetchOutput(const uint8_t* data, size_t bytes) {
+  constexpr size_t kAhead = 512;
+  for (size_t i = 0; i < bytes; i += kCacheLine) hwy::Prefetch(data + kAhead + i);
 }
 
 // Calls `step(element type)`.
