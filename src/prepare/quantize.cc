@@ -330,6 +330,7 @@ Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options) {
   input.memory = &memory;
   input.dequantize_rest = true;
   input.fp8_tile = opened->configs.scheme.fp8_tile;
+  input.plain_dtype = PlainDType(opened->configs.config_text);
   PreparedQuantize prepared;
   auto plan = MakeQuantizePlan(input, options.input, PlanOptionsOf(opened->checkpoint, options.max_shard_bytes));
   if (!plan) return plan.errors();

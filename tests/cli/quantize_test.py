@@ -439,45 +439,5 @@ quantize:
         self.assertEqual(total["bytes_after"], after)
 
 
-class DequantizeTest(QuantizeTest):
-    # The largest error of a weight against its block's, row's or tensor's largest magnitude: half a step of the format,
-    # and for NVFP4 what rounding the block's scale to E4M3 adds.
-    BOUNDS = {"w4a16_nvfp4": 0.2, "mxfp4": 0.34, "mxfp8": 0.07, "fp8_per_channel_per_token": 0.04,
-              "fp8_2d_blockwise_weight_only": 0.04, "int8_weight_only": 0.006, "int4_blockwise_weight_only": 0.08}
-
-    def test_dequantizing_what_was_quantized_stays_within_half_a_step(self):
-        tensors = decoder()
-        self.hub(tensors)
-        before = {name: (shape, data) for name, _, shape, data in tensors}
-        for recipe, bound in self.BOUNDS.items():
-            self.quantized(recipe=recipe, out=recipe)
-            self.assert_done(run("dequantize", self.path(recipe), "-o", self.path(f"{recipe}-plain")))
-            after = read_checkpoint(self.path(f"{recipe}-plain"))
-            self.assertEqual(sorted(after), sorted(before), recipe)
-            for name, (shape, data) in before.items():
-                self.assertEqual(after[name][:2], ("BF16", shape))
-                a, b = bf16(data), bf16(after[name][2])
-                worst = max(abs(x - y) for x, y in zip(a, b)) / max(map(abs, a))
-                self.assertLessEqual(worst, bound, f"{recipe} {name}")
-            self.assertNotIn("hf_quant_config.json", os.listdir(self.path(f"{recipe}-plain")))
-
-    def test_quantizing_dequantized_weights_again_gives_the_same_codes(self):
-        self.hub(decoder())
-        for recipe in ("mxfp4", "mxfp8"):
-            first = self.quantized(recipe=recipe, out=recipe)
-            self.assert_done(run("dequantize", self.path(recipe), "-o", self.path(f"{recipe}-plain")))
-            again = self.quantized(model=f"{recipe}-plain", recipe=recipe, out=f"{recipe}-again")
-            self.assertEqual(sorted(first), sorted(again))
-
-    def test_a_format_that_is_not_dequantized_is_named(self):
-        module = "model.layers.0.mlp.down_proj"
-        self.hub([(f"{module}.weight_packed", "I32", [64, 8], bytes(2048)),
-                  (f"{module}.weight_scale", "BF16", [64, 1], bytes(128)),
-                  (f"{module}.weight_shape", "I64", [2], struct.pack("<qq", 64, 64))],
-                 llama_config(quantization_config={"quant_method": "compressed-tensors", "format": "pack-quantized"}))
-        self.assert_fails(run("dequantize", self.path("hub"), "-o", self.path("out")), module, "dequantized are")
-        self.assert_nothing_left()
-
-
 if __name__ == "__main__":
     unittest.main()
