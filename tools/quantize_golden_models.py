@@ -58,16 +58,17 @@ def fill(name, shape):
     return bits.to(torch.int32).to(torch.uint16).view(torch.bfloat16).reshape(shape)
 
 
+def factory(name):
+    return AutoModelForImageTextToText if MODELS[name][0] == "minimax_m3_vl" else AutoModelForCausalLM
+
+
 def build(name):
     """The model with random weights, in BF16 as hub checkpoints are."""
     model_type, settings = MODELS[name]
     config = AutoConfig.for_model(model_type, **settings)
     config.dtype = torch.bfloat16
-    factory = AutoModelForImageTextToText if model_type == "minimax_m3_vl" else AutoModelForCausalLM
-    return factory.from_config(config, dtype=torch.bfloat16)
+    return factory(name).from_config(config, dtype=torch.bfloat16)
 
 
-def load(name, folder):
-    model_type, _ = MODELS[name]
-    factory = AutoModelForImageTextToText if model_type == "minimax_m3_vl" else AutoModelForCausalLM
-    return factory.from_pretrained(folder, dtype=torch.bfloat16).eval()
+def load(name, folder, dtype=torch.bfloat16):
+    return factory(name).from_pretrained(folder, dtype=dtype).eval()

@@ -13,7 +13,8 @@ STEPS = [
     ("apply against transformers, round trips", ["tests/conformance/roundtrip_test.py"]),
     ("outputs load with safetensors and transformers", ["tests/conformance/loads_test.py"]),
     ("headers against the official safetensors", ["tests/conformance/headers_test.py"]),
-    ("quantize against ModelOpt's logits and readers", ["tests/conformance/quantize_test.py"]),
+    ("quantize against ModelOpt's logits", ["tests/conformance/quantize_test.py"]),
+    ("what quantize writes, read by others", ["tests/conformance/quantize_readers_test.py"]),
 ]
 
 
