@@ -148,6 +148,8 @@ Status EncodeRows(const PlannedMatrix& matrix, const quantize::Matrix& rows, flo
       out->codes.assign(rows.bytes.begin(), rows.bytes.end());
       return {};
     case QuantFormat::kFp8:
+      // The scale of a tensor with three dimensions is given one.
+      if (matrix.batched > 0) return EncodeFp8Tile(matrix, rows, group_amax, numerics, out, sums);
       return EncodeFp8Tensor(matrix, rows, group_amax, numerics, out, sums);
     case QuantFormat::kFp8PerChannelPerToken:
       return EncodeFp8Blocks(rows, {1, rows.columns}, numerics, out, sums);

@@ -26,10 +26,16 @@ quantize::ElementType ElementTypeOf(DType dtype) {
   return dtype == DType::kF16 ? quantize::ElementType::kF16 : quantize::ElementType::kBF16;
 }
 
+bool BlocksRunDown(const PlannedMatrix& matrix) {
+  return matrix.batched > 0 &&
+         (matrix.format.format == QuantFormat::kNvfp4 || matrix.format.format == QuantFormat::kW4A16Nvfp4);
+}
+
 uint64_t RowStep(const PlannedMatrix& matrix) {
   uint64_t step = 1;
   if (matrix.format.format == QuantFormat::kFp8Block && !matrix.scalar_scale) step = matrix.format.block;
   if (matrix.format.format == QuantFormat::kInt4 || matrix.source.layout == Layout::kInt4) step = std::lcm(step, 2);
+  if (BlocksRunDown(matrix)) step = matrix.format.block;
   if (matrix.source.layout == Layout::kFp8Block) step = std::lcm(step, matrix.source.tile_rows);
   return step;
 }

@@ -42,6 +42,9 @@ class MatrixReader {
   std::deque<SourceFile>& readers_;
 };
 
+// Whether blocks are made of one column of several rows, as those of experts with inputs before outputs.
+bool BlocksRunDown(const PlannedMatrix& matrix);
+
 // How many rows must be read together: those that share a byte or a scale.
 uint64_t RowStep(const PlannedMatrix& matrix);
 

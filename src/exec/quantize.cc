@@ -10,6 +10,7 @@
 
 #include "base/checked.h"
 #include "exec/encode.h"
+#include "exec/encode_batched.h"
 #include "exec/matrix_reader.h"
 #include "exec/sources.h"
 #include "exec/tile_queue.h"
@@ -215,7 +216,7 @@ class Quantizer {
                  fmt::format("element [{}, {}] is {}", tile.first_row + index / rows.columns, index % rows.columns,
                              std::isnan(value) ? "NaN" : "infinite"),
                  {},
-                 plan_.matrices[tile.matrix].name + ".weight",
+                 LeafName(plan_.matrices[tile.matrix], "weight"),
                  "--allow-nonfinite quantizes it all the same, with scales that may be NaN"};
   }
 
@@ -270,8 +271,9 @@ class Quantizer {
     }
     quantize::ErrorSums sums;
     const float amax = matrix.group ? report_.amax[*matrix.group] : 0.0f;
-    if (auto s = EncodeRows(matrix, rows, amax, compute_.numerics, &bench->encoded, &sums); !s) {
-      for (Error& error : s.errors()) error.tensor = matrix.name + ".weight";
+    const auto encode = BlocksRunDown(matrix) ? EncodeBatched : EncodeRows;
+    if (auto s = encode(matrix, rows, amax, compute_.numerics, &bench->encoded, &sums); !s) {
+      for (Error& error : s.errors()) error.tensor = LeafName(matrix, "weight");
       return s;
     }
     if (task.kept) {

@@ -12,6 +12,7 @@ namespace quantport {
 namespace {
 
 const NumberBits kE8M0 = NumberBits::Float(8, 0);
+constexpr float kUncalibratedInput = 0.5f;  // ModelOpt's fallback_value of set_expert_quantizer_amax
 constexpr std::string_view kNoCalibration =
     "pass --calibration FILE, or take a recipe that needs none: dynamic activations (mxfp8, "
     "fp8_per_channel_per_token), "
@@ -121,8 +122,9 @@ class Chooser {
     WeightFormat format;
     format.format = module.format;
     format.block = static_cast<uint64_t>(module.block_size);
+    const bool numbered = module.module.kind == ModuleKind::kFusedExperts;
     const ResolvedQuantizer* weight =
-        module.Find(Quantizer(place, place.projection.empty() ? "weight_quantizer" : "weight_quantizers"));
+        module.Find(Quantizer(place, numbered ? "weight_quantizers" : "weight_quantizer"));
     if (format.format == QuantFormat::kNone || weight == nullptr) return format;
     const QuantizerAttributes& attributes = weight->attributes->front();
     const bool nvfp4 = format.format == QuantFormat::kNvfp4 || format.format == QuantFormat::kW4A16Nvfp4;
@@ -205,8 +207,10 @@ class Chooser {
   std::optional<float> InputAmax(const HubMatrix& matrix, const MemoryPlace& place) {
     const ResolvedModule& module = *resolved_of_[place.module];
     const ResolvedQuantizer* input = module.Find(Quantizer(place, "input_quantizer"));
-    if (input == nullptr || !input->enabled || !calibrates_) return std::nullopt;
+    const bool batched = module.module.kind == ModuleKind::kBatchedExperts;
+    if (input == nullptr || !input->enabled) return std::nullopt;
     const QuantizerAttributes& attributes = input->attributes->front();
+    if (!calibrates_) return batched && IsStatic(attributes) ? std::optional(kUncalibratedInput) : std::nullopt;
     if (attributes.constant_amax) return static_cast<float>(*attributes.constant_amax);
     if (!IsStatic(attributes)) return std::nullopt;
     auto amax = OwnAmax(matrix, place);
@@ -214,6 +218,7 @@ class Chooser {
       if (const auto shared = Maximum(SharedInputOf(module.module.name))) amax = std::max(amax.value_or(0), *shared);
     }
     if (!amax) amax = Maximum(ExpertKey(matrix.name));
+    if (!amax && input_.calibration != nullptr && batched) amax = BatchedFallback(place);
     if (!amax && input_.calibration != nullptr && !place.projection.empty()) {
       // As ModelOpt exports a container that no token reached.
       if (uncalibrated_.insert(module.module.name + "." + place.projection).second) {
@@ -224,6 +229,16 @@ class Chooser {
     }
     return Checked(amax, module.module.name + (place.projection.empty() ? "" : "." + place.projection), "input_amax",
                    module.format == QuantFormat::kNvfp4);
+  }
+
+  // As ModelOpt exports batched experts of which one projection was not calibrated, or none.
+  float BatchedFallback(const MemoryPlace& place) {
+    const std::string& container = memory_.modules[place.module].module.name;
+    const std::string other = place.projection == "down_proj" ? "gate_up_proj" : "down_proj";
+    const float amax = Calibrated(fmt::format("{}.{}.input_amax", container, other)).value_or(kUncalibratedInput);
+    chosen_.warnings.push_back(
+        fmt::format("{}.{} has no calibrated amax: {} is taken", Printable(container), place.projection, amax));
+    return amax;
   }
 
   std::optional<float> Checked(std::optional<float> amax, const std::string& module, std::string_view leaf,

@@ -64,7 +64,7 @@ struct MatrixSource {
 };
 
 struct PlannedMatrix {
-  std::string name;       // of its module
+  std::string name;       // of its module, or of the parameter where experts are batched
   std::string in_memory;  // the module it belongs to there
   WeightFormat format;
   MatrixSource source;
@@ -73,12 +73,16 @@ struct PlannedMatrix {
   uint64_t columns = 0;
   std::optional<uint32_t> group = {};  // matrices that share the largest magnitude their scale comes from
   bool scalar_scale = false;           // FP8 tiles of which there is only one
+  uint64_t batched = 0;                // as HubMatrix::batched: `rows` are inputs, `columns` outputs
   OutputPlace codes;
   OutputPlace scales;  // where the format has several
   std::optional<OutputPlace> scalar = {};
   uint64_t bytes_before = 0;
   uint64_t bytes_after = 0;
 };
+
+// The name of a stored part of it: "<module>.weight_scale", or "<parameter>_weight_scale".
+std::string LeafName(const PlannedMatrix& matrix, std::string_view leaf);
 
 // A scale that follows from calibration alone: amax / divisor.
 struct PlannedScalar {

@@ -32,6 +32,7 @@ std::string_view KindName(const MemoryModule& module) {
     case ModuleKind::kInputOnly:
       return "other";
     case ModuleKind::kFusedExperts:
+    case ModuleKind::kBatchedExperts:
       return "experts";
     case ModuleKind::kAttention:
       return "attention";
@@ -273,10 +274,10 @@ class Preparer {
                                      static_cast<uint64_t>(module.block_size)};
     for (const MemoryModule& module : memory_.modules) {
       const auto& [format, block] = formats[module.module.name];
-      const bool fused = module.module.kind == ModuleKind::kFusedExperts;
+      const bool experts = module.module.experts > 0;
       report.modules.push_back({module.module.name, std::string(KindName(module)), format, block,
-                                fused ? static_cast<uint64_t>(module.module.experts) : 0, module.hub});
-      if (fused) ReportContainer(module.module);
+                                static_cast<uint64_t>(module.module.experts), module.hub});
+      if (experts) ReportContainer(module.module);
     }
     Summarize(opened_, &prepared_);
     prepared_.checkpoint = std::move(opened_.checkpoint);

@@ -94,13 +94,6 @@ class ExpertsTest(QuantizeTest):
         self.hub(turned, config)
         self.assert_experts(self.quantized(), straight, "gate_up_proj", container)
 
-    def test_experts_with_inputs_before_outputs_are_refused(self):
-        tensors = [weight("model.layers.0.mlp.experts.gate_up_proj", EXPERTS, HIDDEN, 2 * INNER),
-                   weight("model.layers.0.mlp.experts.down_proj", EXPERTS, INNER, HIDDEN)]
-        self.hub(tensors, {"architectures": ["NobodyKnowsThis"], "model_type": "nobody"})
-        self.assert_fails(self.quantize(), "model.layers.0.mlp.experts", "inputs before the outputs")
-        self.assert_nothing_left()
-
 
 class SharedScaleTest(QuantizeTest):
     def test_fused_linears_share_their_second_scale_and_others_do_not(self):

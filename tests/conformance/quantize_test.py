@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fake_quantized import DEVICE, FakeQuantized, distance, load, state_dtype, write_live_hub
-from hub_models import MODELS
 from program import run
 
+MODELS = ("llama", "qwen3_moe", "mixtral", "deepseek_v3", "minimax_m3")
 TWICE_ROUNDED = ("fp8", "fp8_default-kv_fp8")
 BLOCKS = ("nvfp4_default-kv_fp8_cast", "w4a16_nvfp4", "nvfp4_mlp_only-kv_fp8_cast", "nvfp4_experts_only-kv_fp8_cast",
           "w4a8_nvfp4_fp8", "mxfp8", "mxfp4")
