@@ -53,7 +53,7 @@ PRESETS = [
     "mxfp4", "int8_weight_only", "int8", "nvfp4_mlp_weight_only", "nvfp4_w4a4_weight_mse_fp8_sweep",
     "nvfp4_four_over_six", "w4a8_mxfp4_fp8", "mxint8", "mxfp6", "nvfp4_omlp_only",
 ]
-OWN = {"mixed": "mixed.yaml"}  # beside the goldens
+OWN = {"mixed": "mixed.yaml", "mse": "mse.yaml", "mse_int4": "mse_int4.yaml"}  # beside the goldens
 CUDA = {
     "llama": [
         "nvfp4_default-kv_fp8_cast", "nvfp4_weight_only-kv_fp8_cast", "fp8_per_channel_per_token",

@@ -24,10 +24,13 @@ void StoreScales(const std::vector<float>& scales, EncodedRows* out) {
 }
 
 // `amax_type` is that in which ModelOpt keeps amax.
-Result<std::vector<float>> BlockScales(const Matrix& rows, BlockShape block, float largest,
+Result<std::vector<float>> BlockScales(const WeightFormat& format, const Matrix& rows, BlockShape block, float largest,
                                        quantize::ElementType amax_type, quantize::Arithmetic arithmetic) {
   std::vector<float> amax(CeilDiv(rows.rows, block.rows) * CeilDiv(rows.columns, block.columns));
-  if (auto status = quantize::BlockAmax(rows, block, amax); !status) return status.errors();
+  const auto search = AmaxSearchOf(format);
+  const Status status = search ? quantize::SearchAmax(rows, block, search->format, search->multipliers, amax_type, amax)
+                               : quantize::BlockAmax(rows, block, amax);
+  if (!status) return status.errors();
   std::vector<float> scales(amax.size());
   quantize::GuardedScales(amax, largest, amax_type, arithmetic, scales);
   return scales;
@@ -93,9 +96,9 @@ Status EncodeFp8Tile(const PlannedMatrix& matrix, const Matrix& rows, float grou
   return quantize::MeasureFp8(rows, out->codes, tile, {&scale, 1}, sums);
 }
 
-Status EncodeFp8Blocks(const Matrix& rows, BlockShape block, const quantize::Numerics& numerics, EncodedRows* out,
-                       quantize::ErrorSums* sums) {
-  auto scales = BlockScales(rows, block, quantize::kE4m3Max, rows.type, numerics.arithmetic);
+Status EncodeFp8Blocks(const WeightFormat& format, const Matrix& rows, BlockShape block,
+                       const quantize::Numerics& numerics, EncodedRows* out, quantize::ErrorSums* sums) {
+  auto scales = BlockScales(format, rows, block, quantize::kE4m3Max, rows.type, numerics.arithmetic);
   if (!scales) return scales.errors();
   out->codes.resize(rows.rows * rows.columns);
   if (auto s = quantize::QuantizeFp8(rows, block, *scales, out->codes); !s) return s;
@@ -111,8 +114,9 @@ Status EncodeMx(quantize::MxFormat format, const Matrix& rows, EncodedRows* out,
   return quantize::MeasureMx(format, rows, out->codes, out->scales, sums);
 }
 
-Status EncodeInt8(const Matrix& rows, const quantize::Numerics& numerics, EncodedRows* out, quantize::ErrorSums* sums) {
-  auto scales = BlockScales(rows, {1, rows.columns}, 127, rows.type, numerics.arithmetic);
+Status EncodeInt8(const WeightFormat& format, const Matrix& rows, const quantize::Numerics& numerics, EncodedRows* out,
+                  quantize::ErrorSums* sums) {
+  auto scales = BlockScales(format, rows, {1, rows.columns}, 127, rows.type, numerics.arithmetic);
   if (!scales) return scales.errors();
   out->codes.resize(rows.rows * rows.columns);
   if (auto s = quantize::QuantizeInt8(rows, rows.columns, *scales, out->codes); !s) return s;
@@ -120,9 +124,10 @@ Status EncodeInt8(const Matrix& rows, const quantize::Numerics& numerics, Encode
   return quantize::MeasureInt8(rows, out->codes, rows.columns, *scales, sums);
 }
 
-Status EncodeInt4(size_t group, const Matrix& rows, const quantize::Numerics& numerics, EncodedRows* out,
+Status EncodeInt4(const WeightFormat& format, const Matrix& rows, const quantize::Numerics& numerics, EncodedRows* out,
                   quantize::ErrorSums* sums) {
-  auto scales = BlockScales(rows, {1, group}, 7, quantize::ElementType::kF32, numerics.arithmetic);
+  const size_t group = format.block;
+  auto scales = BlockScales(format, rows, {1, group}, 7, quantize::ElementType::kF32, numerics.arithmetic);
   if (!scales) return scales.errors();
   out->codes.resize(rows.rows * rows.columns / 2);
   if (auto s = quantize::QuantizeInt4(rows, group, *scales, out->codes); !s) return s;
@@ -131,6 +136,15 @@ Status EncodeInt4(size_t group, const Matrix& rows, const quantize::Numerics& nu
 }
 
 }  // namespace
+
+std::optional<AmaxSearch> AmaxSearchOf(const WeightFormat& format) {
+  if (format.search != ScaleSearch::kMultipliers || format.static_blocks) return std::nullopt;
+  const bool int8 = format.format == QuantFormat::kInt8 || format.format == QuantFormat::kInt8WeightOnly;
+  return AmaxSearch{int8                                  ? quantize::FakeFormat::kInt8
+                    : format.format == QuantFormat::kInt4 ? quantize::FakeFormat::kInt4
+                                                          : quantize::FakeFormat::kFp8,
+                    quantize::SearchMultipliers(format.search_start, format.search_stop, format.search_step)};
+}
 
 float ScalarScale(const PlannedMatrix& matrix, float group_amax, const quantize::Numerics& numerics) {
   // W4A8_NVFP4_FP8 divides by 448 alone, as FP8 does.
@@ -152,10 +166,10 @@ Status EncodeRows(const PlannedMatrix& matrix, const quantize::Matrix& rows, flo
       if (matrix.batched > 0) return EncodeFp8Tile(matrix, rows, group_amax, numerics, out, sums);
       return EncodeFp8Tensor(matrix, rows, group_amax, numerics, out, sums);
     case QuantFormat::kFp8PerChannelPerToken:
-      return EncodeFp8Blocks(rows, {1, rows.columns}, numerics, out, sums);
+      return EncodeFp8Blocks(matrix.format, rows, {1, rows.columns}, numerics, out, sums);
     case QuantFormat::kFp8Block:
       if (matrix.scalar_scale) return EncodeFp8Tile(matrix, rows, group_amax, numerics, out, sums);
-      return EncodeFp8Blocks(rows, {matrix.format.block, matrix.format.block}, numerics, out, sums);
+      return EncodeFp8Blocks(matrix.format, rows, {matrix.format.block, matrix.format.block}, numerics, out, sums);
     case QuantFormat::kMxfp8:
       return EncodeMx(quantize::MxFormat::kMxfp8, rows, out, sums);
     case QuantFormat::kMxfp4:
@@ -167,9 +181,9 @@ Status EncodeRows(const PlannedMatrix& matrix, const quantize::Matrix& rows, flo
       return EncodeNvfp4(matrix, rows, group_amax, numerics, out, sums);
     case QuantFormat::kInt8:
     case QuantFormat::kInt8WeightOnly:
-      return EncodeInt8(rows, numerics, out, sums);
+      return EncodeInt8(matrix.format, rows, numerics, out, sums);
     case QuantFormat::kInt4:
-      return EncodeInt4(matrix.format.block, rows, numerics, out, sums);
+      return EncodeInt4(matrix.format, rows, numerics, out, sums);
     case QuantFormat::kInt4Fp8:
       break;
   }

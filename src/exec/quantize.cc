@@ -77,7 +77,8 @@ class Quantizer {
   }
 
   void AddJob(const std::vector<uint32_t>& matrices, bool measured) {
-    TileJob job{tiles_.size(), 0, measured};
+    const bool searched = measured && AmaxSearchOf(plan_.matrices[matrices[0]].format).has_value();
+    TileJob job{tiles_.size(), 0, measured, searched};
     for (const uint32_t m : matrices) {
       const PlannedMatrix& matrix = plan_.matrices[m];
       const uint64_t step = RowStep(matrix);
@@ -148,6 +149,7 @@ class Quantizer {
     const uint64_t buffer = BufferBytes();
     const size_t room = std::max<size_t>(1, kRoomBytes / buffer);
     kept_.resize(tiles_.size());
+    losses_.resize(tiles_.size());
     TileQueue queue(jobs_, room);
     const size_t count = std::min<size_t>(static_cast<size_t>(ThreadCount()), tiles_.size());
     std::vector<std::thread> workers;
@@ -170,6 +172,7 @@ class Quantizer {
     while (const auto task = queue->Next()) {
       auto status = Cancelled()                        ? Status(CancelledError())
                     : task->pass == TilePass::kMeasure ? Measure(*task, &bench, queue)
+                    : task->pass == TilePass::kSearch  ? Search(*task, &bench, queue)
                                                        : Encode(*task, &bench, queue);
       if (status) continue;
       Fail(std::move(status.errors()));
@@ -242,9 +245,45 @@ class Quantizer {
       bench->buffer = std::move(buffer);
     }
     if (!queue->Done(task)) return {};
-    auto status = WriteGroupScales(task.job);
-    queue->Release(task.job);
+    auto status = jobs_[task.job].searched ? Status() : WriteGroupScales(task.job);
+    queue->Release(task);
     return status;
+  }
+
+  // What the candidates cost for a scale of a whole group, tile by tile: then the sum does not depend on threads.
+  Status Search(const TileTask& task, Bench* bench, TileQueue* queue) {
+    const Tile& tile = tiles_[task.tile];
+    const PlannedMatrix& matrix = plan_.matrices[tile.matrix];
+    auto own = task.kept ? nullptr : std::move(bench->buffer);
+    if (!task.kept) {
+      if (own == nullptr) own = TakeBuffer();
+      if (auto s = reader_->Read(matrix, tile.first_row, tile.rows, true, own->bytes()); !s) return s;
+    }
+    const AmaxSearch search = *AmaxSearchOf(matrix.format);
+    std::vector<float> amax;
+    for (const float multiplier : search.multipliers) amax.push_back(report_.amax[*matrix.group] * multiplier);
+    losses_[task.tile].assign(amax.size(), 0.0);
+    quantize::AddLosses(View(tile, task.kept ? *kept_[task.tile] : *own).Flat(), search.format, amax,
+                        losses_[task.tile]);
+    if (!task.kept) bench->buffer = std::move(own);
+    if (!queue->Done(task)) return {};
+    ChooseAmax(task.job, search);
+    auto status = WriteGroupScales(task.job);
+    queue->Release(task);
+    return status;
+  }
+
+  void ChooseAmax(size_t job, const AmaxSearch& search) {
+    std::vector<double> sums(search.multipliers.size());
+    for (size_t i = 0; i < jobs_[job].count; ++i) {
+      std::vector<double>& own = losses_[jobs_[job].first + i];
+      for (size_t k = 0; k < sums.size(); ++k) sums[k] += own[k];
+      own = {};
+    }
+    const PlannedMatrix& matrix = plan_.matrices[tiles_[jobs_[job].first].matrix];
+    float& amax = report_.amax[*matrix.group];
+    // ModelOpt keeps it in the weight's type.
+    amax = quantize::RoundTo(ElementTypeOf(matrix.dtype), amax * search.multipliers[quantize::LeastLoss(sums)]);
   }
 
   Status WriteGroupScales(size_t job) {
@@ -320,6 +359,7 @@ class Quantizer {
   std::optional<MatrixReader> reader_;
   std::vector<File> targets_;
   std::vector<std::unique_ptr<IoBuffer>> kept_;  // of each tile between its passes
+  std::vector<std::vector<double>> losses_;      // of each tile, by candidate
   std::vector<std::unique_ptr<IoBuffer>> spare_;
   std::mutex mutex_;  // guards spare_, done_, errors_ and report_
   uint64_t done_ = 0;

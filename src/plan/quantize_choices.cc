@@ -12,6 +12,7 @@ namespace quantport {
 namespace {
 
 const NumberBits kE8M0 = NumberBits::Float(8, 0);
+constexpr double kMostCandidates = 1000;    // of a search; ModelOpt's default is 39
 constexpr float kUncalibratedInput = 0.5f;  // ModelOpt's fallback_value of set_expert_quantizer_amax
 constexpr std::string_view kNoCalibration =
     "pass --calibration FILE, or take a recipe that needs none: dynamic activations (mxfp8, "
@@ -132,13 +133,26 @@ class Chooser {
       format.static_blocks = true;
       format.four_over_six = attributes.block_sizes->four_over_six;
       SetSearch(&format);
-    } else if (mse_ != nullptr && IsStatic(attributes)) {
-      errors_.push_back({ErrorKind::kUnsupportedRecipe,
-                         fmt::format("the algorithm mse is computed for static NVFP4 alone, not for {}",
-                                     QuantFormatName(format.format)),
-                         mse_->place, module.module.name, "take the recipe with algorithm max"});
+    } else if (!HasPowersOfTwo(attributes)) {
+      SetSearch(&format);
+      // ModelOpt sweeps over scales of NVFP4 alone, and leaves all else at the largest magnitude.
+      if (format.search == ScaleSearch::kSweep) format.search = ScaleSearch::kNone;
+      if (format.search != ScaleSearch::kNone && attributes.block_sizes && attributes.block_sizes->dynamic)
+        RefuseSearch(module, fmt::format("for {} whose block scales are dynamic", QuantFormatName(format.format)));
     }
+    const double tried = std::ceil((format.search_stop - format.search_start) / format.search_step) + 1;
+    if (format.search == ScaleSearch::kMultipliers && !(tried >= 1 && tried <= kMostCandidates))
+      RefuseSearch(module, fmt::format("with these multipliers, and one step to {} at most", kMostCandidates));
     return format;
+  }
+
+  static bool HasPowersOfTwo(const QuantizerAttributes& attributes) {
+    return attributes.block_sizes && attributes.block_sizes->scale_bits == kE8M0;
+  }
+
+  void RefuseSearch(const ResolvedModule& module, const std::string& why) {
+    errors_.push_back({ErrorKind::kUnsupportedRecipe, "the algorithm mse is not computed " + why, mse_->place,
+                       module.module.name, "take the recipe with algorithm max"});
   }
 
   void SetSearch(WeightFormat* format) const {

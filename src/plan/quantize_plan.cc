@@ -136,6 +136,8 @@ class QuantizePlanner {
         const std::vector<uint64_t> tiles = {CeilDiv(rows, block), 1, CeilDiv(columns, block), 1};
         // As ModelOpt has it: a single tile of a linear by itself is a scale without dimensions.
         matrix->scalar_scale = tiles[0] == 1 && tiles[2] == 1;
+        if (matrix->scalar_scale && matrix->format.search != ScaleSearch::kNone)
+          return Unknown("a single tile whose scale is searched for");
         if (matrix->scalar_scale)
           return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, std::nullopt, "weight_scale", 0};
         return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, tiles, "", 0};

@@ -12,11 +12,11 @@
 
 namespace quantport {
 
-// How the block scales of static NVFP4 are found.
+// How scales are found.
 enum class ScaleSearch : uint8_t {
-  kNone,         // from the block's largest magnitude
+  kNone,         // from the largest magnitude of what shares one
   kMultipliers,  // the best of multiples of it
-  kSweep,        // the best of all that E4M3 can give
+  kSweep,        // the best of all that E4M3 can give, for blocks of NVFP4
 };
 
 struct WeightFormat {

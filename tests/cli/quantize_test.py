@@ -277,18 +277,43 @@ class SearchTest(QuantizeTest):
         self.assertGreater(self.decibels("nvfp4_w4a4_weight_mse_fp8_sweep", "sweep"), plain)
         self.assertGreater(self.decibels("nvfp4_four_over_six", "four"), plain)
 
-    def test_a_search_for_another_format_is_refused(self):
-        write(self.path("mse.yaml"), b"""
-imports: {int8: configs/numerics/int8_per_channel}
-metadata: {recipe_type: ptq, description: INT8 with a search}
+    def recipe(self, algorithm, cfg, name="mse.yaml"):
+        write(self.path(name), f"""
+metadata: {{recipe_type: ptq, description: a search}}
 quantize:
-  algorithm: {method: mse}
+  algorithm: {algorithm}
   quant_cfg:
-    - {quantizer_name: '*', enable: false}
-    - {quantizer_name: '*mlp*weight_quantizer', cfg: {$import: int8}}
-""")
+    - {{quantizer_name: '*', enable: false}}
+    - {{quantizer_name: '*mlp*weight_quantizer', cfg: {cfg}}}
+""".encode())
+        return self.path(name)
+
+    def test_a_scale_of_a_whole_group_does_not_depend_on_stretches_and_threads(self):
+        self.hub([weight("model.layers.0.mlp.down_proj.weight", 1024, 2560)])  # two stretches
+        recipe = self.recipe("{method: mse}", "{num_bits: e4m3}")
+        one = self.quantized("--threads", "1", recipe=recipe, out="one")
+        self.assertEqual(checksum(one), checksum(self.quantized("--threads", "5", recipe=recipe, out="many")))
+        plain = self.quantized(recipe=self.recipe("{method: max}", "{num_bits: e4m3}", "max.yaml"), out="max")
+        name = "model.layers.0.mlp.down_proj.weight_scale"
+        self.assertNotEqual(f32(one[name][2]), f32(plain[name][2]))
+
+    def test_a_sweep_leaves_what_is_not_nvfp4_at_its_largest_magnitude(self):
         self.hub(decoder())
-        self.assert_fails(self.quantize(recipe=self.path("mse.yaml")), "mse is computed for static NVFP4 alone")
+        mxfp4 = "{num_bits: e2m1, block_sizes: {-1: 32, scale_bits: e8m0, type: dynamic}}"
+        for cfg in ("{num_bits: e4m3}", "{num_bits: 8, axis: 0}", mxfp4):
+            swept = self.quantized(recipe=self.recipe("{method: mse, fp8_scale_sweep: true}", cfg), out=f"swept{len(cfg)}")
+            plain = self.quantized(recipe=self.recipe("{method: max}", cfg), out=f"plain{len(cfg)}")
+            self.assertEqual(checksum(swept), checksum(plain))
+
+    def test_a_search_that_is_not_computed_is_refused(self):
+        self.hub(decoder())
+        nvfp4 = "{num_bits: e2m1, block_sizes: {-1: 16, scale_bits: e4m3, type: dynamic}}"
+        self.assert_fails(self.quantize(recipe=self.recipe("{method: mse}", nvfp4)), "mse is not computed for w4a16_nvfp4",
+                          "block scales are dynamic")
+        for options in ("step_size: 1.0e-9", "step_size: 0", "start_multiplier: 4, stop_multiplier: 1"):
+            self.assert_fails(self.quantize(recipe=self.recipe(f"{{method: mse, {options}}}", "{num_bits: 8, axis: 0}")),
+                              "mse is not computed with these multipliers")
+        self.assert_nothing_left()
 
 
 class InputTest(QuantizeTest):
