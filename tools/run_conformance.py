@@ -14,6 +14,7 @@ STEPS = [
     ("outputs load with safetensors and transformers", ["tests/conformance/loads_test.py"]),
     ("headers against the official safetensors", ["tests/conformance/headers_test.py"]),
     ("quantize against ModelOpt's logits", ["tests/conformance/quantize_test.py"]),
+    ("dequantize against compressed-tensors", ["tests/conformance/dequantize_test.py"]),
     ("what quantize writes, read by others", ["tests/conformance/quantize_readers_test.py"]),
 ]
 

@@ -87,6 +87,7 @@ class QuantizePlanner {
       matrix->source.array = hub.whole ? WholeTensor(unit.tensors[0], value.info.dtype, hub.shape) : hub.array;
     } else {
       auto source = StoredSource(unit, *input_.table, input_.fp8_tile);
+      if (source) source->zeros_less_one = input_.zeros_less_one && unit.weight.layout == Layout::kGptq;
       if (!source) {
         errors_.insert(errors_.end(), source.errors().begin(), source.errors().end());
         return false;

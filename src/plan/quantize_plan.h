@@ -60,7 +60,13 @@ struct MatrixSource {
   DType scale_dtype = DType::kF32;
   uint64_t tile_rows = 1;  // elements that share a scale
   uint64_t tile_columns = 1;
-  bool scales_kept = false;  // multiplied as they are (weight_scale_inv), and not rounded to the result's type
+  std::optional<uint32_t> zeros = {};        // zero points
+  std::optional<uint32_t> group_index = {};  // of each input
+  std::optional<uint32_t> smoothing = {};    // what the inputs are multiplied with before
+  DType smoothing_dtype = DType::kBF16;
+  uint64_t bits = 0;            // of packed integers
+  bool zeros_less_one = false;  // zero points are stored less one
+  bool scales_kept = false;     // multiplied as they are (weight_scale_inv), and not rounded to the result's type
 };
 
 struct PlannedMatrix {
@@ -106,6 +112,7 @@ struct QuantizeInput {
   std::vector<CacheScale> cache_scales;
   bool dequantize_rest = false;  // what is stored quantized and not chosen is dequantized
   std::array<uint64_t, 2> fp8_tile = {128, 128};
+  bool zeros_less_one = false;       // as QuantScheme has it
   DType plain_dtype = DType::kBF16;  // of dequantized elements
 };
 

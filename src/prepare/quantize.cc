@@ -203,6 +203,7 @@ class Preparer {
     // Two quantizations in one checkpoint are described by no config.
     input.dequantize_rest = true;
     input.fp8_tile = opened_.configs.scheme.fp8_tile;
+    input.zeros_less_one = opened_.configs.scheme.zeros_less_one;
     input.plain_dtype = PlainDType(opened_.configs.config_text);
     auto plan = MakeQuantizePlan(input, options_.input, PlanOptionsOf(opened_.checkpoint, options_.max_shard_bytes));
     if (!plan) return plan.errors();
@@ -331,6 +332,7 @@ Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options) {
   input.memory = &memory;
   input.dequantize_rest = true;
   input.fp8_tile = opened->configs.scheme.fp8_tile;
+  input.zeros_less_one = opened->configs.scheme.zeros_less_one;
   input.plain_dtype = PlainDType(opened->configs.config_text);
   PreparedQuantize prepared;
   auto plan = MakeQuantizePlan(input, options.input, PlanOptionsOf(opened->checkpoint, options.max_shard_bytes));

@@ -1,11 +1,10 @@
 """quantport dequantize: codes times scales, in the type that config.json states."""
 import json
 import os
-import struct
 import unittest
 
 from program import read_checkpoint, run
-from quantize_case import QuantizeTest, bf16, decoder, f32, llama_config
+from quantize_case import QuantizeTest, bf16, decoder, f32
 
 
 class DequantizeTest(QuantizeTest):
@@ -55,15 +54,6 @@ class DequantizeTest(QuantizeTest):
             self.assert_done(run("dequantize", self.path(recipe), "-o", self.path(f"{recipe}-plain")))
             again = self.quantized(model=f"{recipe}-plain", recipe=recipe, out=f"{recipe}-again")
             self.assertEqual(sorted(first), sorted(again))
-
-    def test_a_format_that_is_not_dequantized_is_named(self):
-        module = "model.layers.0.mlp.down_proj"
-        self.hub([(f"{module}.weight_packed", "I32", [64, 8], bytes(2048)),
-                  (f"{module}.weight_scale", "BF16", [64, 1], bytes(128)),
-                  (f"{module}.weight_shape", "I64", [2], struct.pack("<qq", 64, 64))],
-                 llama_config(quantization_config={"quant_method": "compressed-tensors", "format": "pack-quantized"}))
-        self.assert_fails(run("dequantize", self.path("hub"), "-o", self.path("out")), module, "dequantized are")
-        self.assert_nothing_left()
 
 
 if __name__ == "__main__":
