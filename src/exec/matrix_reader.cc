@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/checked.h"
+#include "exec/batched_reader.h"
 #include "exec/gather.h"
 #include "exec/integer_reader.h"
 #include "quantize/codes.h"
@@ -33,7 +34,8 @@ uint64_t RowStep(const PlannedMatrix& matrix) {
   if (matrix.format.format == QuantFormat::kInt4 || matrix.source.layout == Layout::kInt4) step = std::lcm(step, 2);
   if (BlocksRunDown(matrix)) step = matrix.format.block;
   if (matrix.source.layout == Layout::kAwq) step = std::lcm(step, 8);
-  if (matrix.source.layout == Layout::kFp8Block) step = std::lcm(step, matrix.source.tile_rows);
+  if (matrix.source.inputs_first || matrix.source.layout == Layout::kFp8Block)
+    step = std::lcm(step, matrix.source.tile_rows);
   return step;
 }
 
@@ -107,8 +109,41 @@ Result<std::vector<float>> MatrixReader::ReadScales(uint32_t tensor, DType dtype
 
 Status MatrixReader::Dequantize(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, std::span<uint8_t> out,
                                 quantize::ElementType type) const {
+  const uint64_t each = matrix.rows / matrix.source.experts;
+  for (uint64_t row = first_row; row < first_row + rows;) {
+    const uint64_t count = std::min(each - row % each, first_row + rows - row);
+    const uint64_t row_bytes = matrix.columns * ElementBytes(type);
+    const auto part = out.subspan((row - first_row) * row_bytes, count * row_bytes);
+    if (auto s = DequantizePart(matrix, row / each, row % each, count, part, type); !s) return s;
+    row += count;
+  }
+  return {};
+}
+
+// A number that a matrix has once, or each of its experts.
+Result<float> MatrixReader::ReadScalar(const MatrixSource& source, uint32_t tensor, DType dtype,
+                                       uint64_t expert) const {
+  auto read = ReadScales(tensor, dtype, source.scalars_of_experts ? expert : 0, 1);
+  if (!read) return read.errors();
+  return read->front();
+}
+
+// Rows of one expert, counted within it; of a matrix by itself, the only one.
+Status MatrixReader::DequantizePart(const PlannedMatrix& matrix, uint64_t expert, uint64_t local, uint64_t rows,
+                                    std::span<uint8_t> out, quantize::ElementType type) const {
   const MatrixSource& source = matrix.source;
   const uint64_t columns = matrix.columns;
+  const uint64_t each = matrix.rows / source.experts;
+  const uint64_t first_row = expert * each + local;
+  float scale_2 = 1;
+  if (source.scale_2) {
+    const auto read = ReadScalar(source, *source.scale_2, DType::kF32, expert);
+    if (!read) return read.errors();
+    scale_2 = source.layout == Layout::kNvfp4Pack ? 1 / *read : *read;
+  }
+  if (source.layout == Layout::kMxfp4Blocks)
+    return ReadMxfp4Blocks(matrix, expert, local, rows, stored_, {out.data(), type});
+  if (source.inputs_first) return ReadBatchedNvfp4(matrix, expert, local, rows, stored_, scale_2, {out.data(), type});
   const bool packed = source.layout != Layout::kFp8PerTensor && source.layout != Layout::kFp8PerChannel &&
                       source.layout != Layout::kFp8Block && source.layout != Layout::kFp8Group &&
                       source.layout != Layout::kMxfp8 && source.layout != Layout::kInt8 &&
@@ -135,18 +170,14 @@ Status MatrixReader::Dequantize(const PlannedMatrix& matrix, uint64_t first_row,
     case Layout::kW4A8Nvfp4Fp8: {
       auto scales = stored_.Read(*source.scales, first_row * scale_columns, rows * scale_columns);
       if (!scales) return scales.errors();
-      auto global = stored_.Read(*source.scale_2, 0, 4);
-      if (!global) return global.errors();
-      float scale_2;
-      std::memcpy(&scale_2, global->data(), sizeof scale_2);
-      if (source.layout == Layout::kNvfp4Pack) scale_2 = 1 / scale_2;
       return quantize::DequantizeNvfp4(*codes, rows, columns, source.tile_columns, *scales, scale_2, out, type);
     }
     default:
       break;
   }
   const bool whole = source.layout == Layout::kFp8PerTensor;
-  const uint64_t first_scale = whole ? 0 : first_row / source.tile_rows * scale_columns;
+  const uint64_t scale_row = expert * CeilDiv(each, source.tile_rows) + local / source.tile_rows;
+  const uint64_t first_scale = !whole ? scale_row * scale_columns : source.scalars_of_experts ? expert : 0;
   const uint64_t count = whole ? 1 : CeilDiv(rows, source.tile_rows) * scale_columns;
   auto scales = ReadScales(*source.scales, source.scale_dtype, first_scale, count);
   if (!scales) return scales.errors();

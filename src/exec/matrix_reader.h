@@ -35,6 +35,9 @@ class MatrixReader {
   Status ReadStored(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, std::span<std::byte> buffer) const;
   Status Dequantize(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, std::span<uint8_t> out,
                     quantize::ElementType type) const;
+  Status DequantizePart(const PlannedMatrix& matrix, uint64_t expert, uint64_t local, uint64_t rows,
+                        std::span<uint8_t> out, quantize::ElementType type) const;
+  Result<float> ReadScalar(const MatrixSource& source, uint32_t tensor, DType dtype, uint64_t expert) const;
   Result<std::vector<float>> ReadScales(uint32_t tensor, DType dtype, uint64_t first, uint64_t count) const;
 
   const QuantizePlan& plan_;

@@ -19,7 +19,7 @@ Result<std::vector<uint8_t>> StoredBytes::ReadColumns(uint32_t tensor, uint64_t 
                                                       uint64_t begin, uint64_t bytes) const {
   std::vector<uint8_t> out(rows * bytes);
   const SourceTensor& source = plan_.tensors[tensor];
-  const bool whole = begin == 0 && bytes == row_bytes;
+  const bool whole = bytes == row_bytes;
   const uint64_t reads = whole ? 1 : rows;
   const uint64_t each = whole ? rows * bytes : bytes;
   const std::span<std::byte> buffer = std::as_writable_bytes(std::span(out));

@@ -22,7 +22,7 @@ class StoredBytes {
 
   // Bytes [begin, begin + bytes) of the tensor, an index into Plan::tensors.
   Result<std::vector<uint8_t>> Read(uint32_t tensor, uint64_t begin, uint64_t bytes) const;
-  // Of a tensor of `rows` rows of `row_bytes` bytes, `bytes` of each from `begin` on.
+  // Of `rows` rows of `row_bytes` bytes each, `bytes` of each; those of the first row begin at `begin`.
   Result<std::vector<uint8_t>> ReadColumns(uint32_t tensor, uint64_t rows, uint64_t row_bytes, uint64_t begin,
                                            uint64_t bytes) const;
   // Numbers of F32, BF16, F16, F8_E4M3 or E8M0, as which any other type is read.

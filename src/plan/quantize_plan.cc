@@ -182,6 +182,8 @@ class QuantizePlanner {
     const std::vector<uint64_t> whole = {experts, inputs, outputs};
     const auto groups = [&](uint64_t size) { return std::vector<uint64_t>{experts, inputs, outputs / size}; };
     switch (matrix.format.format) {
+      case QuantFormat::kNone:
+        return Shapes{matrix.dtype, whole, DType::kF32, std::nullopt, "", 0};
       case QuantFormat::kFp8:
         return Shapes{DType::kF8E4M3, whole, DType::kF32, std::nullopt, "weight_scale", 448};
       case QuantFormat::kMxfp8:
@@ -267,6 +269,11 @@ class QuantizePlanner {
     HubMatrix hub;
     hub.name = std::string(SplitLeaf(unit.key).module);
     hub.shape = unit.weight.shape;
+    if (hub.shape.size() == 3 && hub.shape[0] > 0 && hub.shape[0] <= UINT64_MAX / std::max<uint64_t>(hub.shape[1], 1)) {
+      hub.name = unit.key;
+      hub.batched = hub.shape[0];
+      hub.shape = {hub.shape[0] * hub.shape[1], hub.shape[2]};
+    }
     PlannedMatrix matrix;
     matrix.name = hub.name;
     if (!SetSource(hub, unit, &matrix)) return;

@@ -60,6 +60,9 @@ struct MatrixSource {
   DType scale_dtype = DType::kF32;
   uint64_t tile_rows = 1;  // elements that share a scale
   uint64_t tile_columns = 1;
+  uint64_t experts = 1;                      // that are stored behind each other, scales as well
+  bool inputs_first = false;                 // two inputs share a byte, as rows of the matrix
+  bool scalars_of_experts = false;           // each has a scale_2, or the one scale, of its own
   std::optional<uint32_t> zeros = {};        // zero points
   std::optional<uint32_t> group_index = {};  // of each input
   std::optional<uint32_t> smoothing = {};    // what the inputs are multiplied with before

@@ -40,6 +40,7 @@ bool IsRead(Layout layout) {
     case Layout::kMxfp8:
     case Layout::kMxfp4:
     case Layout::kMxfp4Pack:
+    case Layout::kMxfp4Blocks:
     case Layout::kW4A8Mxfp4Fp8:
     case Layout::kNvfp4:
     case Layout::kNvfp4WeightOnly:
@@ -92,6 +93,30 @@ Result<MatrixSource> IntegerSource(const WeightUnit& unit, const TensorTable& ta
   return source;
 }
 
+uint64_t Numbers(const TensorTable& table, uint32_t tensor) {
+  const TensorInfo& info = table.tensors[tensor].info;
+  return (info.end - info.begin) * 8 / static_cast<uint64_t>(DTypeBits(info.dtype));
+}
+
+// Experts behind each other are read one by one, so their scales must be as well.
+Result<MatrixSource> ForExperts(const WeightUnit& unit, const TensorTable& table, MatrixSource source) {
+  const uint64_t rows = unit.weight.shape[1];
+  const uint64_t columns = unit.weight.shape[2];
+  if (source.smoothing) return Refuse(unit, " with experts in one tensor and inputs scaled before");
+  const uint64_t scalars = Numbers(table, source.scale_2.value_or(*source.scales));
+  const bool one = unit.weight.layout == Layout::kFp8PerTensor;
+  if (one || source.scale_2) {
+    if (scalars != 1 && scalars != source.experts) return Refuse(unit, " with scales for parts of an expert");
+    source.scalars_of_experts = scalars == source.experts;
+  }
+  if (one) return source;
+  const uint64_t scales = CeilDiv(rows, source.tile_rows) * CeilDiv(columns, source.tile_columns);
+  const bool tiled = source.tile_rows > 1 && rows % source.tile_rows != 0;
+  if (tiled || Numbers(table, *source.scales) != source.experts * scales)
+    return Refuse(unit, " with tiles that do not fit an expert's rows");
+  return source;
+}
+
 }  // namespace
 
 Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& table,
@@ -100,10 +125,13 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
   source.layout = unit.weight.layout;
   source.codes = unit.tensors[0];
   if (!IsRead(unit.weight.layout)) return Refuse(unit, "");
-  if (unit.weight.shape.size() != 2) return Refuse(unit, " with more than two dimensions");
+  const std::vector<uint64_t>& shape = unit.weight.shape;
+  if (shape.size() != 2 && shape.size() != 3) return Refuse(unit, " with more than three dimensions");
   source.scales_kept = TensorOf(unit, "weight_scale_inv").has_value();
   const bool words = unit.weight.layout == Layout::kGptq || unit.weight.layout == Layout::kAwq;
-  const std::string_view scale_leaf = source.scales_kept ? "weight_scale_inv" : words ? "scales" : "weight_scale";
+  const std::string_view scale_leaf = source.scales_kept                                    ? "weight_scale_inv"
+                                      : words || unit.weight.layout == Layout::kMxfp4Blocks ? "scales"
+                                                                                            : "weight_scale";
   source.scales = TensorOf(unit, scale_leaf);
   source.scale_2 = TensorOf(unit, unit.weight.layout == Layout::kNvfp4Pack ? "weight_global_scale" : "weight_scale_2");
   if (!source.scales) return Refuse(unit, fmt::format(" without {}", scale_leaf));
@@ -111,8 +139,10 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
   source.smoothing = TensorOf(unit, "pre_quant_scale");
   if (source.smoothing) source.smoothing_dtype = table.tensors[*source.smoothing].info.dtype;
   source.scale_dtype = table.tensors[*source.scales].info.dtype;
-  const uint64_t rows = unit.weight.shape[0];
-  const uint64_t columns = unit.weight.shape[1];
+  source.experts = shape.size() == 3 ? shape[0] : 1;
+  const size_t inputs = shape.size() - 1;
+  const uint64_t rows = shape[inputs - 1];
+  const uint64_t columns = shape[inputs];
   const DType values = table.tensors[source.codes].info.dtype;
   switch (unit.weight.layout) {
     case Layout::kFp8PerTensor:
@@ -137,22 +167,30 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
     case Layout::kNvfp4Awq:
     case Layout::kNvfp4Pack:
     case Layout::kW4A8Nvfp4Fp8:
-      source.tile_columns = Granularity(*scale, 1, 16);
       if (!source.scale_2) return Refuse(unit, " without a weight_scale_2");
       // Batched experts have inputs before outputs.
-      if (unit.weight.parts[0].axes.size() == 2 && unit.weight.parts[0].axes[0]->dim != 0)
-        return Refuse(unit, " with the inputs before the outputs");
+      source.inputs_first = Granularity(unit.weight.parts[0], inputs, 1) == 1;
+      if (source.inputs_first) {
+        source.tile_rows = Granularity(*scale, inputs - 1, 16);
+      } else {
+        source.tile_columns = Granularity(*scale, inputs, 16);
+      }
+      break;
+    case Layout::kMxfp4Blocks:
+      source.inputs_first = true;
+      source.tile_rows = 32;
       break;
     case Layout::kFp8Group:
-      source.tile_columns = Granularity(*scale, 1, columns);
+      source.tile_columns = Granularity(*scale, inputs, columns);
       break;
     case Layout::kGptq:
     case Layout::kAwq:
     case Layout::kPackQuantized:
     case Layout::kIntQuantized:
+      if (source.experts != 1) return Refuse(unit, " with experts in one tensor");
       return IntegerSource(unit, table, *scale, source);
     case Layout::kInt4:
-      source.tile_columns = Granularity(*scale, 1, columns);
+      source.tile_columns = Granularity(*scale, inputs, columns);
       if (source.scale_2) return Refuse(unit, " with two scales");
       break;
     case Layout::kInt8:
@@ -166,6 +204,7 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
                    unit.weight.layout == Layout::kFp8Block || unit.weight.layout == Layout::kFp8Group ||
                    unit.weight.layout == Layout::kMxfp8;
   if (fp8 && values != DType::kF8E4M3) return Refuse(unit, fmt::format(" of {}", DTypeName(values)));
+  if (source.experts != 1) return ForExperts(unit, table, source);
   return source;
 }
 

@@ -4,11 +4,12 @@ import struct
 import unittest
 
 from program import read_checkpoint, run
-from quantize_case import QuantizeTest, f32
+from quantize_case import QuantizeTest, bf16, f32
 
 EXPERTS, HIDDEN, INNER = 2, 512, 2048  # gate_up_proj has 8 MiB, which is read in several stretches
 CONTAINER = "model.layers.0.mlp.experts"
 SHAPES = {"gate_up_proj": (HIDDEN, 2 * INNER), "down_proj": (INNER, HIDDEN)}
+E2M1 = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
 CONFIG = {"architectures": ["NobodyKnowsThis"], "model_type": "nobody", "torch_dtype": "bfloat16"}
 
 
@@ -104,6 +105,54 @@ class BatchedExpertsTest(QuantizeTest):
                   (f"{CONTAINER}.down_proj", "BF16", [2, 64, 96], bytes(2 * 2 * 64 * 96))], CONFIG)
         self.assert_fails(self.quantize(), CONTAINER, "shapes that do not go together")
         self.assert_nothing_left()
+
+    def test_dequantized_experts_are_those_of_their_linears_turned_over(self):
+        self.batched()
+        self.linears(turn=True)
+        for model in ("hub", "linears"):
+            self.quantized(model=model, out=f"{model}-nvfp4")
+            self.assert_done(run("dequantize", self.path(f"{model}-nvfp4"), "-o", self.path(f"{model}-plain")))
+        got, want = (read_checkpoint(self.path(f"{model}-plain")) for model in ("hub", "linears"))
+        self.assertEqual(sorted(got), sorted(f"{CONTAINER}.{name}" for name in SHAPES))
+        for name, (inputs, outputs) in SHAPES.items():
+            dtype, shape, data = got[f"{CONTAINER}.{name}"]
+            self.assertEqual((dtype, shape), ("BF16", [EXPERTS, inputs, outputs]))
+            self.assertEqual(data, turned(want[f"model.layers.0.{name}.weight"][2], 2, EXPERTS, outputs, inputs))
+
+    def test_dequantized_experts_of_other_formats_are_those_of_one_matrix(self):
+        self.batched()
+        self.linears(turn=False)
+        for recipe in ("mxfp8", "mxfp4"):
+            for model in ("hub", "linears"):
+                self.quantized(model=model, recipe=recipe, out=f"{model}-{recipe}")
+                self.assert_done(run("dequantize", self.path(f"{model}-{recipe}"), "-o", self.path(f"{model}-{recipe}-plain")))
+            got, want = (read_checkpoint(self.path(f"{model}-{recipe}-plain")) for model in ("hub", "linears"))
+            for name in SHAPES:
+                self.assertEqual(got[f"{CONTAINER}.{name}"][2], want[f"model.layers.0.{name}.weight"][2])
+
+    def test_the_experts_of_gpt_oss_are_quantized_anew_from_their_own_mxfp4(self):
+        """As from the numbers that they stand for."""
+        tensors = []
+        for name, (inputs, outputs) in SHAPES.items():
+            shape = [EXPERTS, outputs, inputs // 32]
+            count = EXPERTS * outputs * inputs // 32
+            source = random.Random(name)
+            tensors += [(f"{CONTAINER}.{name}_blocks", "U8", [*shape, 16], source.randbytes(16 * count)),
+                        (f"{CONTAINER}.{name}_scales", "U8", shape, bytes(source.choices(range(118, 124), k=count)))]
+        self.hub(tensors, CONFIG | {"quantization_config": {"quant_method": "mxfp4"}}, name="gpt-oss")
+        self.assert_done(run("dequantize", self.path("gpt-oss"), "-o", self.path("plain")))
+        plain = read_checkpoint(self.path("plain"))
+        (_, shape, blocks), (_, _, scales) = tensors[0][1:], tensors[1][1:]
+        values = bf16(plain[f"{CONTAINER}.gate_up_proj"][2])
+        inputs, outputs = SHAPES["gate_up_proj"]
+        for expert, i, o in ((0, 0, 0), (0, 1, 0), (0, 33, 7), (1, 511, 4095), (1, 17, 2048)):
+            at = (expert * outputs + o) * inputs + i
+            code = blocks[at // 2] >> 4 * (i % 2) & 15
+            number = E2M1[code & 7] * (-1 if code & 8 else 1) * 2.0 ** (scales[at // 32] - 127)
+            self.assertEqual(values[(expert * inputs + i) * outputs + o], number)
+        direct = self.quantized(model="gpt-oss", out="direct")
+        self.assertEqual(direct, self.quantized(model="plain", out="twice"))
+        self.assertEqual(direct[f"{CONTAINER}.down_proj"][1], [EXPERTS, INNER // 2, HIDDEN])
 
     def test_the_result_is_read_as_what_it_is(self):
         self.batched()

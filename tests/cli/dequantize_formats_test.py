@@ -9,7 +9,7 @@ import struct
 import unittest
 
 from program import ROOT, ProgramTest, read_checkpoint, run
-from quantize_case import QuantizeTest, f32, llama_config
+from quantize_case import QuantizeTest, f32, llama_config, weight
 
 LAYOUTS = f"{ROOT}/tests/golden/layouts"
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -217,6 +217,48 @@ class FormatsTest(ProgramTest):
             result = run("dequantize", f"{LAYOUTS}/{name}/export", "-o", self.path("out"))
             self.assert_fails(result, "model.layers.0.attn.qkv.weight", f"stored as {said}", "dequantized are")
             self.assert_nothing_left()
+
+
+    def test_stacked_experts_of_fine_grained_fp8_have_their_tiles_one_expert_after_the_other(self):
+        stored, plain = self.dequantized("fine-grained-fp8")
+        stacked = [name for name, (dtype, shape, _) in stored.items() if dtype == "F8_E4M3" and len(shape) == 3]
+        self.assertGreater(len(stacked), 0)
+        for name in stacked:
+            _, (experts, rows, width), codes = stored[name]
+            _, (_, down, across), scales = stored[f"{name}_scale_inv"]
+            scales, got = f32(scales), f32(plain[name][2])
+            self.assertEqual(plain[name][1], [experts, rows, width])
+            for at in range(0, experts * rows * width, 7):
+                expert, row, column = at // (rows * width), at // width % rows, at % width
+                scale = scales[(expert * down + row * down // rows) * across + column * across // width]
+                code = codes[at]
+                self.assertEqual(got[at], rounded(e4m3(code & 127) * (-1 if code & 128 else 1) * scale), (name, at))
+
+
+class StackedTest(QuantizeTest):
+    """Experts in one tensor, outputs before inputs, are read as each of them by itself would be."""
+
+    RECIPES = ("w4a16_nvfp4", "fp8_per_channel_per_token", "mxfp8", "mxfp4", "int8_weight_only", "int4_blockwise_weight_only")
+
+    def test_each_expert_has_its_own_scales(self):
+        names = [f"model.layers.{i}.mlp.down_proj" for i in range(3)]
+        self.hub([weight(f"{name}.weight", 64, 128) for name in names])
+        for recipe in self.RECIPES:
+            with self.subTest(recipe=recipe):
+                single = self.quantized(recipe=recipe, out=recipe)
+                self.assert_done(run("dequantize", self.path(recipe), "-o", self.path(f"{recipe}-plain")))
+                plain = read_checkpoint(self.path(f"{recipe}-plain"))
+                tensors = []
+                for leaf in sorted(name.removeprefix(f"{names[0]}.") for name in single if name.startswith(names[0])):
+                    parts = [single[f"{name}.{leaf}"] for name in names]
+                    end = "" if leaf == "weight" else f"_{leaf}"
+                    tensors.append((f"model.experts.down_proj{end}", parts[0][0], [len(names), *parts[0][1]],
+                                    b"".join(data for _, _, data in parts)))
+                self.hub(tensors, name=f"{recipe}-stacked")
+                self.assert_done(run("dequantize", self.path(f"{recipe}-stacked"), "-o", self.path(f"{recipe}-unstacked")))
+                got = read_checkpoint(self.path(f"{recipe}-unstacked"))
+                self.assertEqual(got, {"model.experts.down_proj": ("BF16", [len(names), 64, 128], b"".join(
+                    plain[f"{name}.weight"][2] for name in names))})
 
 
 class RequantizeTest(QuantizeTest):

@@ -1,4 +1,4 @@
-"""`quantport dequantize` against compressed-tensors' own decompression, on what its compressors wrote (tests/golden/layouts)."""
+"""`quantport dequantize` against compressed-tensors' own decompression and transformers', on tests/golden/layouts."""
 import json
 import os
 import shutil
@@ -11,6 +11,7 @@ from compressed_tensors.compressors import BaseCompressor
 from compressed_tensors.entrypoints.convert.converters.autoawq import AutoAWQConverter
 from compressed_tensors.quantization import QuantizationConfig
 from safetensors.torch import load_file
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.append(f"{ROOT}/tests/cli")
@@ -54,6 +55,14 @@ class DequantizeConformanceTest(unittest.TestCase):
                 self.assertEqual(len(expected), 2)
                 for key, tensor in expected.items():
                     self.assertTrue(torch.equal(plain[key], tensor), key)
+
+    def test_the_experts_of_gpt_oss_are_those_that_transformers_loads(self):
+        tensors, plain = load_file(f"{LAYOUTS}/gpt-oss-mxfp4/export/model.safetensors"), self.dequantized("gpt-oss-mxfp4")
+        parameters = [name.removesuffix("_blocks") for name in tensors if name.endswith("_blocks")]
+        self.assertGreater(len(parameters), 0)
+        for name in parameters:
+            loaded = convert_moe_packed_tensors(tensors[f"{name}_blocks"], tensors[f"{name}_scales"])
+            self.assertTrue(torch.equal(plain[name], loaded), name)
 
     def test_autoawq_is_read_as_its_conversion_to_compressed_tensors_is(self):
         converter = AutoAWQConverter(bits=4, group_size=32, targets=["re:.*attn.*"])
