@@ -172,7 +172,7 @@ class Finder {
       const std::string first_name = gated ? "gate_up_proj" : "up_proj";
       const Array& first = loaded_[parameters.at(first_name)].array;
       const Array& second = loaded_[down->second].array;
-      if (first.shape[0] != second.shape[0] || first.shape[0] > (1 << 20)) continue;
+      if (first.shape[0] != second.shape[0] || first.shape[0] == 0 || first.shape[0] > (1 << 20)) continue;
       MemoryModule container;
       container.module = {module, ModuleKind::kFusedExperts, {}, static_cast<int>(first.shape[0]), gated};
       // As torch.bmm takes them. Both can't fit: one projection's outputs are twice the other's inputs.

@@ -60,13 +60,16 @@ bool IsRead(Layout layout) {
   }
 }
 
-// Bits of the values that a dimension packs in words, where one word at least is full.
+// Bits of the values that a dimension packs in words; 0 where the last word is not full and several widths fit.
 uint64_t PackedBits(const std::optional<Axis>& axis, uint64_t size, uint64_t words) {
   if (axis && axis->packed) return 32 * axis->multiple / axis->granularity;
+  uint64_t found = 0;
   for (uint64_t bits = 1; bits <= 8; ++bits) {
-    if (CeilDiv(size * bits, 32) == words) return bits;
+    if (CeilDiv(size * bits, 32) != words) continue;
+    if (found != 0) return 0;
+    found = bits;
   }
-  return 0;
+  return found;
 }
 
 // What GPTQ, AutoAWQ and compressed-tensors store: integers, zero points and scales of groups of inputs.
@@ -88,8 +91,11 @@ Result<MatrixSource> IntegerSource(const WeightUnit& unit, const TensorTable& ta
   const DType scales = table.tensors[*source.scales].info.dtype;
   if (scales != DType::kF32 && scales != DType::kBF16 && scales != DType::kF16)
     return Refuse(unit, fmt::format(" with scales of {}", DTypeName(scales)));
-  if (weight.layout == Layout::kIntQuantized && source.zeros && table.tensors[*source.zeros].info.dtype != DType::kI8)
-    return Refuse(unit, " with zero points other than I8");
+  const DType zeros = weight.layout == Layout::kIntQuantized ? DType::kI8 : DType::kI32;
+  if (source.zeros && table.tensors[*source.zeros].info.dtype != zeros)
+    return Refuse(unit, fmt::format(" with zero points other than {}", DTypeName(zeros)));
+  if (source.group_index && table.tensors[*source.group_index].info.dtype != DType::kI32)
+    return Refuse(unit, " with a group index other than I32");
   return source;
 }
 
@@ -102,6 +108,7 @@ uint64_t Numbers(const TensorTable& table, uint32_t tensor) {
 Result<MatrixSource> ForExperts(const WeightUnit& unit, const TensorTable& table, MatrixSource source) {
   const uint64_t rows = unit.weight.shape[1];
   const uint64_t columns = unit.weight.shape[2];
+  if (rows == 0 || columns == 0) return Refuse(unit, " without elements");
   if (source.smoothing) return Refuse(unit, " with experts in one tensor and inputs scaled before");
   const uint64_t scalars = Numbers(table, source.scale_2.value_or(*source.scales));
   const bool one = unit.weight.layout == Layout::kFp8PerTensor;
@@ -135,6 +142,8 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
   source.scales = TensorOf(unit, scale_leaf);
   source.scale_2 = TensorOf(unit, unit.weight.layout == Layout::kNvfp4Pack ? "weight_global_scale" : "weight_scale_2");
   if (!source.scales) return Refuse(unit, fmt::format(" without {}", scale_leaf));
+  if (source.scale_2 && table.tensors[*source.scale_2].info.dtype != DType::kF32)
+    return Refuse(unit, " with a scale of scales other than F32");
   const StoredPart* scale = unit.weight.Find(scale_leaf);
   source.smoothing = TensorOf(unit, "pre_quant_scale");
   if (source.smoothing) source.smoothing_dtype = table.tensors[*source.smoothing].info.dtype;
@@ -170,6 +179,7 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
       if (!source.scale_2) return Refuse(unit, " without a weight_scale_2");
       // Batched experts have inputs before outputs.
       source.inputs_first = Granularity(unit.weight.parts[0], inputs, 1) == 1;
+      if (source.inputs_first && shape.size() == 2) return Refuse(unit, " with the inputs before the outputs");
       if (source.inputs_first) {
         source.tile_rows = Granularity(*scale, inputs - 1, 16);
       } else {

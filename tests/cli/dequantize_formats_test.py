@@ -279,7 +279,8 @@ class RequantizeTest(QuantizeTest):
         qweight = b"".join(column[word % 19:word % 19 + 4 * out] for word in range(inputs // 8))
         qzeros = b"".join(bytes((g * 31 + i * 7) % 256 for i in range(out // 2)) for g in range(inputs // group))
         name = "model.layers.0.mlp.down_proj"
-        self.hub([(f"{name}.qweight", "I32", [inputs // 8, out], qweight), (f"{name}.qzeros", "I32", [inputs // group, out // 8], qzeros),
+        self.hub([(f"{name}.qweight", "I32", [inputs // 8, out], qweight),
+                  (f"{name}.qzeros", "I32", [inputs // group, out // 8], qzeros),
                   (f"{name}.scales", "F16", [inputs // group, out], scales)],
                  llama_config(torch_dtype="float32", quantization_config={
                      "quant_method": "gptq", "bits": 4, "group_size": group, "checkpoint_format": "gptq_v2"}))
