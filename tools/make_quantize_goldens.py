@@ -53,7 +53,7 @@ PRESETS = [
     "mxfp4", "int8_weight_only", "int8", "nvfp4_mlp_weight_only", "nvfp4_w4a4_weight_mse_fp8_sweep",
     "nvfp4_four_over_six", "w4a8_mxfp4_fp8", "mxint8", "mxfp6", "nvfp4_omlp_only",
 ]
-OWN = {"mixed": "mixed.yaml"}  # beside the goldens
+OWN = {"mixed": "mixed.yaml", "mse": "mse.yaml", "mse_int4": "mse_int4.yaml"}  # beside the goldens
 CUDA = {
     "llama": [
         "nvfp4_default-kv_fp8_cast", "nvfp4_weight_only-kv_fp8_cast", "fp8_per_channel_per_token",
@@ -146,7 +146,8 @@ def described_modules(model):
         if not names:
             continue
         fused = any(q.endswith("_quantizers") for q in names)
-        kind = "fused_experts" if fused else "attention" if "k_bmm_quantizer" in names else \
+        kind = "fused_experts" if fused else "batched_experts" if "gate_up_proj_weight_quantizer" in names else \
+            "attention" if "k_bmm_quantizer" in names else \
             "weighted" if "weight_quantizer" in names else "input"
         entry = {"name": name, "class": re.sub("^Quant", "", type(module).__name__), "kind": kind,
                  "quantizers": list(dict.fromkeys(names))}
@@ -170,7 +171,7 @@ def resolved(model):
             quantizers[f"{name}.{child}"] = settings.index(value)
         weights = [q for q in quantizers_of(module) if "weight_quantizer" in q]
         if weights:
-            weight = weights[0].split("_weight")[0] if "." in weights[0] else "weight"
+            weight = "weight" if weights[0] == "weight_quantizer" else weights[0].split("_weight")[0]
             formats[name] = [get_quantization_format(module), get_weight_block_size(module, weight)]
     return {"settings": settings, "quantizers": quantizers, "formats": formats}
 

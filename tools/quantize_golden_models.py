@@ -30,6 +30,13 @@ MODELS = {
         "vision_config": {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
                           "image_size": 28},
         "projector_hidden_size": 128, "image_token_index": 62, "video_token_index": 63}),
+    # Experts in one tensor, inputs before outputs; sizes unequal, so that they can't be taken for each other.
+    "llama4": ("llama4_text", {**SIZES, "head_dim": 32, "intermediate_size": 256, "intermediate_size_mlp": 128,
+                               "num_local_experts": EXPERTS, "num_experts_per_tok": 1, "moe_layers": [1],
+                               "no_rope_layers": [1, 0], "attention_chunk_size": 64}),
+    "gpt_oss": ("gpt_oss", {**SIZES, "head_dim": 32, "intermediate_size": 256, "num_local_experts": EXPERTS,
+                            "num_experts_per_tok": 2, "sliding_window": 64, "rope_scaling": None,
+                            "layer_types": ["sliding_attention", "full_attention"]}),
 }
 # Without recorded goldens: ModelOpt alone does not give its experts names that engines load (docs/conformance.md).
 LIVE_MODELS = {
@@ -84,6 +91,6 @@ def build(name):
     return auto.from_config(config, dtype=torch.bfloat16)
 
 
-def load(name, folder, **how):
+def load(name, folder, dtype=torch.bfloat16, **how):
     _, _, auto = factory(name)
-    return auto.from_pretrained(folder, dtype=torch.bfloat16, **how).eval()
+    return auto.from_pretrained(folder, dtype=dtype, **how).eval()

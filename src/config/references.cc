@@ -265,6 +265,7 @@ void ReadMethod(const Json& quantization, QuantScheme* scheme) {
     }
     const bool plain = scheme->method == "gptq" ? variant.empty() || variant.starts_with("GPTQ") : variant == "GEMM";
     if (plain) AddOnce(scheme->method, &scheme->claims);
+    scheme->zeros_less_one = scheme->method == "gptq" && !variant.starts_with("GPTQ_V2");
     const auto order = quantization.find("desc_act");
     scheme->ordered_groups = order != quantization.end() && order->is_boolean() && !order->get<bool>();
     scheme->overrides |= !ObjectAt(quantization, "dynamic").empty();

@@ -63,6 +63,7 @@ struct QuantScheme {
   std::array<uint64_t, 2> fp8_tile = {128, 128};  // rows and columns
   bool states_tile = false;                       // it does, and 128 x 128 is not just what everyone uses
   bool ordered_groups = false;                    // desc_act is false
+  bool zeros_less_one = false;                    // GPTQ before its second format
   bool overrides = false;                         // single modules may differ from all of that
   std::vector<std::string> excluded;              // entries of the exclude list
   std::vector<LayerScheme> quantized_layers;      // in mixed precision

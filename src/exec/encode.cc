@@ -80,10 +80,13 @@ void StoreScales(const std::vector<float>& scales, const Piece& piece) {
 }
 
 // `amax_type` is that in which ModelOpt keeps amax.
-Result<std::vector<float>> BlockScales(const Matrix& rows, BlockShape block, float largest,
+Result<std::vector<float>> BlockScales(const WeightFormat& format, const Matrix& rows, BlockShape block, float largest,
                                        quantize::ElementType amax_type, quantize::Arithmetic arithmetic) {
   std::vector<float> amax(CeilDiv(rows.rows, block.rows) * CeilDiv(rows.columns, block.columns));
-  if (auto status = quantize::BlockAmax(rows, block, amax); !status) return status.errors();
+  const auto search = AmaxSearchOf(format);
+  const Status status = search ? quantize::SearchAmax(rows, block, search->format, search->multipliers, amax_type, amax)
+                               : quantize::BlockAmax(rows, block, amax);
+  if (!status) return status.errors();
   std::vector<float> scales(amax.size());
   quantize::GuardedScales(amax, largest, amax_type, arithmetic, scales);
   return scales;
@@ -144,9 +147,9 @@ Status EncodeFp8Tile(const PlannedMatrix& matrix, const Piece& piece, float grou
   return quantize::MeasureFp8(piece.rows, piece.codes, tile, {&scale, 1}, sums);
 }
 
-Status EncodeFp8Blocks(const Piece& piece, BlockShape block, const quantize::Numerics& numerics,
-                       quantize::ErrorSums* sums) {
-  auto scales = BlockScales(piece.rows, block, quantize::kE4m3Max, piece.rows.type, numerics.arithmetic);
+Status EncodeFp8Blocks(const WeightFormat& format, const Piece& piece, BlockShape block,
+                       const quantize::Numerics& numerics, quantize::ErrorSums* sums) {
+  auto scales = BlockScales(format, piece.rows, block, quantize::kE4m3Max, piece.rows.type, numerics.arithmetic);
   if (!scales) return scales.errors();
   if (auto s = quantize::QuantizeFp8(piece.rows, block, *scales, piece.codes); !s) return s;
   StoreScales(*scales, piece);
@@ -158,17 +161,20 @@ Status EncodeMx(quantize::MxFormat format, const Piece& piece, quantize::ErrorSu
   return quantize::MeasureMx(format, piece.rows, piece.codes, piece.scales, sums);
 }
 
-Status EncodeInt8(const Piece& piece, const quantize::Numerics& numerics, quantize::ErrorSums* sums) {
+Status EncodeInt8(const WeightFormat& format, const Piece& piece, const quantize::Numerics& numerics,
+                  quantize::ErrorSums* sums) {
   const size_t columns = piece.rows.columns;
-  auto scales = BlockScales(piece.rows, {1, columns}, 127, piece.rows.type, numerics.arithmetic);
+  auto scales = BlockScales(format, piece.rows, {1, columns}, 127, piece.rows.type, numerics.arithmetic);
   if (!scales) return scales.errors();
   if (auto s = quantize::QuantizeInt8(piece.rows, columns, *scales, piece.codes); !s) return s;
   StoreScales(*scales, piece);
   return quantize::MeasureInt8(piece.rows, piece.codes, columns, *scales, sums);
 }
 
-Status EncodeInt4(size_t group, const Piece& piece, const quantize::Numerics& numerics, quantize::ErrorSums* sums) {
-  auto scales = BlockScales(piece.rows, {1, group}, 7, quantize::ElementType::kF32, numerics.arithmetic);
+Status EncodeInt4(const WeightFormat& format, const Piece& piece, const quantize::Numerics& numerics,
+                  quantize::ErrorSums* sums) {
+  const size_t group = format.block;
+  auto scales = BlockScales(format, piece.rows, {1, group}, 7, quantize::ElementType::kF32, numerics.arithmetic);
   if (!scales) return scales.errors();
   if (auto s = quantize::QuantizeInt4(piece.rows, group, *scales, piece.codes); !s) return s;
   StoreScales(*scales, piece);
@@ -183,12 +189,14 @@ Status EncodePiece(const PlannedMatrix& matrix, const Piece& piece, float group_
       std::memcpy(piece.codes.data(), piece.rows.bytes.data(), piece.codes.size());
       return {};
     case QuantFormat::kFp8:
+      // The scale of a tensor with three dimensions is given one.
+      if (matrix.batched > 0) return EncodeFp8Tile(matrix, piece, group_amax, numerics, sums);
       return EncodeFp8Tensor(matrix, piece, group_amax, numerics, sums);
     case QuantFormat::kFp8PerChannelPerToken:
-      return EncodeFp8Blocks(piece, {1, piece.rows.columns}, numerics, sums);
+      return EncodeFp8Blocks(matrix.format, piece, {1, piece.rows.columns}, numerics, sums);
     case QuantFormat::kFp8Block:
       if (matrix.scalar_scale) return EncodeFp8Tile(matrix, piece, group_amax, numerics, sums);
-      return EncodeFp8Blocks(piece, {block, block}, numerics, sums);
+      return EncodeFp8Blocks(matrix.format, piece, {block, block}, numerics, sums);
     case QuantFormat::kMxfp8:
       return EncodeMx(quantize::MxFormat::kMxfp8, piece, sums);
     case QuantFormat::kMxfp4:
@@ -200,9 +208,9 @@ Status EncodePiece(const PlannedMatrix& matrix, const Piece& piece, float group_
       return EncodeNvfp4(matrix, piece, group_amax, numerics, sums);
     case QuantFormat::kInt8:
     case QuantFormat::kInt8WeightOnly:
-      return EncodeInt8(piece, numerics, sums);
+      return EncodeInt8(matrix.format, piece, numerics, sums);
     case QuantFormat::kInt4:
-      return EncodeInt4(block, piece, numerics, sums);
+      return EncodeInt4(matrix.format, piece, numerics, sums);
     case QuantFormat::kInt4Fp8:
       break;
   }
@@ -210,6 +218,15 @@ Status EncodePiece(const PlannedMatrix& matrix, const Piece& piece, float group_
 }
 
 }  // namespace
+
+std::optional<AmaxSearch> AmaxSearchOf(const WeightFormat& format) {
+  if (format.search != ScaleSearch::kMultipliers || format.static_blocks) return std::nullopt;
+  const bool int8 = format.format == QuantFormat::kInt8 || format.format == QuantFormat::kInt8WeightOnly;
+  return AmaxSearch{int8                                  ? quantize::FakeFormat::kInt8
+                    : format.format == QuantFormat::kInt4 ? quantize::FakeFormat::kInt4
+                                                          : quantize::FakeFormat::kFp8,
+                    quantize::SearchMultipliers(format.search_start, format.search_stop, format.search_step)};
+}
 
 float ScalarScale(const PlannedMatrix& matrix, float group_amax, const quantize::Numerics& numerics) {
   // W4A8_NVFP4_FP8 divides by 448 alone, as FP8 does.

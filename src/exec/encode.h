@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "plan/quantize_plan.h"
+#include "quantize/amax_search.h"
 #include "quantize/element.h"
 #include "quantize/kernels.h"
 #include "quantize/scales.h"
@@ -19,6 +21,14 @@ struct EncodedRows {
 
 // The one scale of a matrix whose format has one: weight_scale of FP8, weight_scale_2 of NVFP4.
 float ScalarScale(const PlannedMatrix& matrix, float group_amax, const quantize::Numerics& numerics);
+
+// The search of an amax that a format asks for, other than of NVFP4's blocks: how ModelOpt quantizes while it searches,
+// and by what the largest magnitude is multiplied. Nothing where there is no search.
+struct AmaxSearch {
+  quantize::FakeFormat format;
+  std::vector<float> multipliers;
+};
+std::optional<AmaxSearch> AmaxSearchOf(const WeightFormat& format);
 
 // `rows` begins with a multiple of RowStep rows. `group_amax`: of the matrix's group, where it has one. Adds what is
 // lost to `sums`. Errors: kQuantConversionUnsupported.

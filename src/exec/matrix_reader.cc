@@ -6,7 +6,9 @@
 #include <numeric>
 
 #include "base/checked.h"
+#include "exec/batched_reader.h"
 #include "exec/gather.h"
+#include "exec/integer_reader.h"
 #include "quantize/codes.h"
 #include "quantize/fp8.h"
 #include "quantize/integer.h"
@@ -21,16 +23,19 @@ constexpr uint64_t kMostRuns = 64;
 
 }  // namespace
 
-quantize::ElementType ElementTypeOf(DType dtype) {
-  if (dtype == DType::kF32) return quantize::ElementType::kF32;
-  return dtype == DType::kF16 ? quantize::ElementType::kF16 : quantize::ElementType::kBF16;
+bool BlocksRunDown(const PlannedMatrix& matrix) {
+  return matrix.batched > 0 &&
+         (matrix.format.format == QuantFormat::kNvfp4 || matrix.format.format == QuantFormat::kW4A16Nvfp4);
 }
 
 uint64_t RowStep(const PlannedMatrix& matrix) {
   uint64_t step = 1;
   if (matrix.format.format == QuantFormat::kFp8Block && !matrix.scalar_scale) step = matrix.format.block;
   if (matrix.format.format == QuantFormat::kInt4 || matrix.source.layout == Layout::kInt4) step = std::lcm(step, 2);
-  if (matrix.source.layout == Layout::kFp8Block) step = std::lcm(step, matrix.source.tile_rows);
+  if (BlocksRunDown(matrix)) step = matrix.format.block;
+  if (matrix.source.layout == Layout::kAwq) step = std::lcm(step, 8);
+  if (matrix.source.inputs_first || matrix.source.layout == Layout::kFp8Block)
+    step = std::lcm(step, matrix.source.tile_rows);
   return step;
 }
 
@@ -62,76 +67,119 @@ Status MatrixReader::ReadPlain(const PlannedMatrix& matrix, uint64_t first_row, 
   return {};
 }
 
-Result<std::vector<uint8_t>> MatrixReader::ReadBytes(uint32_t tensor, uint64_t begin, uint64_t bytes) const {
-  std::vector<uint8_t> out(bytes);
-  const SourceTensor& source = plan_.files.tensors[tensor];
-  auto status = sources_[source.source].ReadAt(std::as_writable_bytes(std::span(out)), source.offset + begin);
-  if (!status) return status.errors();
-  return out;
-}
-
-// Numbers of whatever type scales are stored in.
-Result<std::vector<float>> MatrixReader::ReadScales(const MatrixSource& source, uint64_t first, uint64_t count) const {
-  const uint64_t size = static_cast<uint64_t>(DTypeBits(source.scale_dtype)) / 8;
-  auto bytes = ReadBytes(*source.scales, first * size, count * size);
-  if (!bytes) return bytes.errors();
-  std::vector<float> scales(count);
-  for (uint64_t i = 0; i < count; ++i) {
-    if (source.scale_dtype == DType::kF32) {
-      std::memcpy(&scales[i], bytes->data() + 4 * i, 4);
-    } else if (size == 2) {
-      const quantize::Row row = {bytes->data(), ElementTypeOf(source.scale_dtype), count};
-      scales[i] = quantize::LoadElement(row, i);
-    } else if (source.scale_dtype == DType::kF8E4M3) {
-      scales[i] = quantize::DecodeE4m3((*bytes)[i]);
-    } else {
-      scales[i] = quantize::DecodeE8m0((*bytes)[i]);
-    }
-  }
-  return scales;
-}
-
 Status MatrixReader::ReadStored(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows,
                                 std::span<std::byte> buffer) const {
   const MatrixSource& source = matrix.source;
   const uint64_t columns = matrix.columns;
   const quantize::ElementType type = ElementTypeOf(matrix.dtype);
   const std::span<uint8_t> out(reinterpret_cast<uint8_t*>(buffer.data()), rows * columns * ElementBytes(type));
+  if (!IsIntegerLayout(source.layout) && !source.smoothing) return Dequantize(matrix, first_row, rows, out, type);
+  // Rounded once, at the end.
+  std::vector<float> numbers(rows * columns);
+  if (IsIntegerLayout(source.layout)) {
+    auto read = ReadIntegers(matrix, first_row, rows, stored_);
+    if (!read) {
+      for (Error& error : read.errors()) {
+        if (error.tensor.empty()) error.tensor = LeafName(matrix, "weight");
+      }
+      return read.errors();
+    }
+    numbers = std::move(*read);
+  } else {
+    const std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(numbers.data()), numbers.size() * sizeof(float));
+    if (auto s = Dequantize(matrix, first_row, rows, bytes, quantize::ElementType::kF32); !s) return s;
+  }
+  if (source.smoothing) {
+    auto factors = ReadScales(*source.smoothing, source.smoothing_dtype, 0, columns);
+    if (!factors) return factors.errors();
+    for (size_t i = 0; i < numbers.size(); ++i) numbers[i] *= (*factors)[i % columns];
+  }
+  const quantize::Output output = {out.data(), type};
+  for (size_t i = 0; i < numbers.size(); ++i) output.Store(i, numbers[i]);
+  return {};
+}
+
+Result<std::vector<float>> MatrixReader::ReadScales(uint32_t tensor, DType dtype, uint64_t first,
+                                                    uint64_t count) const {
+  const uint64_t size = static_cast<uint64_t>(DTypeBits(dtype)) / 8;
+  auto bytes = stored_.Read(tensor, first * size, count * size);
+  if (!bytes) return bytes.errors();
+  return StoredBytes::Numbers(*bytes, dtype);
+}
+
+Status MatrixReader::Dequantize(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, std::span<uint8_t> out,
+                                quantize::ElementType type) const {
+  const uint64_t each = matrix.rows / matrix.source.experts;
+  for (uint64_t row = first_row; row < first_row + rows;) {
+    const uint64_t count = std::min(each - row % each, first_row + rows - row);
+    const uint64_t row_bytes = matrix.columns * ElementBytes(type);
+    const auto part = out.subspan((row - first_row) * row_bytes, count * row_bytes);
+    if (auto s = DequantizePart(matrix, row / each, row % each, count, part, type); !s) return s;
+    row += count;
+  }
+  return {};
+}
+
+// A number that a matrix has once, or each of its experts.
+Result<float> MatrixReader::ReadScalar(const MatrixSource& source, uint32_t tensor, DType dtype,
+                                       uint64_t expert) const {
+  auto read = ReadScales(tensor, dtype, source.scalars_of_experts ? expert : 0, 1);
+  if (!read) return read.errors();
+  return read->front();
+}
+
+// Rows of one expert, counted within it; of a matrix by itself, the only one.
+Status MatrixReader::DequantizePart(const PlannedMatrix& matrix, uint64_t expert, uint64_t local, uint64_t rows,
+                                    std::span<uint8_t> out, quantize::ElementType type) const {
+  const MatrixSource& source = matrix.source;
+  const uint64_t columns = matrix.columns;
+  const uint64_t each = matrix.rows / source.experts;
+  const uint64_t first_row = expert * each + local;
+  float scale_2 = 1;
+  if (source.scale_2) {
+    const auto read = ReadScalar(source, *source.scale_2, DType::kF32, expert);
+    if (!read) return read.errors();
+    scale_2 = source.layout == Layout::kNvfp4Pack ? 1 / *read : *read;
+  }
+  if (source.layout == Layout::kMxfp4Blocks)
+    return ReadMxfp4Blocks(matrix, expert, local, rows, stored_, {out.data(), type});
+  if (source.inputs_first) return ReadBatchedNvfp4(matrix, expert, local, rows, stored_, scale_2, {out.data(), type});
   const bool packed = source.layout != Layout::kFp8PerTensor && source.layout != Layout::kFp8PerChannel &&
-                      source.layout != Layout::kFp8Block && source.layout != Layout::kMxfp8 &&
-                      source.layout != Layout::kInt8 && source.layout != Layout::kInt8SmoothQuant;
+                      source.layout != Layout::kFp8Block && source.layout != Layout::kFp8Group &&
+                      source.layout != Layout::kMxfp8 && source.layout != Layout::kInt8 &&
+                      source.layout != Layout::kInt8SmoothQuant;
   const uint64_t row_bytes = packed ? columns / 2 : columns;
-  auto codes = ReadBytes(source.codes, first_row * row_bytes, rows * row_bytes);
+  auto codes = stored_.Read(source.codes, first_row * row_bytes, rows * row_bytes);
   if (!codes) return codes.errors();
   const uint64_t scale_columns = CeilDiv(columns, source.tile_columns);
   const auto rounding = source.scales_kept ? quantize::ScaleRounding::kKept : quantize::ScaleRounding::kToOutput;
   switch (source.layout) {
     case Layout::kMxfp8:
     case Layout::kMxfp4:
+    case Layout::kMxfp4Pack:
     case Layout::kW4A8Mxfp4Fp8: {
-      auto scales = ReadBytes(*source.scales, first_row * scale_columns, rows * scale_columns);
+      auto scales = stored_.Read(*source.scales, first_row * scale_columns, rows * scale_columns);
       if (!scales) return scales.errors();
       const auto format = source.layout == Layout::kMxfp8 ? quantize::MxFormat::kMxfp8 : quantize::MxFormat::kMxfp4;
       return quantize::DequantizeMx(format, *codes, rows, columns, *scales, out, type);
     }
     case Layout::kNvfp4:
     case Layout::kNvfp4WeightOnly:
+    case Layout::kNvfp4Awq:
+    case Layout::kNvfp4Pack:
     case Layout::kW4A8Nvfp4Fp8: {
-      auto scales = ReadBytes(*source.scales, first_row * scale_columns, rows * scale_columns);
+      auto scales = stored_.Read(*source.scales, first_row * scale_columns, rows * scale_columns);
       if (!scales) return scales.errors();
-      auto global = ReadBytes(*source.scale_2, 0, 4);
-      if (!global) return global.errors();
-      float scale_2;
-      std::memcpy(&scale_2, global->data(), sizeof scale_2);
       return quantize::DequantizeNvfp4(*codes, rows, columns, source.tile_columns, *scales, scale_2, out, type);
     }
     default:
       break;
   }
   const bool whole = source.layout == Layout::kFp8PerTensor;
-  const uint64_t first_scale = whole ? 0 : first_row / source.tile_rows * scale_columns;
+  const uint64_t scale_row = expert * CeilDiv(each, source.tile_rows) + local / source.tile_rows;
+  const uint64_t first_scale = !whole ? scale_row * scale_columns : source.scalars_of_experts ? expert : 0;
   const uint64_t count = whole ? 1 : CeilDiv(rows, source.tile_rows) * scale_columns;
-  auto scales = ReadScales(source, first_scale, count);
+  auto scales = ReadScales(*source.scales, source.scale_dtype, first_scale, count);
   if (!scales) return scales.errors();
   if (source.layout == Layout::kInt4)
     return quantize::DequantizeInt4(*codes, rows, columns, source.tile_columns, *scales, rounding, out, type);

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "exec/stored_bytes.h"
 #include "exec/transfer.h"
 #include "io/buffer.h"
 #include "plan/quantize_plan.h"
@@ -15,14 +16,12 @@
 
 namespace quantport {
 
-quantize::ElementType ElementTypeOf(DType dtype);
-
 // Safe in several threads.
 class MatrixReader {
  public:
   // All must outlive this.
   MatrixReader(const QuantizePlan& plan, std::span<const File> sources, std::deque<SourceFile>* readers)
-      : plan_(plan), sources_(sources), readers_(*readers) {}
+      : plan_(plan), sources_(sources), readers_(*readers), stored_(plan.files, sources) {}
 
   // Fills the first rows * columns elements of the buffer, of the matrix's dtype. `first_row` is a multiple of the
   // matrix's tile of rows. Requires a buffer that begins on a page and has kReadSlack bytes to spare. Through the page
@@ -34,13 +33,21 @@ class MatrixReader {
   Status ReadPlain(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, bool again,
                    std::span<std::byte> buffer) const;
   Status ReadStored(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, std::span<std::byte> buffer) const;
-  Result<std::vector<uint8_t>> ReadBytes(uint32_t tensor, uint64_t begin, uint64_t bytes) const;
-  Result<std::vector<float>> ReadScales(const MatrixSource& source, uint64_t first, uint64_t count) const;
+  Status Dequantize(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, std::span<uint8_t> out,
+                    quantize::ElementType type) const;
+  Status DequantizePart(const PlannedMatrix& matrix, uint64_t expert, uint64_t local, uint64_t rows,
+                        std::span<uint8_t> out, quantize::ElementType type) const;
+  Result<float> ReadScalar(const MatrixSource& source, uint32_t tensor, DType dtype, uint64_t expert) const;
+  Result<std::vector<float>> ReadScales(uint32_t tensor, DType dtype, uint64_t first, uint64_t count) const;
 
   const QuantizePlan& plan_;
   std::span<const File> sources_;
   std::deque<SourceFile>& readers_;
+  StoredBytes stored_;
 };
+
+// Whether blocks are made of one column of several rows, as those of experts with inputs before outputs.
+bool BlocksRunDown(const PlannedMatrix& matrix);
 
 // How many rows must be read together: those that share a byte or a scale.
 uint64_t RowStep(const PlannedMatrix& matrix);

@@ -10,6 +10,7 @@
 
 #include "base/checked.h"
 #include "exec/encode.h"
+#include "exec/encode_batched.h"
 #include "exec/matrix_reader.h"
 #include "exec/sources.h"
 #include "exec/tile_queue.h"
@@ -77,7 +78,8 @@ class Quantizer {
   }
 
   void AddJob(const std::vector<uint32_t>& matrices, bool measured) {
-    TileJob job{tiles_.size(), 0, measured};
+    const bool searched = measured && AmaxSearchOf(plan_.matrices[matrices[0]].format).has_value();
+    TileJob job{tiles_.size(), 0, measured, searched};
     for (const uint32_t m : matrices) {
       const PlannedMatrix& matrix = plan_.matrices[m];
       const uint64_t step = RowStep(matrix);
@@ -149,6 +151,7 @@ class Quantizer {
     const size_t room = std::max<size_t>(1, kRoomBytes / buffer);
     kept_.resize(tiles_.size());
     tile_errors_.resize(tiles_.size());
+    losses_.resize(tiles_.size());
     TileQueue queue(jobs_, room);
     const size_t count = std::min<size_t>(static_cast<size_t>(ThreadCount()), tiles_.size());
     std::vector<std::thread> workers;
@@ -171,6 +174,7 @@ class Quantizer {
     while (const auto task = queue->Next()) {
       auto status = Cancelled()                        ? Status(CancelledError())
                     : task->pass == TilePass::kMeasure ? Measure(*task, &bench, queue)
+                    : task->pass == TilePass::kSearch  ? Search(*task, &bench, queue)
                                                        : Encode(*task, &bench, queue);
       if (status) continue;
       Fail(std::move(status.errors()));
@@ -217,7 +221,7 @@ class Quantizer {
                  fmt::format("element [{}, {}] is {}", tile.first_row + index / rows.columns, index % rows.columns,
                              std::isnan(value) ? "NaN" : "infinite"),
                  {},
-                 plan_.matrices[tile.matrix].name + ".weight",
+                 LeafName(plan_.matrices[tile.matrix], "weight"),
                  "--allow-nonfinite quantizes it all the same, with scales that may be NaN"};
   }
 
@@ -243,9 +247,45 @@ class Quantizer {
       bench->buffer = std::move(buffer);
     }
     if (!queue->Done(task)) return {};
-    auto status = WriteGroupScales(task.job);
-    queue->Release(task.job);
+    auto status = jobs_[task.job].searched ? Status() : WriteGroupScales(task.job);
+    queue->Release(task);
     return status;
+  }
+
+  // What the candidates cost for a scale of a whole group, tile by tile: then the sum does not depend on threads.
+  Status Search(const TileTask& task, Bench* bench, TileQueue* queue) {
+    const Tile& tile = tiles_[task.tile];
+    const PlannedMatrix& matrix = plan_.matrices[tile.matrix];
+    auto own = task.kept ? nullptr : std::move(bench->buffer);
+    if (!task.kept) {
+      if (own == nullptr) own = TakeBuffer();
+      if (auto s = reader_->Read(matrix, tile.first_row, tile.rows, true, own->bytes()); !s) return s;
+    }
+    const AmaxSearch search = *AmaxSearchOf(matrix.format);
+    std::vector<float> amax;
+    for (const float multiplier : search.multipliers) amax.push_back(report_.amax[*matrix.group] * multiplier);
+    losses_[task.tile].assign(amax.size(), 0.0);
+    quantize::AddLosses(View(tile, task.kept ? *kept_[task.tile] : *own).Flat(), search.format, amax,
+                        losses_[task.tile]);
+    if (!task.kept) bench->buffer = std::move(own);
+    if (!queue->Done(task)) return {};
+    ChooseAmax(task.job, search);
+    auto status = WriteGroupScales(task.job);
+    queue->Release(task);
+    return status;
+  }
+
+  void ChooseAmax(size_t job, const AmaxSearch& search) {
+    std::vector<double> sums(search.multipliers.size());
+    for (size_t i = 0; i < jobs_[job].count; ++i) {
+      std::vector<double>& own = losses_[jobs_[job].first + i];
+      for (size_t k = 0; k < sums.size(); ++k) sums[k] += own[k];
+      own = {};
+    }
+    const PlannedMatrix& matrix = plan_.matrices[tiles_[jobs_[job].first].matrix];
+    float& amax = report_.amax[*matrix.group];
+    // ModelOpt keeps it in the weight's type.
+    amax = quantize::RoundTo(ElementTypeOf(matrix.dtype), amax * search.multipliers[quantize::LeastLoss(sums)]);
   }
 
   Status WriteGroupScales(size_t job) {
@@ -271,9 +311,9 @@ class Quantizer {
       if (auto s = CheckFinite(tile, rows); !s) return s;
     }
     const float amax = matrix.group ? report_.amax[*matrix.group] : 0.0f;
-    quantize::ErrorSums* errors = &tile_errors_[task.tile];
-    if (auto s = EncodeRows(matrix, rows, amax, compute_.numerics, &bench->encoded, errors); !s) {
-      for (Error& error : s.errors()) error.tensor = matrix.name + ".weight";
+    const auto encode = BlocksRunDown(matrix) ? EncodeBatched : EncodeRows;
+    if (auto s = encode(matrix, rows, amax, compute_.numerics, &bench->encoded, &tile_errors_[task.tile]); !s) {
+      for (Error& error : s.errors()) error.tensor = LeafName(matrix, "weight");
       return s;
     }
     if (task.kept) {
@@ -325,6 +365,7 @@ class Quantizer {
   std::vector<File> targets_;
   std::vector<std::unique_ptr<IoBuffer>> kept_;  // of each tile between its passes
   std::vector<quantize::ErrorSums> tile_errors_;
+  std::vector<std::vector<double>> losses_;  // of each tile, by candidate
   std::vector<std::unique_ptr<IoBuffer>> spare_;
   std::mutex mutex_;  // guards spare_, done_, errors_ and report_
   uint64_t done_ = 0;

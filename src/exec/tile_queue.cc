@@ -5,7 +5,7 @@ namespace quantport {
 TileQueue::TileQueue(std::vector<TileJob> jobs, size_t room) : jobs_(std::move(jobs)), room_(room), free_(room) {
   for (const TileJob& job : jobs_) {
     kept_.push_back(job.measured && job.count <= room_);
-    unmeasured_.push_back(job.measured ? job.count : 0);
+    unfinished_.push_back(job.measured ? job.count : 0);
   }
 }
 
@@ -48,9 +48,9 @@ std::optional<TileTask> TileQueue::Next() {
 
 bool TileQueue::Done(const TileTask& task) {
   const std::lock_guard lock(mutex_);
-  if (task.pass == TilePass::kMeasure) {
+  if (task.pass != TilePass::kEncode) {
     // The task that was the last one goes on as the job's release.
-    if (--unmeasured_[task.job] == 0) return true;
+    if (--unfinished_[task.job] == 0) return true;
   } else if (task.kept) {
     ++free_;
   }
@@ -59,10 +59,13 @@ bool TileQueue::Done(const TileTask& task) {
   return false;
 }
 
-void TileQueue::Release(size_t job) {
+void TileQueue::Release(const TileTask& task) {
   const std::lock_guard lock(mutex_);
-  for (size_t i = 0; i < jobs_[job].count; ++i)
-    ready_.push_back({job, jobs_[job].first + i, TilePass::kEncode, kept_[job]});
+  const TileJob& job = jobs_[task.job];
+  const bool search = job.searched && task.pass == TilePass::kMeasure;
+  unfinished_[task.job] = job.count;
+  for (size_t i = 0; i < job.count; ++i)
+    ready_.push_back({task.job, job.first + i, search ? TilePass::kSearch : TilePass::kEncode, kept_[task.job]});
   --running_;
   changed_.notify_all();
 }

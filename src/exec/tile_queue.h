@@ -1,9 +1,9 @@
 // Hands stretches of rows to threads in an order in which each group's largest magnitude is known before its rows are
 // quantized, and read only once where memory allows.
 //
-// A group whose scale depends on all of it is seen twice. While it fits, its stretches stay in memory in between; a
-// larger one is read again, mostly out of the page cache. A group starts when it has memory for all of its stretches,
-// one group after the other, so that no two wait for each other.
+// A group whose scale depends on all of it is seen twice, or three times where the scale is searched for. While it
+// fits, its stretches stay in memory in between; a larger one is read again, mostly out of the page cache. A group
+// starts when it has memory for all of its stretches, one group after the other, so that no two wait for each other.
 #pragma once
 
 #include <condition_variable>
@@ -27,10 +27,12 @@ struct TileJob {
   size_t first = 0;  // of the list of all stretches
   size_t count = 0;
   bool measured = false;  // its largest magnitude is needed first
+  bool searched = false;  // and, that known, what each of several candidates costs
 };
 
 enum class TilePass : uint8_t {
   kMeasure,  // read, and find the largest magnitude
+  kSearch,   // try candidates
   kEncode,   // quantize and write
 };
 
@@ -49,10 +51,10 @@ class TileQueue {
 
   // The next task; waits for one while others may still bring some. Nothing at the end, or after Stop.
   std::optional<TileTask> Next();
-  // Tells that a task is done. True for the last one of a job's first pass, after which Release must be called once
-  // what all of the job depends on is computed.
+  // Tells that a task is done. True for the last one of a job's pass before kEncode, after which Release must be called
+  // once what all of the job's next pass depends on is computed.
   bool Done(const TileTask& task);
-  void Release(size_t job);
+  void Release(const TileTask& task);
   void Stop();
 
  private:
@@ -62,7 +64,7 @@ class TileQueue {
   const std::vector<TileJob> jobs_;
   const size_t room_;
   std::vector<bool> kept_;
-  std::vector<size_t> unmeasured_;  // stretches of each job
+  std::vector<size_t> unfinished_;  // stretches of each job in its pass
   size_t next_job_ = 0;
   size_t next_tile_ = 0;  // within it
   size_t free_ = 0;

@@ -29,6 +29,7 @@ void Merge(const QuantScheme& from, QuantScheme* into) {
   if (!into->states_tile) into->fp8_tile = from.fp8_tile;
   into->states_tile |= from.states_tile;
   into->ordered_groups |= from.ordered_groups;
+  into->zeros_less_one |= from.zeros_less_one;
   into->overrides |= from.overrides;
 }
 

@@ -172,19 +172,25 @@ class Finder {
       const std::string first_name = gated ? "gate_up_proj" : "up_proj";
       const Array& first = loaded_[parameters.at(first_name)].array;
       const Array& second = loaded_[down->second].array;
-      if (first.shape[0] != second.shape[0] || first.shape[0] > (1 << 20)) continue;
+      if (first.shape[0] != second.shape[0] || first.shape[0] == 0 || first.shape[0] > (1 << 20)) continue;
       MemoryModule container;
       container.module = {module, ModuleKind::kFusedExperts, {}, static_cast<int>(first.shape[0]), gated};
-      const uint64_t inner = gated ? first.shape[1] / 2 : first.shape[1];
-      if (first.shape[2] != second.shape[1] || inner != second.shape[2] || (gated && first.shape[1] % 2 != 0)) {
-        container.obstacle = fmt::format(
-            "its experts are kept as [{}] and [{}], with the inputs before the outputs or shapes that do not go "
-            "together",
-            fmt::join(first.shape, ", "), fmt::join(second.shape, ", "));
+      // As torch.bmm takes them. Both can't fit: one projection's outputs are twice the other's inputs.
+      if (gated && GoTogether(first, gated, 1, 2, second)) {
+        container.module.kind = ModuleKind::kBatchedExperts;
+      } else if (!GoTogether(first, gated, 2, 1, second)) {
+        container.obstacle = fmt::format("its experts are kept as [{}] and [{}], shapes that do not go together",
+                                         fmt::join(first.shape, ", "), fmt::join(second.shape, ", "));
       }
       containers_[module] = model_.modules.size();
       model_.modules.push_back(std::move(container));
     }
+  }
+
+  // Whether the outputs of the first projection, the gate's aside, are the inputs of the second, and the reverse.
+  static bool GoTogether(const Array& first, bool gated, size_t inputs, size_t outputs, const Array& second) {
+    return first.shape[inputs] == second.shape[outputs] &&
+           first.shape[outputs] == (gated ? 2 : 1) * second.shape[inputs];
   }
 
   void AddMatrices() {
@@ -244,6 +250,8 @@ class Finder {
   void AddStacked(size_t container, const std::string& projection, const Array& array) {
     const std::string first = model_.modules[container].module.gated ? "gate_up_proj" : "up_proj";
     if (projection != first && projection != "down_proj") return;
+    if (model_.modules[container].module.kind == ModuleKind::kBatchedExperts)
+      return AddBatched(container, projection, array);
     const bool expanded = std::all_of(array.blocks.begin(), array.blocks.end(), [&](const Block& block) {
       return block.tensor != kZeros && logical_.tensors[block.tensor].info.shape.size() == 2;
     });
@@ -264,6 +272,22 @@ class Finder {
       AddExpert({container, projection, expert}, name, "gate_proj", Slice(matrix, 0, 0, half));
       AddExpert({container, projection, expert}, name, "up_proj", Slice(matrix, 0, half, half));
     }
+  }
+
+  // All experts in one tensor, as the hub has it: its parameter keeps its name.
+  void AddBatched(size_t container, const std::string& projection, const Array& array) {
+    const bool stored = array.blocks.size() == 1 && array.blocks[0].tensor != kZeros && RunCount(array) == 1 &&
+                        logical_.tensors[array.blocks[0].tensor].info.shape == array.shape;
+    if (!stored) {
+      model_.modules[container].obstacle =
+          fmt::format("loading puts its {} together, with the inputs before the outputs", projection);
+      return;
+    }
+    const uint32_t tensor = array.blocks[0].tensor;
+    const std::string& name = logical_.tensors[tensor].info.name;
+    AddHub(container, std::string(SplitLeaf(name).module));
+    const std::vector<uint64_t> shape = {array.shape[0] * array.shape[1], array.shape[2]};
+    model_.matrices.push_back({name, unit_of_[tensor], true, {}, shape, {{container, projection, 0}}, array.shape[0]});
   }
 
   void AddHub(size_t module, const std::string& hub) {

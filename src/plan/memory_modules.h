@@ -31,6 +31,9 @@ struct HubMatrix {
   Array array;        // where not: its elements, of stored tensors
   std::vector<uint64_t> shape;
   std::vector<MemoryPlace> places;  // mostly one
+  // Where not 0: a parameter that holds so many experts side by side, inputs before outputs. `name` is the parameter's,
+  // and `shape` all inputs of all experts by their outputs.
+  uint64_t batched = 0;
 };
 
 struct MemoryModule {
@@ -55,7 +58,8 @@ struct MemoryInput {
 };
 
 // Experts that are stacked in memory are a container, whatever the hub has; each expert's projections are matrices of
-// their own. Errors: kInvalidMapping. What loading can't be followed through makes a warning, and names stay.
+// their own, but where inputs come before outputs: those are quantized in one tensor. Errors: kInvalidMapping. What
+// loading can't be followed through makes a warning, and names stay.
 Result<MemoryModel> FindMemoryModules(const MemoryInput& input);
 
 }  // namespace quantport

@@ -12,6 +12,8 @@ namespace quantport {
 namespace {
 
 const NumberBits kE8M0 = NumberBits::Float(8, 0);
+constexpr double kMostCandidates = 1000;    // of a search; ModelOpt's default is 39
+constexpr float kUncalibratedInput = 0.5f;  // ModelOpt's fallback_value of set_expert_quantizer_amax
 constexpr std::string_view kNoCalibration =
     "pass --calibration FILE, or take a recipe that needs none: dynamic activations (mxfp8, "
     "fp8_per_channel_per_token), "
@@ -121,8 +123,9 @@ class Chooser {
     WeightFormat format;
     format.format = module.format;
     format.block = static_cast<uint64_t>(module.block_size);
+    const bool numbered = module.module.kind == ModuleKind::kFusedExperts;
     const ResolvedQuantizer* weight =
-        module.Find(Quantizer(place, place.projection.empty() ? "weight_quantizer" : "weight_quantizers"));
+        module.Find(Quantizer(place, numbered ? "weight_quantizers" : "weight_quantizer"));
     if (format.format == QuantFormat::kNone || weight == nullptr) return format;
     const QuantizerAttributes& attributes = weight->attributes->front();
     const bool nvfp4 = format.format == QuantFormat::kNvfp4 || format.format == QuantFormat::kW4A16Nvfp4;
@@ -130,13 +133,26 @@ class Chooser {
       format.static_blocks = true;
       format.four_over_six = attributes.block_sizes->four_over_six;
       SetSearch(&format);
-    } else if (mse_ != nullptr && IsStatic(attributes)) {
-      errors_.push_back({ErrorKind::kUnsupportedRecipe,
-                         fmt::format("the algorithm mse is computed for static NVFP4 alone, not for {}",
-                                     QuantFormatName(format.format)),
-                         mse_->place, module.module.name, "take the recipe with algorithm max"});
+    } else if (!HasPowersOfTwo(attributes)) {
+      SetSearch(&format);
+      // ModelOpt sweeps over scales of NVFP4 alone, and leaves all else at the largest magnitude.
+      if (format.search == ScaleSearch::kSweep) format.search = ScaleSearch::kNone;
+      if (format.search != ScaleSearch::kNone && attributes.block_sizes && attributes.block_sizes->dynamic)
+        RefuseSearch(module, fmt::format("for {} whose block scales are dynamic", QuantFormatName(format.format)));
     }
+    const double tried = std::ceil((format.search_stop - format.search_start) / format.search_step) + 1;
+    if (format.search == ScaleSearch::kMultipliers && !(tried >= 1 && tried <= kMostCandidates))
+      RefuseSearch(module, fmt::format("with these multipliers, and one step to {} at most", kMostCandidates));
     return format;
+  }
+
+  static bool HasPowersOfTwo(const QuantizerAttributes& attributes) {
+    return attributes.block_sizes && attributes.block_sizes->scale_bits == kE8M0;
+  }
+
+  void RefuseSearch(const ResolvedModule& module, const std::string& why) {
+    errors_.push_back({ErrorKind::kUnsupportedRecipe, "the algorithm mse is not computed " + why, mse_->place,
+                       module.module.name, "take the recipe with algorithm max"});
   }
 
   void SetSearch(WeightFormat* format) const {
@@ -205,8 +221,10 @@ class Chooser {
   std::optional<float> InputAmax(const HubMatrix& matrix, const MemoryPlace& place) {
     const ResolvedModule& module = *resolved_of_[place.module];
     const ResolvedQuantizer* input = module.Find(Quantizer(place, "input_quantizer"));
-    if (input == nullptr || !input->enabled || !calibrates_) return std::nullopt;
+    const bool batched = module.module.kind == ModuleKind::kBatchedExperts;
+    if (input == nullptr || !input->enabled) return std::nullopt;
     const QuantizerAttributes& attributes = input->attributes->front();
+    if (!calibrates_) return batched && IsStatic(attributes) ? std::optional(kUncalibratedInput) : std::nullopt;
     if (attributes.constant_amax) return static_cast<float>(*attributes.constant_amax);
     if (!IsStatic(attributes)) return std::nullopt;
     auto amax = OwnAmax(matrix, place);
@@ -214,6 +232,7 @@ class Chooser {
       if (const auto shared = Maximum(SharedInputOf(module.module.name))) amax = std::max(amax.value_or(0), *shared);
     }
     if (!amax) amax = Maximum(ExpertKey(matrix.name));
+    if (!amax && input_.calibration != nullptr && batched) amax = BatchedFallback(place);
     if (!amax && input_.calibration != nullptr && !place.projection.empty()) {
       // As ModelOpt exports a container that no token reached.
       if (uncalibrated_.insert(module.module.name + "." + place.projection).second) {
@@ -224,6 +243,16 @@ class Chooser {
     }
     return Checked(amax, module.module.name + (place.projection.empty() ? "" : "." + place.projection), "input_amax",
                    module.format == QuantFormat::kNvfp4);
+  }
+
+  // As ModelOpt exports batched experts of which one projection was not calibrated, or none.
+  float BatchedFallback(const MemoryPlace& place) {
+    const std::string& container = memory_.modules[place.module].module.name;
+    const std::string other = place.projection == "down_proj" ? "gate_up_proj" : "down_proj";
+    const float amax = Calibrated(fmt::format("{}.{}.input_amax", container, other)).value_or(kUncalibratedInput);
+    chosen_.warnings.push_back(
+        fmt::format("{}.{} has no calibrated amax: {} is taken", Printable(container), place.projection, amax));
+    return amax;
   }
 
   std::optional<float> Checked(std::optional<float> amax, const std::string& module, std::string_view leaf,

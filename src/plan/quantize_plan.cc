@@ -81,11 +81,13 @@ class QuantizePlanner {
     }
     matrix->rows = hub.shape[0];
     matrix->columns = hub.shape[1];
+    matrix->batched = hub.batched;
     if (unit.weight.layout == Layout::kPlain) {
       matrix->dtype = value.info.dtype;
-      matrix->source.array = hub.whole ? WholeTensor(unit.tensors[0], value.info.dtype, value.info.shape) : hub.array;
+      matrix->source.array = hub.whole ? WholeTensor(unit.tensors[0], value.info.dtype, hub.shape) : hub.array;
     } else {
       auto source = StoredSource(unit, *input_.table, input_.fp8_tile);
+      if (source) source->zeros_less_one = input_.zeros_less_one && unit.weight.layout == Layout::kGptq;
       if (!source) {
         errors_.insert(errors_.end(), source.errors().begin(), source.errors().end());
         return false;
@@ -123,6 +125,7 @@ class QuantizePlanner {
       return Error{
           ErrorKind::kQuantConversionUnsupported, fmt::format("a row of it has {} elements", columns), {}, {}, {}};
     }
+    if (matrix->batched > 0) return BatchedShapes(*matrix);
     switch (matrix->format.format) {
       case QuantFormat::kNone:
         return Shapes{matrix->dtype, {rows, columns}, DType::kF32, std::nullopt, "", 0};
@@ -134,6 +137,8 @@ class QuantizePlanner {
         const std::vector<uint64_t> tiles = {CeilDiv(rows, block), 1, CeilDiv(columns, block), 1};
         // As ModelOpt has it: a single tile of a linear by itself is a scale without dimensions.
         matrix->scalar_scale = tiles[0] == 1 && tiles[2] == 1;
+        if (matrix->scalar_scale && matrix->format.search != ScaleSearch::kNone)
+          return Unknown("a single tile whose scale is searched for");
         if (matrix->scalar_scale)
           return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, std::nullopt, "weight_scale", 0};
         return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, tiles, "", 0};
@@ -167,6 +172,44 @@ class QuantizePlanner {
     return Unknown(std::string(QuantFormatName(matrix->format.format)));
   }
 
+  // Experts with inputs before outputs. ModelOpt turns NVFP4 over, so that blocks and bytes run along the inputs; of
+  // all else blocks run along the last dimension, the outputs.
+  Result<Shapes> BatchedShapes(const PlannedMatrix& matrix) const {
+    const uint64_t experts = matrix.batched;
+    const uint64_t inputs = matrix.rows / experts;
+    const uint64_t outputs = matrix.columns;
+    const uint64_t block = matrix.format.block;
+    const std::vector<uint64_t> whole = {experts, inputs, outputs};
+    const auto groups = [&](uint64_t size) { return std::vector<uint64_t>{experts, inputs, outputs / size}; };
+    switch (matrix.format.format) {
+      case QuantFormat::kNone:
+        return Shapes{matrix.dtype, whole, DType::kF32, std::nullopt, "", 0};
+      case QuantFormat::kFp8:
+        return Shapes{DType::kF8E4M3, whole, DType::kF32, std::nullopt, "weight_scale", 448};
+      case QuantFormat::kMxfp8:
+        if (auto s = ExpectMultiple(outputs, 32, "outputs"); !s) return s.errors();
+        return Shapes{DType::kF8E4M3, whole, DType::kU8, groups(32), "", 0};
+      case QuantFormat::kMxfp4:
+      case QuantFormat::kW4A8Mxfp4Fp8:
+        if (auto s = ExpectMultiple(outputs, 32, "outputs"); !s) return s.errors();
+        return Shapes{DType::kU8, groups(2), DType::kU8, groups(32), "", 448};
+      case QuantFormat::kW4A8Nvfp4Fp8:
+        if (block != 16 && block != 32) return Unknown(fmt::format("NVFP4 in blocks of {}", block));
+        if (auto s = ExpectMultiple(outputs, block, "outputs"); !s) return s.errors();
+        return Shapes{DType::kU8, groups(2), DType::kF8E4M3, groups(block), "weight_scale_2", 448};
+      case QuantFormat::kNvfp4:
+      case QuantFormat::kW4A16Nvfp4:
+        if (block != 16 && block != 32) return Unknown(fmt::format("NVFP4 in blocks of {}", block));
+        if (auto s = ExpectMultiple(inputs, block, "inputs"); !s) return s.errors();
+        return Shapes{DType::kU8,       {experts, inputs / 2, outputs},
+                      DType::kF8E4M3,   std::vector<uint64_t>{experts, inputs / block, outputs},
+                      "weight_scale_2", 2688};
+      default:
+        return Unknown(fmt::format("{} of experts that are kept in one tensor with inputs before outputs",
+                                   QuantFormatName(matrix.format.format)));
+    }
+  }
+
   static Error Unknown(const std::string& what) {
     return {ErrorKind::kQuantConversionUnsupported, what + " can't be written", {}, {}, {}};
   }
@@ -187,7 +230,7 @@ class QuantizePlanner {
   void Add(const PlannedMatrix& matrix, const Shapes& shapes, std::optional<float> input_amax, const WeightUnit& unit) {
     const StoredTensor& first = FirstTensor(matrix, unit);
     const auto add = [&](const std::string& leaf, DType dtype, std::vector<uint64_t> shape) {
-      conversion_.tensors.push_back({JoinName(matrix.name, leaf),
+      conversion_.tensors.push_back({LeafName(matrix, leaf),
                                      {dtype, std::move(shape), {}, {}},
                                      Layout::kPlain,
                                      first.shard,
@@ -198,7 +241,7 @@ class QuantizePlanner {
     if (!shapes.scalar.empty()) add(shapes.scalar, DType::kF32, {});
     if (input_amax && shapes.input_divisor != 0) {
       add("input_scale", DType::kF32, {});
-      scalars_.push_back({JoinName(matrix.name, "input_scale"), *input_amax, shapes.input_divisor});
+      scalars_.push_back({LeafName(matrix, "input_scale"), *input_amax, shapes.input_divisor});
     }
   }
 
@@ -226,6 +269,11 @@ class QuantizePlanner {
     HubMatrix hub;
     hub.name = std::string(SplitLeaf(unit.key).module);
     hub.shape = unit.weight.shape;
+    if (hub.shape.size() == 3 && hub.shape[0] > 0 && hub.shape[0] <= UINT64_MAX / std::max<uint64_t>(hub.shape[1], 1)) {
+      hub.name = unit.key;
+      hub.batched = hub.shape[0];
+      hub.shape = {hub.shape[0] * hub.shape[1], hub.shape[2]};
+    }
     PlannedMatrix matrix;
     matrix.name = hub.name;
     if (!SetSource(hub, unit, &matrix)) return;
@@ -289,7 +337,7 @@ class QuantizePlanner {
     }
     for (PlannedMatrix& matrix : plan_.matrices) {
       const auto at = [&](std::string_view leaf) {
-        const auto found = places.find(JoinName(matrix.name, leaf));
+        const auto found = places.find(LeafName(matrix, leaf));
         if (found == places.end()) return std::optional<OutputPlace>();
         matrix.bytes_after += found->second.second;
         return std::optional(found->second.first);
@@ -326,6 +374,11 @@ class QuantizePlanner {
 };
 
 }  // namespace
+
+std::string LeafName(const PlannedMatrix& matrix, std::string_view leaf) {
+  if (matrix.batched == 0) return JoinName(matrix.name, leaf);
+  return leaf == "weight" ? matrix.name : fmt::format("{}_{}", matrix.name, leaf);
+}
 
 Result<QuantizePlan> MakeQuantizePlan(const QuantizeInput& input, const std::filesystem::path& directory,
                                       const PlanOptions& options) {

@@ -12,11 +12,11 @@
 
 namespace quantport {
 
-// How the block scales of static NVFP4 are found.
+// How scales are found.
 enum class ScaleSearch : uint8_t {
-  kNone,         // from the block's largest magnitude
+  kNone,         // from the largest magnitude of what shares one
   kMultipliers,  // the best of multiples of it
-  kSweep,        // the best of all that E4M3 can give
+  kSweep,        // the best of all that E4M3 can give, for blocks of NVFP4
 };
 
 struct WeightFormat {
@@ -60,11 +60,20 @@ struct MatrixSource {
   DType scale_dtype = DType::kF32;
   uint64_t tile_rows = 1;  // elements that share a scale
   uint64_t tile_columns = 1;
-  bool scales_kept = false;  // multiplied as they are (weight_scale_inv), and not rounded to the result's type
+  uint64_t experts = 1;                      // that are stored behind each other, scales as well
+  bool inputs_first = false;                 // two inputs share a byte, as rows of the matrix
+  bool scalars_of_experts = false;           // each has a scale_2, or the one scale, of its own
+  std::optional<uint32_t> zeros = {};        // zero points
+  std::optional<uint32_t> group_index = {};  // of each input
+  std::optional<uint32_t> smoothing = {};    // what the inputs are multiplied with before
+  DType smoothing_dtype = DType::kBF16;
+  uint64_t bits = 0;            // of packed integers
+  bool zeros_less_one = false;  // zero points are stored less one
+  bool scales_kept = false;     // multiplied as they are (weight_scale_inv), and not rounded to the result's type
 };
 
 struct PlannedMatrix {
-  std::string name;       // of its module
+  std::string name;       // of its module, or of the parameter where experts are batched
   std::string in_memory;  // the module it belongs to there
   WeightFormat format;
   MatrixSource source;
@@ -73,12 +82,16 @@ struct PlannedMatrix {
   uint64_t columns = 0;
   std::optional<uint32_t> group = {};  // matrices that share the largest magnitude their scale comes from
   bool scalar_scale = false;           // FP8 tiles of which there is only one
+  uint64_t batched = 0;                // as HubMatrix::batched: `rows` are inputs, `columns` outputs
   OutputPlace codes;
   OutputPlace scales;  // where the format has several
   std::optional<OutputPlace> scalar = {};
   uint64_t bytes_before = 0;
   uint64_t bytes_after = 0;
 };
+
+// The name of a stored part of it: "<module>.weight_scale", or "<parameter>_weight_scale".
+std::string LeafName(const PlannedMatrix& matrix, std::string_view leaf);
 
 // A scale that follows from calibration alone: amax / divisor.
 struct PlannedScalar {
@@ -102,6 +115,7 @@ struct QuantizeInput {
   std::vector<CacheScale> cache_scales;
   bool dequantize_rest = false;  // what is stored quantized and not chosen is dequantized
   std::array<uint64_t, 2> fp8_tile = {128, 128};
+  bool zeros_less_one = false;       // as QuantScheme has it
   DType plain_dtype = DType::kBF16;  // of dequantized elements
 };
 

@@ -2,15 +2,21 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "base/checked.h"
+
 namespace quantport {
 namespace {
 
 Error Refuse(const WeightUnit& unit, std::string_view why) {
-  return {ErrorKind::kQuantConversionUnsupported,
-          fmt::format("it is stored as {}{}", LayoutName(unit.weight.layout), why),
-          {},
-          unit.key,
-          "dequantized are ModelOpt's FP8, MXFP8, MXFP4, NVFP4, INT4 and INT8 and fine-grained FP8, as matrices"};
+  return {
+      ErrorKind::kQuantConversionUnsupported,
+      fmt::format("it is stored as {}{}", LayoutName(unit.weight.layout), why),
+      {},
+      unit.key,
+      "dequantized are ModelOpt's FP8, MXFP8, MXFP4, NVFP4, INT4 and INT8, fine-grained FP8, compressed-tensors, GPTQ "
+      "and AutoAWQ, as matrices"};
 }
 
 std::optional<uint32_t> TensorOf(const WeightUnit& unit, std::string_view leaf) {
@@ -25,6 +31,99 @@ uint64_t Granularity(const StoredPart& scale, size_t dim, uint64_t otherwise) {
   return dim < scale.axes.size() && scale.axes[dim] ? scale.axes[dim]->granularity : otherwise;
 }
 
+bool IsRead(Layout layout) {
+  switch (layout) {
+    case Layout::kFp8PerTensor:
+    case Layout::kFp8PerChannel:
+    case Layout::kFp8Block:
+    case Layout::kFp8Group:
+    case Layout::kMxfp8:
+    case Layout::kMxfp4:
+    case Layout::kMxfp4Pack:
+    case Layout::kMxfp4Blocks:
+    case Layout::kW4A8Mxfp4Fp8:
+    case Layout::kNvfp4:
+    case Layout::kNvfp4WeightOnly:
+    case Layout::kNvfp4Awq:
+    case Layout::kNvfp4Pack:
+    case Layout::kW4A8Nvfp4Fp8:
+    case Layout::kInt4:
+    case Layout::kInt8:
+    case Layout::kInt8SmoothQuant:
+    case Layout::kIntQuantized:
+    case Layout::kPackQuantized:
+    case Layout::kGptq:
+    case Layout::kAwq:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Bits of the values that a dimension packs in words; 0 where the last word is not full and several widths fit.
+uint64_t PackedBits(const std::optional<Axis>& axis, uint64_t size, uint64_t words) {
+  if (axis && axis->packed) return 32 * axis->multiple / axis->granularity;
+  uint64_t found = 0;
+  for (uint64_t bits = 1; bits <= 8; ++bits) {
+    if (CeilDiv(size * bits, 32) != words) continue;
+    if (found != 0) return 0;
+    found = bits;
+  }
+  return found;
+}
+
+// What GPTQ, AutoAWQ and compressed-tensors store: integers, zero points and scales of groups of inputs.
+Result<MatrixSource> IntegerSource(const WeightUnit& unit, const TensorTable& table, const StoredPart& scale,
+                                   MatrixSource source) {
+  const LogicalWeight& weight = unit.weight;
+  const bool gptq = weight.layout == Layout::kGptq;
+  source.tile_columns = Granularity(scale, 1, weight.shape[1]);
+  source.tile_rows = scale.axes.empty() || !scale.axes[0] ? std::max<uint64_t>(weight.shape[0], 1) : 1;
+  if (source.tile_columns == 0) return Refuse(unit, " without inputs");
+  source.zeros = TensorOf(unit, gptq || weight.layout == Layout::kAwq ? "qzeros" : "weight_zero_point");
+  source.group_index = TensorOf(unit, gptq ? "g_idx" : "weight_g_idx");
+  if (weight.layout == Layout::kAwq) source.bits = 4;
+  if (gptq || weight.layout == Layout::kPackQuantized) {
+    const std::vector<uint64_t>& words = weight.parts[0].array.shape;
+    source.bits = PackedBits(weight.parts[0].axes[1], weight.shape[1], gptq ? words[0] : words.back());
+    if (source.bits == 0 || source.bits > 8) return Refuse(unit, " of a width that can't be told");
+  }
+  const DType scales = table.tensors[*source.scales].info.dtype;
+  if (scales != DType::kF32 && scales != DType::kBF16 && scales != DType::kF16)
+    return Refuse(unit, fmt::format(" with scales of {}", DTypeName(scales)));
+  const DType zeros = weight.layout == Layout::kIntQuantized ? DType::kI8 : DType::kI32;
+  if (source.zeros && table.tensors[*source.zeros].info.dtype != zeros)
+    return Refuse(unit, fmt::format(" with zero points other than {}", DTypeName(zeros)));
+  if (source.group_index && table.tensors[*source.group_index].info.dtype != DType::kI32)
+    return Refuse(unit, " with a group index other than I32");
+  return source;
+}
+
+uint64_t Numbers(const TensorTable& table, uint32_t tensor) {
+  const TensorInfo& info = table.tensors[tensor].info;
+  return (info.end - info.begin) * 8 / static_cast<uint64_t>(DTypeBits(info.dtype));
+}
+
+// Experts behind each other are read one by one, so their scales must be as well.
+Result<MatrixSource> ForExperts(const WeightUnit& unit, const TensorTable& table, MatrixSource source) {
+  const uint64_t rows = unit.weight.shape[1];
+  const uint64_t columns = unit.weight.shape[2];
+  if (rows == 0 || columns == 0) return Refuse(unit, " without elements");
+  if (source.smoothing) return Refuse(unit, " with experts in one tensor and inputs scaled before");
+  const uint64_t scalars = Numbers(table, source.scale_2.value_or(*source.scales));
+  const bool one = unit.weight.layout == Layout::kFp8PerTensor;
+  if (one || source.scale_2) {
+    if (scalars != 1 && scalars != source.experts) return Refuse(unit, " with scales for parts of an expert");
+    source.scalars_of_experts = scalars == source.experts;
+  }
+  if (one) return source;
+  const uint64_t scales = CeilDiv(rows, source.tile_rows) * CeilDiv(columns, source.tile_columns);
+  const bool tiled = source.tile_rows > 1 && rows % source.tile_rows != 0;
+  if (tiled || Numbers(table, *source.scales) != source.experts * scales)
+    return Refuse(unit, " with tiles that do not fit an expert's rows");
+  return source;
+}
+
 }  // namespace
 
 Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& table,
@@ -32,16 +131,27 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
   MatrixSource source;
   source.layout = unit.weight.layout;
   source.codes = unit.tensors[0];
-  if (unit.weight.shape.size() != 2) return Refuse(unit, " with more than two dimensions");
-  if (TensorOf(unit, "pre_quant_scale")) return Refuse(unit, " with inputs scaled before");
+  if (!IsRead(unit.weight.layout)) return Refuse(unit, "");
+  const std::vector<uint64_t>& shape = unit.weight.shape;
+  if (shape.size() != 2 && shape.size() != 3) return Refuse(unit, " with more than three dimensions");
   source.scales_kept = TensorOf(unit, "weight_scale_inv").has_value();
-  source.scales = source.scales_kept ? TensorOf(unit, "weight_scale_inv") : TensorOf(unit, "weight_scale");
-  source.scale_2 = TensorOf(unit, "weight_scale_2");
-  if (!source.scales) return Refuse(unit, " without a weight_scale");
-  const StoredPart* scale = unit.weight.Find(source.scales_kept ? "weight_scale_inv" : "weight_scale");
+  const bool words = unit.weight.layout == Layout::kGptq || unit.weight.layout == Layout::kAwq;
+  const std::string_view scale_leaf = source.scales_kept                                    ? "weight_scale_inv"
+                                      : words || unit.weight.layout == Layout::kMxfp4Blocks ? "scales"
+                                                                                            : "weight_scale";
+  source.scales = TensorOf(unit, scale_leaf);
+  source.scale_2 = TensorOf(unit, unit.weight.layout == Layout::kNvfp4Pack ? "weight_global_scale" : "weight_scale_2");
+  if (!source.scales) return Refuse(unit, fmt::format(" without {}", scale_leaf));
+  if (source.scale_2 && table.tensors[*source.scale_2].info.dtype != DType::kF32)
+    return Refuse(unit, " with a scale of scales other than F32");
+  const StoredPart* scale = unit.weight.Find(scale_leaf);
+  source.smoothing = TensorOf(unit, "pre_quant_scale");
+  if (source.smoothing) source.smoothing_dtype = table.tensors[*source.smoothing].info.dtype;
   source.scale_dtype = table.tensors[*source.scales].info.dtype;
-  const uint64_t rows = unit.weight.shape[0];
-  const uint64_t columns = unit.weight.shape[1];
+  source.experts = shape.size() == 3 ? shape[0] : 1;
+  const size_t inputs = shape.size() - 1;
+  const uint64_t rows = shape[inputs - 1];
+  const uint64_t columns = shape[inputs];
   const DType values = table.tensors[source.codes].info.dtype;
   switch (unit.weight.layout) {
     case Layout::kFp8PerTensor:
@@ -57,20 +167,40 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
       break;
     case Layout::kMxfp8:
     case Layout::kMxfp4:
+    case Layout::kMxfp4Pack:
     case Layout::kW4A8Mxfp4Fp8:
       source.tile_columns = 32;
       break;
     case Layout::kNvfp4:
     case Layout::kNvfp4WeightOnly:
+    case Layout::kNvfp4Awq:
+    case Layout::kNvfp4Pack:
     case Layout::kW4A8Nvfp4Fp8:
-      source.tile_columns = Granularity(*scale, 1, 16);
       if (!source.scale_2) return Refuse(unit, " without a weight_scale_2");
       // Batched experts have inputs before outputs.
-      if (unit.weight.parts[0].axes.size() == 2 && unit.weight.parts[0].axes[0]->dim != 0)
-        return Refuse(unit, " with the inputs before the outputs");
+      source.inputs_first = Granularity(unit.weight.parts[0], inputs, 1) == 1;
+      if (source.inputs_first && shape.size() == 2) return Refuse(unit, " with the inputs before the outputs");
+      if (source.inputs_first) {
+        source.tile_rows = Granularity(*scale, inputs - 1, 16);
+      } else {
+        source.tile_columns = Granularity(*scale, inputs, 16);
+      }
       break;
+    case Layout::kMxfp4Blocks:
+      source.inputs_first = true;
+      source.tile_rows = 32;
+      break;
+    case Layout::kFp8Group:
+      source.tile_columns = Granularity(*scale, inputs, columns);
+      break;
+    case Layout::kGptq:
+    case Layout::kAwq:
+    case Layout::kPackQuantized:
+    case Layout::kIntQuantized:
+      if (source.experts != 1) return Refuse(unit, " with experts in one tensor");
+      return IntegerSource(unit, table, *scale, source);
     case Layout::kInt4:
-      source.tile_columns = Granularity(*scale, 1, columns);
+      source.tile_columns = Granularity(*scale, inputs, columns);
       if (source.scale_2) return Refuse(unit, " with two scales");
       break;
     case Layout::kInt8:
@@ -81,8 +211,10 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
       return Refuse(unit, "");
   }
   const bool fp8 = unit.weight.layout == Layout::kFp8PerTensor || unit.weight.layout == Layout::kFp8PerChannel ||
-                   unit.weight.layout == Layout::kFp8Block || unit.weight.layout == Layout::kMxfp8;
+                   unit.weight.layout == Layout::kFp8Block || unit.weight.layout == Layout::kFp8Group ||
+                   unit.weight.layout == Layout::kMxfp8;
   if (fp8 && values != DType::kF8E4M3) return Refuse(unit, fmt::format(" of {}", DTypeName(values)));
+  if (source.experts != 1) return ForExperts(unit, table, source);
   return source;
 }
 

@@ -32,6 +32,7 @@ std::string_view KindName(const MemoryModule& module) {
     case ModuleKind::kInputOnly:
       return "other";
     case ModuleKind::kFusedExperts:
+    case ModuleKind::kBatchedExperts:
       return "experts";
     case ModuleKind::kAttention:
       return "attention";
@@ -202,6 +203,7 @@ class Preparer {
     // Two quantizations in one checkpoint are described by no config.
     input.dequantize_rest = true;
     input.fp8_tile = opened_.configs.scheme.fp8_tile;
+    input.zeros_less_one = opened_.configs.scheme.zeros_less_one;
     input.plain_dtype = PlainDType(opened_.configs.config_text);
     auto plan = MakeQuantizePlan(input, options_.input, PlanOptionsOf(opened_.checkpoint, options_.max_shard_bytes));
     if (!plan) return plan.errors();
@@ -273,10 +275,10 @@ class Preparer {
                                      static_cast<uint64_t>(module.block_size)};
     for (const MemoryModule& module : memory_.modules) {
       const auto& [format, block] = formats[module.module.name];
-      const bool fused = module.module.kind == ModuleKind::kFusedExperts;
+      const bool experts = module.module.experts > 0;
       report.modules.push_back({module.module.name, std::string(KindName(module)), format, block,
-                                fused ? static_cast<uint64_t>(module.module.experts) : 0, module.hub});
-      if (fused) ReportContainer(module.module);
+                                static_cast<uint64_t>(module.module.experts), module.hub});
+      if (experts) ReportContainer(module.module);
     }
     Summarize(opened_, &prepared_);
     prepared_.checkpoint = std::move(opened_.checkpoint);
@@ -330,6 +332,8 @@ Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options) {
   input.memory = &memory;
   input.dequantize_rest = true;
   input.fp8_tile = opened->configs.scheme.fp8_tile;
+  input.zeros_less_one = opened->configs.scheme.zeros_less_one;
+  input.plain_dtype = PlainDType(opened->configs.config_text);
   PreparedQuantize prepared;
   auto plan = MakeQuantizePlan(input, options.input, PlanOptionsOf(opened->checkpoint, options.max_shard_bytes));
   if (!plan) return plan.errors();

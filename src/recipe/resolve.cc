@@ -123,6 +123,10 @@ std::vector<ResolvedQuantizer> DefaultQuantizers(const QuantizableModule& module
     case ModuleKind::kAttention:
       return {Quantizer("q_bmm_quantizer", true, int8), Quantizer("k_bmm_quantizer", true, int8),
               Quantizer("v_bmm_quantizer", true, int8), Quantizer("p_bmm_quantizer", true, int8)};
+    case ModuleKind::kBatchedExperts:
+      return {Quantizer("gate_up_proj_input_quantizer", true, int8),
+              Quantizer("gate_up_proj_weight_quantizer", true, int8),
+              Quantizer("down_proj_input_quantizer", true, int8), Quantizer("down_proj_weight_quantizer", true, int8)};
     case ModuleKind::kFusedExperts: {
       const std::string first = module.gated ? "gate_up_proj" : "up_proj";
       return {Quantizer(first + "_input_quantizer", true, int8), Quantizer("down_proj_input_quantizer", true, int8),
@@ -204,13 +208,13 @@ Result<Projection> FormatOfProjection(const Recipe& recipe, const ResolvedModule
 Status SetFormat(const Recipe& recipe, ResolvedModule* module) {
   const ModuleKind kind = module->module.kind;
   if (kind == ModuleKind::kInputOnly || kind == ModuleKind::kAttention) return {};
-  const bool fused = kind == ModuleKind::kFusedExperts;
-  const std::string first = !fused ? "" : module->module.gated ? "gate_up_proj_" : "up_proj_";
-  const std::string plural = fused ? "s" : "";
+  const bool experts = kind == ModuleKind::kFusedExperts || kind == ModuleKind::kBatchedExperts;
+  const std::string first = !experts ? "" : module->module.gated ? "gate_up_proj_" : "up_proj_";
+  const std::string plural = kind == ModuleKind::kFusedExperts ? "s" : "";
   auto projection = FormatOfProjection(recipe, *module, first + "weight_quantizer" + plural, first + "input_quantizer");
   if (!projection) return projection.errors();
-  if (fused) {
-    auto down = FormatOfProjection(recipe, *module, "down_proj_weight_quantizers", "down_proj_input_quantizer");
+  if (experts) {
+    auto down = FormatOfProjection(recipe, *module, "down_proj_weight_quantizer" + plural, "down_proj_input_quantizer");
     if (!down) return down.errors();
     if (down->format != projection->format || down->block_size != projection->block_size)
       return Unsupported(recipe, down->entry, module->module,

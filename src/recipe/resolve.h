@@ -13,19 +13,20 @@ namespace quantport {
 
 // What ModelOpt makes of a module in memory, which decides the quantizers it has.
 enum class ModuleKind : uint8_t {
-  kLinear,        // weight_quantizer, input_quantizer, output_quantizer
-  kConvolution,   // the same
-  kEmbedding,     // the same, but its input is never quantized
-  kInputOnly,     // norms, activations, pooling: input_quantizer, output_quantizer
-  kFusedExperts,  // gate_up_proj_weight_quantizers.0, ..., gate_up_proj_input_quantizer, and so for down_proj
-  kAttention,     // q_bmm_quantizer, k_bmm_quantizer, v_bmm_quantizer, p_bmm_quantizer
+  kLinear,          // weight_quantizer, input_quantizer, output_quantizer
+  kConvolution,     // the same
+  kEmbedding,       // the same, but its input is never quantized
+  kInputOnly,       // norms, activations, pooling: input_quantizer, output_quantizer
+  kFusedExperts,    // gate_up_proj_weight_quantizers.0, ..., gate_up_proj_input_quantizer, and so for down_proj
+  kBatchedExperts,  // gate_up_proj_weight_quantizer, gate_up_proj_input_quantizer, and so for down_proj
+  kAttention,       // q_bmm_quantizer, k_bmm_quantizer, v_bmm_quantizer, p_bmm_quantizer
 };
 
 struct QuantizableModule {
   std::string name;  // in memory
   ModuleKind kind = ModuleKind::kLinear;
   std::string class_name;  // "Linear", "BatchNorm2d", "LlamaAttention"
-  int experts = 0;         // of a fused container
+  int experts = 0;         // of a container
   bool gated = true;       // whether it has gate_up_proj, and not up_proj
 };
 

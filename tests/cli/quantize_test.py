@@ -94,13 +94,6 @@ class ExpertsTest(QuantizeTest):
         self.hub(turned, config)
         self.assert_experts(self.quantized(), straight, "gate_up_proj", container)
 
-    def test_experts_with_inputs_before_outputs_are_refused(self):
-        tensors = [weight("model.layers.0.mlp.experts.gate_up_proj", EXPERTS, HIDDEN, 2 * INNER),
-                   weight("model.layers.0.mlp.experts.down_proj", EXPERTS, INNER, HIDDEN)]
-        self.hub(tensors, {"architectures": ["NobodyKnowsThis"], "model_type": "nobody"})
-        self.assert_fails(self.quantize(), "model.layers.0.mlp.experts", "inputs before the outputs")
-        self.assert_nothing_left()
-
 
 class SharedScaleTest(QuantizeTest):
     def test_fused_linears_share_their_second_scale_and_others_do_not(self):
@@ -284,18 +277,43 @@ class SearchTest(QuantizeTest):
         self.assertGreater(self.decibels("nvfp4_w4a4_weight_mse_fp8_sweep", "sweep"), plain)
         self.assertGreater(self.decibels("nvfp4_four_over_six", "four"), plain)
 
-    def test_a_search_for_another_format_is_refused(self):
-        write(self.path("mse.yaml"), b"""
-imports: {int8: configs/numerics/int8_per_channel}
-metadata: {recipe_type: ptq, description: INT8 with a search}
+    def recipe(self, algorithm, cfg, name="mse.yaml"):
+        write(self.path(name), f"""
+metadata: {{recipe_type: ptq, description: a search}}
 quantize:
-  algorithm: {method: mse}
+  algorithm: {algorithm}
   quant_cfg:
-    - {quantizer_name: '*', enable: false}
-    - {quantizer_name: '*mlp*weight_quantizer', cfg: {$import: int8}}
-""")
+    - {{quantizer_name: '*', enable: false}}
+    - {{quantizer_name: '*mlp*weight_quantizer', cfg: {cfg}}}
+""".encode())
+        return self.path(name)
+
+    def test_a_scale_of_a_whole_group_does_not_depend_on_stretches_and_threads(self):
+        self.hub([weight("model.layers.0.mlp.down_proj.weight", 1024, 2560)])  # two stretches
+        recipe = self.recipe("{method: mse}", "{num_bits: e4m3}")
+        one = self.quantized("--threads", "1", recipe=recipe, out="one")
+        self.assertEqual(checksum(one), checksum(self.quantized("--threads", "5", recipe=recipe, out="many")))
+        plain = self.quantized(recipe=self.recipe("{method: max}", "{num_bits: e4m3}", "max.yaml"), out="max")
+        name = "model.layers.0.mlp.down_proj.weight_scale"
+        self.assertNotEqual(f32(one[name][2]), f32(plain[name][2]))
+
+    def test_a_sweep_leaves_what_is_not_nvfp4_at_its_largest_magnitude(self):
         self.hub(decoder())
-        self.assert_fails(self.quantize(recipe=self.path("mse.yaml")), "mse is computed for static NVFP4 alone")
+        mxfp4 = "{num_bits: e2m1, block_sizes: {-1: 32, scale_bits: e8m0, type: dynamic}}"
+        for cfg in ("{num_bits: e4m3}", "{num_bits: 8, axis: 0}", mxfp4):
+            swept = self.quantized(recipe=self.recipe("{method: mse, fp8_scale_sweep: true}", cfg), out=f"swept{len(cfg)}")
+            plain = self.quantized(recipe=self.recipe("{method: max}", cfg), out=f"plain{len(cfg)}")
+            self.assertEqual(checksum(swept), checksum(plain))
+
+    def test_a_search_that_is_not_computed_is_refused(self):
+        self.hub(decoder())
+        nvfp4 = "{num_bits: e2m1, block_sizes: {-1: 16, scale_bits: e4m3, type: dynamic}}"
+        self.assert_fails(self.quantize(recipe=self.recipe("{method: mse}", nvfp4)), "mse is not computed for w4a16_nvfp4",
+                          "block scales are dynamic")
+        for options in ("step_size: 1.0e-9", "step_size: 0", "start_multiplier: 4, stop_multiplier: 1"):
+            self.assert_fails(self.quantize(recipe=self.recipe(f"{{method: mse, {options}}}", "{num_bits: 8, axis: 0}")),
+                              "mse is not computed with these multipliers")
+        self.assert_nothing_left()
 
 
 class InputTest(QuantizeTest):
@@ -437,46 +455,6 @@ quantize:
         got = read_checkpoint(self.path("out"))
         after = sum(len(data) for name, (_, _, data) in got.items() if "layers" in name)
         self.assertEqual(total["bytes_after"], after)
-
-
-class DequantizeTest(QuantizeTest):
-    # The largest error of a weight against its block's, row's or tensor's largest magnitude: half a step of the format,
-    # and for NVFP4 what rounding the block's scale to E4M3 adds.
-    BOUNDS = {"w4a16_nvfp4": 0.2, "mxfp4": 0.34, "mxfp8": 0.07, "fp8_per_channel_per_token": 0.04,
-              "fp8_2d_blockwise_weight_only": 0.04, "int8_weight_only": 0.006, "int4_blockwise_weight_only": 0.08}
-
-    def test_dequantizing_what_was_quantized_stays_within_half_a_step(self):
-        tensors = decoder()
-        self.hub(tensors)
-        before = {name: (shape, data) for name, _, shape, data in tensors}
-        for recipe, bound in self.BOUNDS.items():
-            self.quantized(recipe=recipe, out=recipe)
-            self.assert_done(run("dequantize", self.path(recipe), "-o", self.path(f"{recipe}-plain")))
-            after = read_checkpoint(self.path(f"{recipe}-plain"))
-            self.assertEqual(sorted(after), sorted(before), recipe)
-            for name, (shape, data) in before.items():
-                self.assertEqual(after[name][:2], ("BF16", shape))
-                a, b = bf16(data), bf16(after[name][2])
-                worst = max(abs(x - y) for x, y in zip(a, b)) / max(map(abs, a))
-                self.assertLessEqual(worst, bound, f"{recipe} {name}")
-            self.assertNotIn("hf_quant_config.json", os.listdir(self.path(f"{recipe}-plain")))
-
-    def test_quantizing_dequantized_weights_again_gives_the_same_codes(self):
-        self.hub(decoder())
-        for recipe in ("mxfp4", "mxfp8"):
-            first = self.quantized(recipe=recipe, out=recipe)
-            self.assert_done(run("dequantize", self.path(recipe), "-o", self.path(f"{recipe}-plain")))
-            again = self.quantized(model=f"{recipe}-plain", recipe=recipe, out=f"{recipe}-again")
-            self.assertEqual(sorted(first), sorted(again))
-
-    def test_a_format_that_is_not_dequantized_is_named(self):
-        module = "model.layers.0.mlp.down_proj"
-        self.hub([(f"{module}.weight_packed", "I32", [64, 8], bytes(2048)),
-                  (f"{module}.weight_scale", "BF16", [64, 1], bytes(128)),
-                  (f"{module}.weight_shape", "I64", [2], struct.pack("<qq", 64, 64))],
-                 llama_config(quantization_config={"quant_method": "compressed-tensors", "format": "pack-quantized"}))
-        self.assert_fails(run("dequantize", self.path("hub"), "-o", self.path("out")), module, "dequantized are")
-        self.assert_nothing_left()
 
 
 if __name__ == "__main__":

@@ -44,12 +44,18 @@ QuantizableModule ModuleOf(const Json& json) {
   if (kind == "input") module.kind = ModuleKind::kInputOnly;
   if (kind == "weighted" && module.class_name == "Embedding") module.kind = ModuleKind::kEmbedding;
   if (kind == "weighted" && module.class_name.starts_with("Conv")) module.kind = ModuleKind::kConvolution;
+  if (kind == "batched_experts") module.kind = ModuleKind::kBatchedExperts;
   if (kind == "fused_experts") {
     module.kind = ModuleKind::kFusedExperts;
     module.experts = json.at("experts");
     module.gated = json.at("first_projection") == "gate_up_proj";
   }
   return module;
+}
+
+bool HasWeight(const ResolvedModule& module) {
+  return module.Find("weight_quantizer") != nullptr || module.module.kind == ModuleKind::kFusedExperts ||
+         module.module.kind == ModuleKind::kBatchedExperts;
 }
 
 std::vector<QuantizableModule> ModulesOf(const Json& checkpoint) {
@@ -168,7 +174,7 @@ TEST_P(RecipeModelsTest, SetsEveryQuantizerAsModelOptDoes) {
   EXPECT_EQ(Enabled(*model), expected);
   std::map<std::string, Json> formats;
   for (const ResolvedModule& module : model->modules) {
-    if (module.Find("weight_quantizer") == nullptr && module.module.kind != ModuleKind::kFusedExperts) continue;
+    if (!HasWeight(module)) continue;
     const std::string_view name = QuantFormatName(module.format);
     formats[module.module.name] = Json::array({name.empty() ? Json(nullptr) : Json(name), module.block_size});
   }
@@ -185,8 +191,7 @@ TEST_P(RecipeModelsTest, WritesBothConfigFilesAsModelOptDoes) {
   ASSERT_TRUE(model.ok()) << model.errors().front().ToString();
   std::vector<QuantizedModule> modules;
   for (const ResolvedModule& module : model->modules) {
-    if (module.Find("weight_quantizer") != nullptr || module.module.kind == ModuleKind::kFusedExperts)
-      modules.push_back({module.module.name, module.format, module.block_size});
+    if (HasWeight(module)) modules.push_back({module.module.name, module.format, module.block_size});
   }
   for (const Json& router : checkpoint.at("routers")) modules.push_back({router.get<std::string>()});
   // ModelOpt keeps names as they are in memory where it can't reverse the conversion: its check for unexpanded experts

@@ -15,6 +15,7 @@ namespace {
 // What happened to the stretches of a list of jobs, with `threads` workers.
 struct Outcome {
   std::map<size_t, int> measured;
+  std::map<size_t, int> searched;
   std::map<size_t, int> encoded;
   std::set<size_t> kept;
   size_t most_kept = 0;  // stretches in memory at once
@@ -26,6 +27,7 @@ Outcome WorkThrough(const std::vector<TileJob>& jobs, size_t room, int threads) 
   Outcome outcome;
   std::mutex mutex;
   std::map<size_t, size_t> measured_of_job;
+  std::map<size_t, size_t> searched_of_job;
   size_t in_memory = 0;
   const auto work = [&] {
     while (const auto task = queue.Next()) {
@@ -38,12 +40,23 @@ Outcome WorkThrough(const std::vector<TileJob>& jobs, size_t room, int threads) 
           in_memory += task->kept ? 1 : 0;
           outcome.most_kept = std::max(outcome.most_kept, in_memory);
         }
-        if (queue.Done(*task)) queue.Release(task->job);
+        if (queue.Done(*task)) queue.Release(*task);
+        continue;
+      }
+      if (task->pass == TilePass::kSearch) {
+        {
+          const std::lock_guard lock(mutex);
+          ++outcome.searched[task->tile];
+          ++searched_of_job[task->job];
+          outcome.in_order &= measured_of_job[task->job] == jobs[task->job].count;
+        }
+        if (queue.Done(*task)) queue.Release(*task);
         continue;
       }
       {
         const std::lock_guard lock(mutex);
         ++outcome.encoded[task->tile];
+        outcome.in_order &= !jobs[task->job].searched || searched_of_job[task->job] == jobs[task->job].count;
         outcome.in_order &= !jobs[task->job].measured || measured_of_job[task->job] == jobs[task->job].count;
         in_memory -= task->kept ? 1 : 0;
       }
@@ -60,7 +73,7 @@ std::vector<TileJob> Jobs(const std::vector<std::pair<size_t, bool>>& sizes) {
   std::vector<TileJob> jobs;
   size_t first = 0;
   for (const auto& [count, measured] : sizes) {
-    jobs.push_back({first, count, measured});
+    jobs.push_back({first, count, measured, false});
     first += count;
   }
   return jobs;
@@ -75,6 +88,22 @@ TEST(TileQueueTest, QuantizesEveryStretchOnceAfterItsGroupWasMeasured) {
       for (size_t tile = job.first; tile < job.first + job.count; ++tile) {
         EXPECT_EQ(outcome.encoded.at(tile), 1);
         EXPECT_EQ(outcome.measured.contains(tile), job.measured);
+      }
+    }
+  }
+}
+
+TEST(TileQueueTest, SearchesAGroupBetweenMeasuringAndQuantizingIt) {
+  auto jobs = Jobs({{3, true}, {2, false}, {12, true}, {5, true}, {4, true}});
+  jobs[0].searched = jobs[2].searched = jobs[4].searched = true;
+  for (const int threads : {1, 2, 8}) {
+    Outcome outcome = WorkThrough(jobs, 8, threads);
+    EXPECT_TRUE(outcome.in_order);
+    EXPECT_LE(outcome.most_kept, 8u);
+    for (const TileJob& job : jobs) {
+      for (size_t tile = job.first; tile < job.first + job.count; ++tile) {
+        EXPECT_EQ(outcome.encoded.at(tile), 1);
+        EXPECT_EQ(outcome.searched[tile], job.searched ? 1 : 0);
       }
     }
   }
