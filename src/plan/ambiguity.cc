@@ -34,7 +34,13 @@ Evidence Judge(const std::string& key, const RuleNames& rules, const Renamer& lo
   const RenamedKey& reversed = rules.Find(key);
   const std::string loaded = Load(load, key);
   if (reversed.name == key) return loaded == key ? Evidence::kNone : Evidence::kHub;
-  if (Load(load, reversed.name) != key) return Evidence::kNone;
+  const std::string reloaded = Load(load, reversed.name);
+  if (reloaded != key) {
+    // Half reversed: it loads as its reversal does, and that is the hub's name. llm-compressor saves experts so, named as
+    // in memory inside the hub's container.
+    const bool half = loaded != key && reloaded == loaded && rules.renamer().Probe(loaded).name == reversed.name;
+    return half ? Evidence::kInMemory : Evidence::kNone;
+  }
   // Reversing undoes loading here, and loading would settle on another name: what "language_model" became on the hub,
   // "language_model.model", begins like the in-memory name and would be reversed a second time.
   const bool hub_too = loaded != key && rules.renamer().Probe(loaded).name == key && Load(load, loaded) == loaded;

@@ -25,6 +25,18 @@ class ExpandedExpertsTest(RevertTest):
         plain = [bf16("model.embed_tokens.weight", 8, 64), bf16("model.norm.weight", 64), bf16("lm_head.weight", 8, 64)]
         self.assert_tensors(self.revert(mixtral_config(), export + [router] + plain), want | as_dict(plain))
 
+    def test_experts_named_as_in_memory_inside_the_hubs_container_are_not_taken_for_the_hubs(self):
+        # llm-compressor saves so: the rest of the names is the hub's already.
+        container = "model.layers.0.block_sparse_moe.experts"
+        export, want = [], {}
+        for i in range(2):
+            for linear, short in W.items():
+                module = fp8(f"{container}.{i}.{linear}", 32, 64)
+                export += module
+                want |= as_dict(renamed(module, (f"{container}.{i}.{linear}.", f"{container}.{i}.{short}.")))
+        rest = [bf16("model.layers.0.block_sparse_moe.gate.weight", 2, 64), bf16("model.norm.weight", 64)]
+        self.assert_tensors(self.revert(mixtral_config(algorithm="FP8"), export + rest), want | as_dict(rest))
+
     def test_expert_numbers_of_several_digits_stay_what_they_are(self):
         container, hub = "model.layers.11.mlp.experts", "model.layers.11.block_sparse_moe.experts"
         export, want = [], {}
