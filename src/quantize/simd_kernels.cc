@@ -1,5 +1,10 @@
 // The SIMD kernels, compiled for each target that the compiler knows and chosen when they run. Targets without vectors
 // get the reference.
+
+// Vectors of a size that is known when they run can't stand in arrays and structs, as the kernels keep them: Arm gets
+// NEON.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+
 #include <cmath>
 
 #include "quantize/kernels.h"
