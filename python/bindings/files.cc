@@ -81,6 +81,7 @@ void BindReading(nb::module_& module) {
       "checkpoint"_a, "names"_a, "reference"_a.none(), "mapping"_a, "The mapping that applies to a checkpoint.");
   module.def(
       "recipe_list", [] { return RecipeList{}; }, "The built-in recipes.");
+  module.def("stop_all", &StopAll, "Stops every operation and lets none begin: for the end of the interpreter.");
   module.def("transformers_versions", &BuiltInTransformersVersions,
              "The transformers versions whose mappings are built in, oldest first.");
 }

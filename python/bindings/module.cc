@@ -9,6 +9,8 @@
 
 NB_MODULE(_core, module) {
   module.doc() = "The engine of quantport. Private: the package quantport is the interface.";
+  // A report that outlives the interpreter, in a global or a thread's frame, is no leak of ours.
+  nanobind::set_leak_warnings(false);
   module.def(
       "version", [] { return std::string(quantport::Version()); }, "The library's version, \"0.1.0\".");
   quantport::python::BindReports(module);

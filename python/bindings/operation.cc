@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -21,6 +22,11 @@ constexpr std::chrono::milliseconds kPoll(50);
 class Worker {
  public:
   explicit Worker(const std::function<void(const Watch&)>& work) : thread_([this, &work] { Run(work); }) {}
+  ~Worker() {
+    if (!thread_.joinable()) return;
+    Cancel();
+    thread_.join();
+  }
 
   // True once the work has ended.
   bool WaitABit() {
@@ -67,6 +73,62 @@ class Worker {
   std::thread thread_;  // the last: it uses the others
 };
 
+// What runs now. Once the interpreter ends, a thread that waits for the GIL is ended in the middle of its C++, so all
+// of it has to be stopped before that (StopAll).
+class Running {
+ public:
+  // False once all has been stopped: nothing may begin any more.
+  bool Add(Worker* worker) {
+    const std::lock_guard lock(mutex_);
+    if (stopped_) return false;
+    workers_.insert(worker);
+    return true;
+  }
+
+  void Remove(Worker* worker) {
+    const std::lock_guard lock(mutex_);
+    workers_.erase(worker);
+    changed_.notify_all();
+  }
+
+  void CancelAll() {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    for (Worker* worker : workers_) worker->Cancel();
+  }
+
+  void WaitForAll() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return workers_.empty(); });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::set<Worker*> workers_;
+  bool stopped_ = false;
+};
+
+Running& AllRunning() {
+  static Running running;
+  return running;
+}
+
+class Registration {
+ public:
+  explicit Registration(Worker* worker) : worker_(worker) {
+    if (AllRunning().Add(worker)) return;
+    PyErr_SetString(PyExc_RuntimeError, "the interpreter is ending: no operation can begin any more");
+    throw nb::python_error();
+  }
+  ~Registration() { AllRunning().Remove(worker_); }
+  Registration(const Registration&) = delete;
+  Registration& operator=(const Registration&) = delete;
+
+ private:
+  Worker* worker_;
+};
+
 // The exception that was raised, with its traceback.
 nb::object Raised(const nb::python_error& error) {
   if (error.traceback().is_valid()) (void)PyException_SetTraceback(error.value().ptr(), error.traceback().ptr());
@@ -107,6 +169,7 @@ nb::object RunWatched(const nb::object& progress, const std::function<void(const
   nb::object stopped;
   Reporter reporter(progress);
   Worker worker(work);
+  const Registration registered(&worker);
   for (bool ended = false; !ended;) {
     {
       const nb::gil_scoped_release unlocked;
@@ -120,6 +183,12 @@ nb::object RunWatched(const nb::object& progress, const std::function<void(const
   worker.Join();
   if (worker.failure()) std::rethrow_exception(worker.failure());
   return stopped;
+}
+
+void StopAll() {
+  AllRunning().CancelAll();
+  const nb::gil_scoped_release unlocked;
+  AllRunning().WaitForAll();
 }
 
 void RaiseStopped(const nb::object& stopped, const Errors& errors) {

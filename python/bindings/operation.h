@@ -25,6 +25,10 @@ struct Watch {
 // returned once the work has ended, and else nothing (an invalid object). The GIL must be held.
 nanobind::object RunWatched(const nanobind::object& progress, const std::function<void(const Watch&)>& work);
 
+// Stops all that runs, in whatever thread, waits for it and lets nothing begin any more: for the end of the
+// interpreter. The GIL must be held.
+void StopAll();
+
 // Raises what stopped the work. Where stopping it left more to tell than that, `errors` are the exception's cause.
 [[noreturn]] void RaiseStopped(const nanobind::object& stopped, const Errors& errors);
 

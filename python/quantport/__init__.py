@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import atexit as _atexit
+
 from quantport import _core
 from quantport.calibration_report import CalibrationError, CalibrationReport, ExpertsReport
 from quantport.errors import (
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from quantport.calibration import calibrate as calibrate
 
 __version__ = _core.version()
+
+_atexit.register(_core.stop_all)
 
 __all__ = [
     "__version__",

@@ -204,7 +204,9 @@ class TorchArrays(Arrays):
         try:
             if tensor.is_meta or not tensor.numel():
                 return None
-            return tensor.device, tensor.data_ptr(), tensor.nbytes, tensor.is_contiguous()
+            address = tensor.data_ptr()
+            # 0: a tensor of others (sharded, fake, in a format of its own) has no memory of its own.
+            return (tensor.device, address, tensor.nbytes, tensor.is_contiguous()) if address else None
         except (RuntimeError, NotImplementedError):  # a subclass or layout without memory of its own
             return None
 

@@ -8,7 +8,7 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Optional, Union
 
 import torch
@@ -193,8 +193,8 @@ def _watched_attention(record: Callable[[Any, torch.Tensor, torch.Tensor], None]
 @contextlib.contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
     training = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
+        model.eval()
         yield
     finally:
         for module, value in training:
@@ -237,6 +237,14 @@ def _counting(progress: Any, total: Optional[int]) -> Iterator[Callable[[int], N
         return
     with bar_type(total=total, desc="calibrate", unit="batch") as bar:
         yield lambda done: bar.update(done - bar.n)
+
+
+def _length(batches: Any) -> Optional[int]:
+    """None where it does not tell: a DataLoader of an IterableDataset has a __len__ that raises."""
+    try:
+        return len(batches)
+    except TypeError:
+        return None
 
 
 def _single_batch(batches: Any) -> bool:
@@ -318,7 +326,7 @@ def calibrate(model: torch.nn.Module, batches: Iterable[Any], out: Union[str, "o
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"the model is a {type(model).__name__}: calibrate needs a torch model")
-    path = os.fspath(out)
+    path = os.fsdecode(out)
     check_target(path)
     model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper has other names, and runs no hooks
     containers = find_expert_containers(model)
@@ -327,7 +335,7 @@ def calibrate(model: torch.nn.Module, batches: Iterable[Any], out: Union[str, "o
     batches = [batches] if _single_batch(batches) else batches
     done, start = 0, time.monotonic()
     with _one_at_a_time, torch.no_grad(), _evaluating(model), eager_experts(containers), recorder.watching(), \
-            _counting(progress, len(batches) if isinstance(batches, Sized) else None) as count:
+            _counting(progress, _length(batches)) as count:
         for batch in batches:
             forward(model, batch) if forward is not None else _run(model, batch, device)
             done += 1

@@ -11,6 +11,8 @@ from typing import Union
 
 def check_target(path: str) -> None:
     """Raises OSError where a file at `path` could not be written, before any work is done for it."""
+    if not os.path.basename(path):
+        raise FileNotFoundError(f"{path!r} names no file: name the one that is to be written")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"{folder} is not there: make it before calibrating")

@@ -25,8 +25,8 @@ Those of functions that write a folder:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Literal, TypeVar, Union
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeVar, Union
 
 from quantport import _core
 from quantport.progress import ProgressCallback, reporting
@@ -70,6 +70,13 @@ def _mapping(mapping_file: Path | None, transformers_version: str | None, archit
         raise ValueError("mapping_file and transformers_version both say which mapping applies: give one of them")
     return _filled(_core.MappingOptions(), mapping_file=mapping_file, transformers_version=transformers_version,
                    architecture=architecture)
+
+
+def _list(name: str, values: object) -> list[Any]:
+    """``values`` as a list; a string is one value, not a list of its letters."""
+    if isinstance(values, (str, bytes, os.PathLike)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} can't be {values!r}: it is a list, put it in brackets")
+    return list(values)
 
 
 # ---- names
@@ -266,7 +273,7 @@ def plan_quantize(
 
 
 def _recipe(recipe: Path, folders: Sequence[Path], kv_cache: str | None) -> _core.RecipeOptions:
-    return _filled(_core.RecipeOptions(), name=os.fspath(recipe), folders=list(folders), kv_cache=kv_cache)
+    return _filled(_core.RecipeOptions(), name=os.fspath(recipe), folders=_list("recipe_folders", folders), kv_cache=kv_cache)
 
 
 def dequantize(
@@ -361,7 +368,7 @@ def rules(
     :param reference: the hub checkpoint: list the names and transforms for which the rules alone go wrong.
     """
     mapping = _mapping(mapping_file, transformers_version, architecture)
-    return RulesReport._of(_core.rules(checkpoint, list(names), reference, mapping))
+    return RulesReport._of(_core.rules(checkpoint, _list("names", names), reference, mapping))
 
 
 def transformers_versions() -> list[str]:

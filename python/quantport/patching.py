@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Optional, Union
 
-from quantport.errors import QuantportError, UnknownVersionError
+from quantport.errors import IoError, QuantportError, UnknownVersionError
 
 # Versions whose own code was read and is tested against: where their functions are looked up is no interface of theirs.
 KNOWN_VERSIONS = {"transformers": ("5.17.0", "5.24.0"), "nvidia-modelopt": ("0.47.*",)}
@@ -63,6 +63,8 @@ class patch(contextlib.ContextDecorator):
         self.reference = None if reference is None else os.fspath(reference)
 
     def __enter__(self) -> "patch":
+        if self.reference is not None and not os.path.exists(self.reference):
+            raise FileNotFoundError(f"{self.reference} is not there: reference is the hub checkpoint's folder or its index")
         with _lock:
             if not _active:
                 _install()
@@ -223,6 +225,8 @@ def _revert_in_place(model: Any, folder: str) -> None:
                 file.write(mapping_json(model))
             revert(folder, in_place=True, reference=_reference(), mapping_file=mapping, architecture=type(model).__name__,
                    progress=False)
+    except IoError:
+        raise  # a full disk, an unreadable reference: nothing that other names would mend
     except QuantportError as error:
         warnings.warn(f"{folder} keeps the names that {type(model).__name__} has in memory: {error}", stacklevel=4)
 
@@ -231,6 +235,8 @@ def _reverted_for_save(theirs: Callable[..., Any], model: Any, state_dict: dict[
     """As ModelOpt's export does: what can't be reverted keeps its names, with a warning."""
     try:
         return _reverted(model, state_dict)
+    except IoError:
+        raise  # a full disk, an unreadable reference: nothing that other names would mend
     except QuantportError as error:
         if getattr(model, "hf_quantizer", None) is not None:
             saved: dict[str, Any] = theirs(model, state_dict)  # a quantizer of transformers' own, which knows how to save

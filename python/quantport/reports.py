@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from quantport._json_values import from_json
+from quantport._kept_texts import KeptTexts
 from quantport.errors import Problem
 
 R = TypeVar("R", bound="Report")
 
 
 class Report:
-    """Base of all reports."""
+    """Base of all reports. Copied or pickled, one keeps its texts in the layout that is the default."""
 
     _native: Any
     _values: dict[str, Any]
@@ -38,6 +39,13 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as the command line's ``--json`` has it: a new dict of dicts, lists, strings, numbers and None."""
         return copy.deepcopy(self._values)
+
+    def _native_texts(self) -> dict[str, str]:
+        return {"text": self.text()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = self._native is None or isinstance(self._native, KeptTexts)
+        return {**self.__dict__, "_native": self._native if kept else KeptTexts(self._native_texts())}
 
     def text(self) -> str:
         """What the command line prints on standard output."""
@@ -444,6 +452,10 @@ class QuantizeReport(Report):
     def text(self, *, most: int = 10) -> str:
         """The ``most`` weights that lost most and the totals by format as tables, and what was done."""
         return f"{self._native.text(most)}{self._native.summary()}"
+
+    def _native_texts(self) -> dict[str, str]:
+        native = self._native
+        return {"text": native.text(10), "summary": native.summary(), "plan_text": native.plan_text()}
 
     def __repr__(self) -> str:
         return str(self._native.summary()).rstrip("\n")

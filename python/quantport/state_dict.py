@@ -96,8 +96,8 @@ def check_memory(names: list[str], arrays: Arrays) -> None:
     places = []
     for i, tensor in enumerate(arrays.tensors):
         memory = arrays.memory(tensor)
-        if memory is not None and memory[3]:  # what is not dense may lie between the elements of another
-            places.append((str(memory[0]), memory[1], -memory[2], i))
+        if memory is not None:  # of what is not dense the first element: others may lie between the rest
+            places.append((str(memory[0]), memory[1], -memory[2] if memory[3] else 0, i))
     places.sort()
     owner = None
     for place in places:
@@ -107,7 +107,7 @@ def check_memory(names: list[str], arrays: Arrays) -> None:
                 raise ValueError(
                     f"state_dict[{names[i]!r}] lies in the memory of state_dict[{names[owner[3]]!r}] without being the same "
                     "tensor: leave one of them out, or pass a copy (clone()) if both are meant to be there")
-        else:
+        elif size:
             owner = place
 
 
@@ -204,6 +204,7 @@ def make_plan(names: list[str], arrays: Arrays, model_or_config: Any, *, referen
     """The engine's plan for a checked dict; arguments as revert_state_dict's. ``stated_quantization``: whether to believe what
     the model's config says of its quantization. ``as_plain``: take every tensor for one that is not quantized, whatever
     its shape."""
+    model_or_config = getattr(model_or_config, "_orig_mod", model_or_config)  # torch.compile's wrapper
     revert = _core.RevertOptions()
     revert.on_unsupported, revert.experts, revert.merge_scales = on_unsupported, experts, merge_scales
     revert.strict = strict

@@ -49,6 +49,8 @@ class Quantizer {
       if (auto s = target.Sync(); !s) return s.errors();
     }
     if (auto s = CheckUnchanged(sources_); !s) return s.errors();
+    // Scales of whole matrices are in no stretch.
+    if (options_.progress) options_.progress(plan_.files.TotalBytes(), plan_.files.TotalBytes());
     return std::move(report_);
   }
 

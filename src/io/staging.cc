@@ -54,6 +54,7 @@ Status CheckTargetFree(const fs::path& target) {
 }
 
 Result<StagingDirectory> StagingDirectory::Create(const fs::path& target) {
+  if (target.empty()) return Error{ErrorKind::kIo, "no output folder is named", {}, {}, "name one"};
   const fs::path final_path = Normal(target);
   if (auto status = CheckTargetFree(final_path); !status) return status.errors();
   std::error_code code;

@@ -51,6 +51,10 @@ class ErrorsTest(PackageTest):
         error = raised(quantport.InvalidHeaderError, quantport.inspect, self.path("broken"))
         self.assertIn("model.safetensors", error.errors[0].file)
 
+    def test_an_output_without_a_name(self):
+        with self.assertRaisesRegex(quantport.IoError, "no output folder is named"):
+            quantport.revert(EXPORT, "")
+
     def test_an_output_that_exists_is_a_file_exists_error(self):
         os.makedirs(self.path("out", "something"))
         error = raised(quantport.OutputExistsError, quantport.revert, EXPORT, self.path("out"))

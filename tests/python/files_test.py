@@ -3,6 +3,7 @@ import dataclasses
 import filecmp
 import os
 import pathlib
+import pickle
 import shutil
 import typing
 import unittest
@@ -172,6 +173,21 @@ class FilesTest(PackageTest):
         report = quantport.inspect(EXPORT)
         report.to_dict()["modules"].clear()
         self.assertEqual(len(report.to_dict()["modules"]), len(report.modules))
+
+    def test_reports_can_be_pickled_and_keep_their_texts(self):
+        reports = [quantport.inspect(EXPORT), quantport.verify(HUB, HUB), quantport.diff(HUB, HUB), quantport.rules(EXPORT),
+                   quantport.plan_revert(EXPORT), quantport.plan_quantize(HUB, RECIPE), quantport.list_recipes(),
+                   quantport.quantize(HUB, self.path("out"), RECIPE), quantport.recover(self.path("out"))]
+        for report in reports:
+            copy = pickle.loads(pickle.dumps(report))
+            self.assertIs(type(copy), type(report))
+            self.assertEqual((repr(copy), str(copy), copy.to_dict()), (repr(report), str(report), report.to_dict()))
+
+    def test_a_string_is_no_list(self):
+        with self.assertRaisesRegex(TypeError, "names can't be 'lm_head.weight': it is a list, put it in brackets"):
+            quantport.rules(EXPORT, names="lm_head.weight")
+        with self.assertRaisesRegex(TypeError, "recipe_folders"):
+            quantport.plan_quantize(HUB, RECIPE, recipe_folders=self.folder)
 
     def test_every_function_is_documented_and_typed(self):
         for name in quantport.__all__:

@@ -12,7 +12,7 @@ import unittest
 from unittest import mock
 
 import quantport
-from package import EXPORT, HUB, PackageTest, write_large_checkpoint
+from package import EXPORT, HUB, RECIPE, PackageTest, write_large_checkpoint
 from quantport import progress as progress_module
 
 SIZE = 512 << 20  # long enough to be met in the middle: 0.2 s at the speed of memory
@@ -142,6 +142,24 @@ class LargeTest(PackageTest):
         thread.join()
         self.assertEqual(len(raised), 1)
         self.assert_nothing_was_left()
+
+    def test_a_daemon_thread_is_stopped_before_the_interpreter_ends(self):
+        code = """
+import sys, threading, time, quantport
+def copy():
+    while True:
+        quantport.revert(sys.argv[1], sys.argv[2], reflink="never", threads=1, progress=False)
+threading.Thread(target=copy, daemon=True).start()
+time.sleep(0.3)
+"""
+        done = self.python(code, self.path("in"), self.path("out"))
+        self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+        self.assertLessEqual(set(os.listdir(self.folder)), {"in", "out"})
+
+    def test_quantizing_ends_with_all_bytes(self):
+        calls = []
+        quantport.quantize(HUB, self.path("quantized"), RECIPE, progress=lambda done, total: calls.append((done, total)))
+        self.assertEqual(calls[-1][0], calls[-1][1])
 
     def test_diff_is_stopped_as_well(self):
         write_large_checkpoint(self.path("other"), SIZE)

@@ -340,6 +340,8 @@ class BadInputTest(StateDictTest):
         whole = random_array((8, 4))
         self.assert_refused(ValueError, r"state_dict\['part.weight'\] lies in the memory of state_dict\['whole.weight'\]",
                             {"part.weight": whole[:4], "whole.weight": whole})
+        self.assert_refused(ValueError, r"state_dict\['part.weight'\] lies in the memory of state_dict\['whole.weight'\]",
+                            {"part.weight": whole[:, :2], "whole.weight": whole})
 
     def test_configs(self):
         for config in ({"model_type": "mixtral"}, {"architectures": None}, {"architectures": []}):
