@@ -55,7 +55,7 @@ Arithmetic = Literal["cpu", "cuda"]
 Options = TypeVar("Options")
 
 
-def _filled(options: Options, **values: object) -> Options:
+def filled(options: Options, **values: object) -> Options:
     """``options`` with attributes set; a value of a wrong type is an error that names the option."""
     for name, value in values.items():
         try:
@@ -68,7 +68,7 @@ def _filled(options: Options, **values: object) -> Options:
 def _mapping(mapping_file: Path | None, transformers_version: str | None, architecture: str | None) -> _core.MappingOptions:
     if mapping_file is not None and transformers_version is not None:
         raise ValueError("mapping_file and transformers_version both say which mapping applies: give one of them")
-    return _filled(_core.MappingOptions(), mapping_file=mapping_file, transformers_version=transformers_version,
+    return filled(_core.MappingOptions(), mapping_file=mapping_file, transformers_version=transformers_version,
                    architecture=architecture)
 
 
@@ -132,7 +132,7 @@ def revert(
         raise ValueError("detach_links goes with in_place: other runs leave the input's files alone")
     _check_carry(carry_missing, reference)
     mapping = _mapping(mapping_file, transformers_version, architecture)
-    options = _filled(
+    options = filled(
         _core.RevertOptions(), input=input, output="" if output is None else output, in_place=in_place, detach_links=detach_links,
         reference=reference, experts=experts, carry_missing=carry_missing, strict=strict, on_unsupported=on_unsupported,
         merge_scales=merge_scales, mapping=mapping, max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index,
@@ -159,7 +159,7 @@ def plan_revert(
     """What ``revert`` would do: every tensor of the output, and where its bytes come from. Writes nothing, reads headers."""
     _check_carry(carry_missing, reference)
     mapping = _mapping(mapping_file, transformers_version, architecture)
-    options = _filled(
+    options = filled(
         _core.RevertOptions(), input=input, reference=reference, experts=experts, carry_missing=carry_missing, strict=strict,
         on_unsupported=on_unsupported, merge_scales=merge_scales, mapping=mapping, max_shard_bytes=max_shard_bytes,
         repair_index=repair_index)
@@ -190,7 +190,7 @@ def apply(
     ``revert`` with ``reference=input`` undoes it. Raises as ``revert`` does.
     """
     mapping = _mapping(mapping_file, transformers_version, architecture)
-    options = _filled(
+    options = filled(
         _core.ApplyOptions(), input=input, output=output, merge_scales=merge_scales, mapping=mapping,
         max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, threads=threads)
     with reporting(progress, "apply") as callback:
@@ -243,7 +243,7 @@ def quantize(
     :raises UnsupportedRecipeError: it can't be carried out, or needs a calibration.
     """
     mapping = _mapping(mapping_file, transformers_version, architecture)
-    options = _filled(
+    options = filled(
         _core.QuantizeOptions(), input=input, output=output, recipe=_recipe(recipe, recipe_folders, kv_cache),
         calibration=calibration, arithmetic=arithmetic, allow_nonfinite=allow_nonfinite, bit_exact_zeros=bit_exact_zeros,
         mapping=mapping, max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, threads=threads)
@@ -266,14 +266,14 @@ def plan_quantize(
 ) -> QuantizePlan:
     """What ``quantize`` would make of each module. Writes nothing, reads headers."""
     mapping = _mapping(mapping_file, transformers_version, architecture)
-    options = _filled(
+    options = filled(
         _core.QuantizeOptions(), input=input, recipe=_recipe(recipe, recipe_folders, kv_cache), calibration=calibration,
         mapping=mapping, max_shard_bytes=max_shard_bytes, repair_index=repair_index)
     return QuantizePlan._of(_core.plan_quantize(options, None))
 
 
 def _recipe(recipe: Path, folders: Sequence[Path], kv_cache: str | None) -> _core.RecipeOptions:
-    return _filled(_core.RecipeOptions(), name=os.fspath(recipe), folders=_list("recipe_folders", folders), kv_cache=kv_cache)
+    return filled(_core.RecipeOptions(), name=os.fspath(recipe), folders=_list("recipe_folders", folders), kv_cache=kv_cache)
 
 
 def dequantize(
@@ -290,7 +290,7 @@ def dequantize(
 
     :raises QuantConversionUnsupportedError: with each weight in a format that is not dequantized.
     """
-    options = _filled(
+    options = filled(
         _core.DequantizeOptions(), input=input, output=output, max_shard_bytes=max_shard_bytes, reflink=reflink,
         repair_index=repair_index, threads=threads)
     with reporting(progress, "dequantize") as callback:
@@ -318,7 +318,7 @@ def verify(
     A disagreement is a problem in the report and no exception.
     """
     mapping = _mapping(mapping_file, transformers_version, architecture)
-    options = _filled(_core.VerifyOptions(), checkpoint=checkpoint, reference=reference, mapping=mapping)
+    options = filled(_core.VerifyOptions(), checkpoint=checkpoint, reference=reference, mapping=mapping)
     return VerifyReport._of(_core.verify(options))
 
 
@@ -348,7 +348,7 @@ def diff(
     :param map: bring in-memory names and hub names together through the model's conversion mapping.
     """
     mapping = _mapping(mapping_file, transformers_version, architecture)
-    options = _filled(_core.DiffOptions(), a=a, b=b, data=data, map=map, mapping=mapping, threads=threads)
+    options = filled(_core.DiffOptions(), a=a, b=b, data=data, map=map, mapping=mapping, threads=threads)
     with reporting(progress, "diff") as callback:
         return DiffReport._of(_core.diff(options, callback))
 

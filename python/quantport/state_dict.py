@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 from quantport import _core, conversions
 from quantport.arrays import Arrays, NumpyArrays, TorchArrays
 from quantport.errors import InvalidConfigError, IoError, Problem
-from quantport.files import ExpertForm, MergeScales, OnUnsupported, Path
+from quantport.files import ExpertForm, MergeScales, OnUnsupported, Path, filled
 from quantport.reports import RevertReport
 
 _QUANT_CONFIG = "hf_quant_config.json"
@@ -205,9 +205,10 @@ def make_plan(names: list[str], arrays: Arrays, model_or_config: Any, *, referen
     the model's config says of its quantization. ``as_plain``: take every tensor for one that is not quantized, whatever
     its shape."""
     model_or_config = getattr(model_or_config, "_orig_mod", model_or_config)  # torch.compile's wrapper
-    revert = _core.RevertOptions()
-    revert.on_unsupported, revert.experts, revert.merge_scales = on_unsupported, experts, merge_scales
-    revert.strict = strict
+    if quantization is not None and not isinstance(quantization, Mapping):
+        raise TypeError(f"quantization can't be {quantization!r}: it is a dict, as hf_quant_config.json holds it")
+    revert = filled(_core.RevertOptions(), on_unsupported=on_unsupported, experts=experts, merge_scales=merge_scales,
+                    strict=strict)
     text, folder, more, chosen = config_of(model_or_config, architecture)
     revert.mapping = _mapping_options(model_or_config, mapping, mapping_file, transformers_version, chosen)
     if isinstance(reference, (str, os.PathLike)):
@@ -229,10 +230,8 @@ def _mapping_options(model_or_config: Any, mapping: Mapping[str, Any] | None, ma
     said = [name for name, value in given.items() if value is not None]
     if len(said) > 1:
         raise ValueError(f"{' and '.join(said)} both say which mapping applies: give one of them")
-    options = _core.MappingOptions()
-    options.architecture = architecture
-    options.transformers_version = transformers_version
-    options.mapping_file = mapping_file
+    options = filled(_core.MappingOptions(), architecture=architecture, transformers_version=transformers_version,
+                     mapping_file=mapping_file)
     if mapping is not None:
         options.mapping_json = json.dumps(mapping)
     elif not said and conversions.is_model(model_or_config):

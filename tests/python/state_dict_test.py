@@ -360,6 +360,10 @@ class BadInputTest(StateDictTest):
         for reference in (3, {"a": "b"}, [3], {3: None}):
             self.assert_refused(TypeError, "reference is a .*: pass the hub checkpoint's folder", reference=reference)
 
+    def test_options_of_a_wrong_type_are_named(self):
+        for name, value in (("strict", "yes"), ("merge_scales", 3), ("architecture", 3), ("quantization", 3)):
+            self.assert_refused((TypeError, ValueError), name, **{name: value})
+
     def test_options(self):
         for option in ("on_unsupported", "experts", "merge_scales"):
             self.assert_refused(ValueError, f"{option} is one of .*, not 'maybe'", **{option: "maybe"})
