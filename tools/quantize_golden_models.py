@@ -77,20 +77,17 @@ def fill(name, shape):
 
 
 def factory(name):
-    """Settings of the model's config, and the auto class that it is loaded with."""
-    model_type, settings = {**MODELS, **LIVE_MODELS}[name]
-    with_images = model_type in ("minimax_m3_vl", "qwen3_vl_moe")
-    return model_type, settings, AutoModelForImageTextToText if with_images else AutoModelForCausalLM
+    """The auto class that a model is made and loaded with."""
+    return AutoModelForImageTextToText if name in ("minimax_m3", "qwen3_vl_moe") else AutoModelForCausalLM
 
 
 def build(name):
     """The model with random weights, in BF16 as hub checkpoints are."""
-    model_type, settings, auto = factory(name)
+    model_type, settings = {**MODELS, **LIVE_MODELS}[name]
     config = AutoConfig.for_model(model_type, **settings)
     config.dtype = torch.bfloat16
-    return auto.from_config(config, dtype=torch.bfloat16)
+    return factory(name).from_config(config, dtype=torch.bfloat16)
 
 
 def load(name, folder, dtype=torch.bfloat16, **how):
-    _, _, auto = factory(name)
-    return auto.from_pretrained(folder, dtype=dtype, **how).eval()
+    return factory(name).from_pretrained(folder, dtype=dtype, **how).eval()
