@@ -85,6 +85,9 @@ class Merger {
           fmt::format("{} is no scalar: rows and columns can't be re-expressed under a common scale "
                       "without quantizing the weight again",
                       scalar.leaf));
+    if (rule_.rescaled && !LiesApart(weights_[0].parts[*rule_.rescaled], axis.has_value()))
+      return Unsupported(fmt::format("{} is one for all that are joined: what lies under {} can't be re-expressed",
+                                     weights_[0].parts[*rule_.rescaled].leaf, scalar.leaf));
     if (entries == 0) return {};  // stacks without experts
     if (AnyMerged())
       return Unsupported(fmt::format("{} was merged before: weights are put together twice", scalar.leaf));
@@ -107,6 +110,11 @@ class Merger {
   }
 
  private:
+  // Whether each weight, and each expert where these have scalars of their own, has elements of the part for itself.
+  bool LiesApart(const StoredPart& part, bool experts) const {
+    return part.axes[dim_].has_value() && (!experts || part.axes[0].has_value());
+  }
+
   // A block has one step at most; a second one would take the place of the first.
   bool AnyMerged() const {
     return std::any_of(weights_.begin(), weights_.end(), [&](const LogicalWeight& weight) {

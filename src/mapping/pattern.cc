@@ -136,11 +136,12 @@ ProcessedTarget ProcessTargetPattern(std::string_view pattern, PatternRules rule
   if (anywhere && pattern.ends_with('$')) pattern.remove_suffix(1);
   ProcessedTarget processed;
   processed.pattern = RemoveLookArounds(pattern);
-  // Newer versions unescape dots outside the group only: inside they go on to match literally.
+  // Newer versions unescape dots outside the group only: inside they go on to match literally. Once in either: a second
+  // time would take the backslash that an escaped backslash has left.
   if (anywhere) processed.pattern = ReplaceAll(processed.pattern, "\\.", ".");
   processed.captured_group = FirstGroup(processed.pattern);
   if (processed.captured_group) processed.pattern = ReplaceFirst(processed.pattern, *processed.captured_group, "\\1");
-  processed.pattern = ReplaceAll(processed.pattern, "\\.", ".");
+  if (!anywhere) processed.pattern = ReplaceAll(processed.pattern, "\\.", ".");
   return processed;
 }
 

@@ -378,5 +378,29 @@ TEST(MergedScalesTest, ScalesThatAreNoScalarsAreRefused) {
   EXPECT_THAT(ErrorLines(merge.Run(2)), ElementsAre(HasSubstr("weight_scale is no scalar")));
 }
 
+TEST(MergedScalesTest, ScalesThatAllWeightsShareCantBePutUnderACommonScale) {
+  const std::vector<std::optional<Axis>> none = {std::nullopt, std::nullopt};
+  Merge merge;
+  for (const char* name : {"q", "k"}) {
+    merge.Add(name, {4, 64},
+              {{"weight", DType::kF8E4M3, {4, 64}, {Axis{0, 1}, Axis{1, 1}}, AllCodes()},
+               {"weight_scale", DType::kF8E4M3, {}, none, "8"},
+               {"weight_scale_2", DType::kF32, {}, none, F32({1})}});
+  }
+  EXPECT_THAT(ErrorLines(merge.Run()), ElementsAre(HasSubstr("weight_scale is one for all that are joined: what lies "
+                                                             "under weight_scale_2 can't be re-expressed")));
+}
+
+TEST(MergedScalesTest, ScalesThatAllExpertsShareCantBePutUnderScalesOfTheirOwn) {
+  Merge merge;
+  for (const char* name : {"gate", "up"}) {
+    merge.Add(name, {2, 2, 64},
+              {{"weight", DType::kF8E4M3, {2, 2, 64}, {Axis{0, 1}, Axis{1, 1}, Axis{2, 1}}, AllCodes()},
+               {"weight_scale", DType::kF8E4M3, {2, 4}, {std::nullopt, Axis{0, 1}, Axis{1, 16}}, "88888888"},
+               {"weight_scale_2", DType::kF32, {2}, {Axis{0, 1}, std::nullopt, std::nullopt}, F32({1, 2})}});
+  }
+  EXPECT_THAT(ErrorLines(merge.Run(1)), ElementsAre(HasSubstr("weight_scale is one for all that are joined")));
+}
+
 }  // namespace
 }  // namespace quantport

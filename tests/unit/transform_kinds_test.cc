@@ -54,6 +54,11 @@ TEST(PatternRulesTest, LongerSourcesAreTriedFirst) {
   EXPECT_EQ(compiled->Rename("proj.absmax", &active, &exceeded)->source, 0U);
 }
 
+TEST(PatternRulesTest, AnEscapeIsTakenOffOnce) {
+  for (const PatternRules rules : {PatternRules::kAnywhere, PatternRules::kWholeWords})
+    EXPECT_EQ(ProcessTargetPattern(R"(a\\.b\.c)", rules).pattern, R"(a\.b.c)");
+}
+
 TEST(PatternRulesTest, DotsInsideAGroupStayLiteral) {
   const Transform reversed = ReverseTransform(Rename({R"((vision\.layers)\.ls)"}, {R"(\1.lambda)"}));
   EXPECT_EQ(reversed.rules, PatternRules::kWholeWords);
