@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 ORACLE := .venv/bin/python
 LLM_COMPRESSOR := .venv-llmcompressor/bin/python
 
-.PHONY: build demo test sanitize conformance bench bench-scaling bench-quantize bench-kernels bench-threads micro-bench differential fuzz format clean packages
+.PHONY: build demo test sanitize conformance bench bench-scaling bench-quantize bench-kernels bench-threads micro-bench differential metamorphic fuzz format clean packages
 
 build: packages
 	@cmake --preset release -G Ninja >build/release.configure.log 2>&1 || { cat build/release.configure.log; exit 1; }
@@ -31,6 +31,10 @@ sanitize: packages
 	@ctest --preset asan -j $(JOBS) -L 'unit|fuzz-replay'
 	@cmake --build --preset tsan -j $(JOBS) --target quantport_tests
 	@ctest --preset tsan -j $(JOBS) -R 'WriteFilesTest|RunChecksTest|TileQueueTest|QuantizeRunTest'
+
+# Goldens with one tensor of another shape or dtype under every command, all of them; `make test` runs a sample.
+metamorphic: build
+	@QUANTPORT=build/release/quantport python3 tests/metamorphic/metamorphic_test.py --all
 
 # Against the real transformers, safetensors and ModelOpt, in a virtual environment of its own.
 conformance: build $(ORACLE) $(LLM_COMPRESSOR)
