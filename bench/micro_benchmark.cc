@@ -48,9 +48,7 @@ const TensorTable& Export(int64_t tensors) {
   return it != tables.end() ? it->second : tables[tensors] = MakeExport(static_cast<size_t>(tensors));
 }
 
-std::vector<WeightUnit> Recognize(const TensorTable& table) {
-  return Take(RecognizeUnits(table, {.quantized = true}));
-}
+std::vector<WeightUnit> Recognize(const TensorTable& table) { return Take(RecognizeUnits(table, {.quantized = true})); }
 
 Conversion Revert(const TensorTable& table, const std::vector<WeightUnit>& units) {
   return Take(RevertNames({&table, &units, &Mapping().resolved, Mapping().legacy, nullptr}));

@@ -160,12 +160,12 @@ std::vector<std::pair<std::string, Run>> Formats() {
                           many)},
       {"mxfp8",
        [](const Job& job) {
-         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp8, job.matrix, BlockScales().First(job.elements() / 32),
+         benchmark::DoNotOptimize(QuantizeMx(FormatId::kMxfp8, job.matrix, BlockScales().First(job.elements() / 32),
                                              job.Out(job.elements())));
        }},
       {"mxfp4",
        [](const Job& job) {
-         benchmark::DoNotOptimize(QuantizeMx(MxFormat::kMxfp4, job.matrix, BlockScales().First(job.elements() / 32),
+         benchmark::DoNotOptimize(QuantizeMx(FormatId::kMxfp4, job.matrix, BlockScales().First(job.elements() / 32),
                                              job.Out(job.elements() / 2)));
        }},
       {"int8_channel",

@@ -13,36 +13,37 @@ struct Algorithm {
 };
 
 // Formats that ModelOpt gives no name of its own are written as it calls them itself.
-Algorithm AlgorithmOf(QuantFormat format) {
+Algorithm AlgorithmOf(FormatId format) {
   switch (format) {
-    case QuantFormat::kFp8:
+    case FormatId::kFp8PerTensor:
       return {"FP8"};
-    case QuantFormat::kFp8PerChannelPerToken:
+    case FormatId::kFp8PerChannel:
       return {"FP8_PER_CHANNEL_PER_TOKEN"};
-    case QuantFormat::kMxfp8:
+    case FormatId::kMxfp8:
       return {"MXFP8", true};
-    case QuantFormat::kNvfp4:
+    case FormatId::kNvfp4:
       return {"NVFP4", true};
-    case QuantFormat::kW4A16Nvfp4:
+    case FormatId::kNvfp4WeightOnly:
       return {"W4A16_NVFP4", true};
-    case QuantFormat::kW4A8Nvfp4Fp8:
+    case FormatId::kW4A8Nvfp4Fp8:
       return {"W4A8_NVFP4_FP8", true};
-    case QuantFormat::kW4A8Mxfp4Fp8:
+    case FormatId::kW4A8Mxfp4Fp8:
       return {"W4A8_MXFP4_FP8", true};
-    case QuantFormat::kInt8:
+    case FormatId::kInt8SmoothQuant:
       return {"W8A8_SQ_PER_CHANNEL"};
-    case QuantFormat::kInt8WeightOnly:
+    case FormatId::kInt8:
       return {"W8A16"};
-    case QuantFormat::kInt4:
+    case FormatId::kInt4:
       return {"W4A16_AWQ", true, true};
-    case QuantFormat::kInt4Fp8:
+    case FormatId::kW4A8Awq:
       return {"W4A8_AWQ", true, true};
-    case QuantFormat::kNone:
-    case QuantFormat::kFp8Block:
-    case QuantFormat::kMxfp4:
-      return {QuantFormatName(format)};
+    case FormatId::kPlain:
+    case FormatId::kFp8Block:
+    case FormatId::kMxfp4:
+      return {RecipeFormatName(format)};
+    default:
+      return {};
   }
-  return {};
 }
 
 Json LayerConfig(const QuantizedModule& module) {
@@ -157,7 +158,7 @@ Json HfQuantConfig(const std::vector<QuantizedModule>& modules, std::string_view
   std::vector<Json> distinct;
   Json layers = Json::object();
   for (const QuantizedModule& module : modules) {
-    if (module.format == QuantFormat::kNone) {
+    if (module.format == FormatId::kPlain) {
       excluded.push_back(module.name);
       continue;
     }

@@ -19,7 +19,7 @@ inline constexpr std::string_view kModelOptVersion = "0.47.0";
 // experts of a fused container are one module, the container.
 struct QuantizedModule {
   std::string name;  // in memory
-  QuantFormat format = QuantFormat::kNone;
+  FormatId format = FormatId::kPlain;
   int block_size = 0;
 };
 

@@ -11,8 +11,8 @@
 namespace quantport {
 namespace {
 
-// Shorter ranges are copied with their neighbours: each clone is a system call and an extent of its own. Data that stays
-// in its order is one range, however small its tensors are.
+// Shorter ranges are copied with their neighbours: each clone is a system call and an extent of its own. Data that
+// stays in its order is one range, however small its tensors are.
 constexpr uint64_t kMinCloneBlocks = 2;
 
 }  // namespace

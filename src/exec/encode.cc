@@ -19,7 +19,7 @@ namespace {
 using quantize::BlockShape;
 using quantize::Matrix;
 
-float Normalization(const WeightFormat& format) { return format.four_over_six ? 256.0f : quantize::kE4m3Max; }
+float Normalization(const Encoding& format) { return format.four_over_six ? 256.0f : quantize::kE4m3Max; }
 
 // Rows quantized at a time, in bytes as read. They and their codes fit into the second cache (1 or 2 MiB) with room to
 // spare, and so are still there when their errors are measured.
@@ -35,15 +35,15 @@ struct Piece {
 size_t CodeBytes(const PlannedMatrix& matrix, const Matrix& rows) {
   const size_t elements = rows.rows * rows.columns;
   switch (matrix.format.format) {
-    case QuantFormat::kNone:
+    case FormatId::kPlain:
       return elements * ElementBytes(rows.type);
-    case QuantFormat::kNvfp4:
-    case QuantFormat::kW4A16Nvfp4:
-    case QuantFormat::kW4A8Nvfp4Fp8:
-    case QuantFormat::kMxfp4:
-    case QuantFormat::kW4A8Mxfp4Fp8:
-    case QuantFormat::kInt4:
-    case QuantFormat::kInt4Fp8:
+    case FormatId::kNvfp4:
+    case FormatId::kNvfp4WeightOnly:
+    case FormatId::kW4A8Nvfp4Fp8:
+    case FormatId::kMxfp4:
+    case FormatId::kW4A8Mxfp4Fp8:
+    case FormatId::kInt4:
+    case FormatId::kW4A8Awq:
       return elements / 2;
     default:
       return elements;
@@ -54,21 +54,21 @@ size_t CodeBytes(const PlannedMatrix& matrix, const Matrix& rows) {
 size_t ScaleBytes(const PlannedMatrix& matrix, const Matrix& rows) {
   const size_t block = matrix.format.block;
   switch (matrix.format.format) {
-    case QuantFormat::kNvfp4:
-    case QuantFormat::kW4A16Nvfp4:
-    case QuantFormat::kW4A8Nvfp4Fp8:
+    case FormatId::kNvfp4:
+    case FormatId::kNvfp4WeightOnly:
+    case FormatId::kW4A8Nvfp4Fp8:
       return rows.rows * rows.columns / block;
-    case QuantFormat::kMxfp8:
-    case QuantFormat::kMxfp4:
-    case QuantFormat::kW4A8Mxfp4Fp8:
+    case FormatId::kMxfp8:
+    case FormatId::kMxfp4:
+    case FormatId::kW4A8Mxfp4Fp8:
       return rows.rows * rows.columns / quantize::kMxBlock;
-    case QuantFormat::kFp8PerChannelPerToken:
-    case QuantFormat::kInt8:
-    case QuantFormat::kInt8WeightOnly:
+    case FormatId::kFp8PerChannel:
+    case FormatId::kInt8SmoothQuant:
+    case FormatId::kInt8:
       return rows.rows * sizeof(float);
-    case QuantFormat::kFp8Block:
+    case FormatId::kFp8Block:
       return matrix.scalar_scale ? 0 : CeilDiv(rows.rows, block) * CeilDiv(rows.columns, block) * sizeof(float);
-    case QuantFormat::kInt4:
+    case FormatId::kInt4:
       return rows.rows * CeilDiv(rows.columns, block) * sizeof(float);
     default:
       return 0;
@@ -80,7 +80,7 @@ void StoreScales(const std::vector<float>& scales, const Piece& piece) {
 }
 
 // `amax_type` is that in which ModelOpt keeps amax.
-Result<std::vector<float>> BlockScales(const WeightFormat& format, const Matrix& rows, BlockShape block, float largest,
+Result<std::vector<float>> BlockScales(const Encoding& format, const Matrix& rows, BlockShape block, float largest,
                                        quantize::ElementType amax_type, quantize::Arithmetic arithmetic) {
   std::vector<float> amax(CeilDiv(rows.rows, block.rows) * CeilDiv(rows.columns, block.columns));
   const auto search = AmaxSearchOf(format);
@@ -95,7 +95,7 @@ Result<std::vector<float>> BlockScales(const WeightFormat& format, const Matrix&
 // Block scales that ModelOpt's static quantizer would have stored.
 Status StaticScales(const PlannedMatrix& matrix, const Matrix& rows, float group_amax,
                     const quantize::Numerics& numerics, std::span<uint8_t> scales) {
-  const WeightFormat& format = matrix.format;
+  const Encoding& format = matrix.format;
   std::vector<float> amax(rows.rows * (rows.columns / format.block));
   Status status;
   switch (format.search) {
@@ -147,8 +147,8 @@ Status EncodeFp8Tile(const PlannedMatrix& matrix, const Piece& piece, float grou
   return quantize::MeasureFp8(piece.rows, piece.codes, tile, {&scale, 1}, sums);
 }
 
-Status EncodeFp8Blocks(const WeightFormat& format, const Piece& piece, BlockShape block,
-                       const quantize::Numerics& numerics, quantize::ErrorSums* sums) {
+Status EncodeFp8Blocks(const Encoding& format, const Piece& piece, BlockShape block, const quantize::Numerics& numerics,
+                       quantize::ErrorSums* sums) {
   auto scales = BlockScales(format, piece.rows, block, quantize::kE4m3Max, piece.rows.type, numerics.arithmetic);
   if (!scales) return scales.errors();
   if (auto s = quantize::QuantizeFp8(piece.rows, block, *scales, piece.codes); !s) return s;
@@ -156,12 +156,12 @@ Status EncodeFp8Blocks(const WeightFormat& format, const Piece& piece, BlockShap
   return quantize::MeasureFp8(piece.rows, piece.codes, block, *scales, sums);
 }
 
-Status EncodeMx(quantize::MxFormat format, const Piece& piece, quantize::ErrorSums* sums) {
+Status EncodeMx(FormatId format, const Piece& piece, quantize::ErrorSums* sums) {
   if (auto s = quantize::QuantizeMx(format, piece.rows, piece.scales, piece.codes); !s) return s;
   return quantize::MeasureMx(format, piece.rows, piece.codes, piece.scales, sums);
 }
 
-Status EncodeInt8(const WeightFormat& format, const Piece& piece, const quantize::Numerics& numerics,
+Status EncodeInt8(const Encoding& format, const Piece& piece, const quantize::Numerics& numerics,
                   quantize::ErrorSums* sums) {
   const size_t columns = piece.rows.columns;
   auto scales = BlockScales(format, piece.rows, {1, columns}, 127, piece.rows.type, numerics.arithmetic);
@@ -171,7 +171,7 @@ Status EncodeInt8(const WeightFormat& format, const Piece& piece, const quantize
   return quantize::MeasureInt8(piece.rows, piece.codes, columns, *scales, sums);
 }
 
-Status EncodeInt4(const WeightFormat& format, const Piece& piece, const quantize::Numerics& numerics,
+Status EncodeInt4(const Encoding& format, const Piece& piece, const quantize::Numerics& numerics,
                   quantize::ErrorSums* sums) {
   const size_t group = format.block;
   auto scales = BlockScales(format, piece.rows, {1, group}, 7, quantize::ElementType::kF32, numerics.arithmetic);
@@ -185,33 +185,33 @@ Status EncodePiece(const PlannedMatrix& matrix, const Piece& piece, float group_
                    const quantize::Numerics& numerics, quantize::ErrorSums* sums) {
   const size_t block = matrix.format.block;
   switch (matrix.format.format) {
-    case QuantFormat::kNone:
+    case FormatId::kPlain:
       std::memcpy(piece.codes.data(), piece.rows.bytes.data(), piece.codes.size());
       return {};
-    case QuantFormat::kFp8:
+    case FormatId::kFp8PerTensor:
       // The scale of a tensor with three dimensions is given one.
       if (matrix.batched > 0) return EncodeFp8Tile(matrix, piece, group_amax, numerics, sums);
       return EncodeFp8Tensor(matrix, piece, group_amax, numerics, sums);
-    case QuantFormat::kFp8PerChannelPerToken:
+    case FormatId::kFp8PerChannel:
       return EncodeFp8Blocks(matrix.format, piece, {1, piece.rows.columns}, numerics, sums);
-    case QuantFormat::kFp8Block:
+    case FormatId::kFp8Block:
       if (matrix.scalar_scale) return EncodeFp8Tile(matrix, piece, group_amax, numerics, sums);
       return EncodeFp8Blocks(matrix.format, piece, {block, block}, numerics, sums);
-    case QuantFormat::kMxfp8:
-      return EncodeMx(quantize::MxFormat::kMxfp8, piece, sums);
-    case QuantFormat::kMxfp4:
-    case QuantFormat::kW4A8Mxfp4Fp8:
-      return EncodeMx(quantize::MxFormat::kMxfp4, piece, sums);
-    case QuantFormat::kNvfp4:
-    case QuantFormat::kW4A16Nvfp4:
-    case QuantFormat::kW4A8Nvfp4Fp8:
+    case FormatId::kMxfp8:
+      return EncodeMx(FormatId::kMxfp8, piece, sums);
+    case FormatId::kMxfp4:
+    case FormatId::kW4A8Mxfp4Fp8:
+      return EncodeMx(FormatId::kMxfp4, piece, sums);
+    case FormatId::kNvfp4:
+    case FormatId::kNvfp4WeightOnly:
+    case FormatId::kW4A8Nvfp4Fp8:
       return EncodeNvfp4(matrix, piece, group_amax, numerics, sums);
-    case QuantFormat::kInt8:
-    case QuantFormat::kInt8WeightOnly:
+    case FormatId::kInt8SmoothQuant:
+    case FormatId::kInt8:
       return EncodeInt8(matrix.format, piece, numerics, sums);
-    case QuantFormat::kInt4:
+    case FormatId::kInt4:
       return EncodeInt4(matrix.format, piece, numerics, sums);
-    case QuantFormat::kInt4Fp8:
+    default:
       break;
   }
   return Error{ErrorKind::kQuantConversionUnsupported, "a format that is not written", {}, matrix.name, {}};
@@ -219,18 +219,18 @@ Status EncodePiece(const PlannedMatrix& matrix, const Piece& piece, float group_
 
 }  // namespace
 
-std::optional<AmaxSearch> AmaxSearchOf(const WeightFormat& format) {
+std::optional<AmaxSearch> AmaxSearchOf(const Encoding& format) {
   if (format.search != ScaleSearch::kMultipliers || format.static_blocks) return std::nullopt;
-  const bool int8 = format.format == QuantFormat::kInt8 || format.format == QuantFormat::kInt8WeightOnly;
-  return AmaxSearch{int8                                  ? quantize::FakeFormat::kInt8
-                    : format.format == QuantFormat::kInt4 ? quantize::FakeFormat::kInt4
-                                                          : quantize::FakeFormat::kFp8,
+  const bool int8 = format.format == FormatId::kInt8SmoothQuant || format.format == FormatId::kInt8;
+  return AmaxSearch{int8                               ? FormatId::kInt8
+                    : format.format == FormatId::kInt4 ? FormatId::kInt4
+                                                       : FormatId::kFp8PerTensor,
                     quantize::SearchMultipliers(format.search_start, format.search_stop, format.search_step)};
 }
 
 float ScalarScale(const PlannedMatrix& matrix, float group_amax, const quantize::Numerics& numerics) {
   // W4A8_NVFP4_FP8 divides by 448 alone, as FP8 does.
-  const bool nvfp4 = matrix.format.format == QuantFormat::kNvfp4 || matrix.format.format == QuantFormat::kW4A16Nvfp4;
+  const bool nvfp4 = matrix.format.format == FormatId::kNvfp4 || matrix.format.format == FormatId::kNvfp4WeightOnly;
   return nvfp4 ? quantize::Nvfp4GlobalScale(group_amax, Normalization(matrix.format), numerics)
                : quantize::Fp8TensorScale(group_amax, numerics);
 }

@@ -25,10 +25,10 @@ float ScalarScale(const PlannedMatrix& matrix, float group_amax, const quantize:
 // The search of an amax that a format asks for, other than of NVFP4's blocks: how ModelOpt quantizes while it searches,
 // and by what the largest magnitude is multiplied. Nothing where there is no search.
 struct AmaxSearch {
-  quantize::FakeFormat format;
+  FormatId format;
   std::vector<float> multipliers;
 };
-std::optional<AmaxSearch> AmaxSearchOf(const WeightFormat& format);
+std::optional<AmaxSearch> AmaxSearchOf(const Encoding& format);
 
 // `rows` begins with a multiple of RowStep rows. `group_amax`: of the matrix's group, where it has one. Adds what is
 // lost to `sums`. Errors: kQuantConversionUnsupported.

@@ -64,7 +64,7 @@ class Rows {
   }
 
  private:
-  bool InputsFirst() const { return source_.layout == Layout::kGptq || source_.layout == Layout::kAwq; }
+  bool InputsFirst() const { return source_.format == FormatId::kGptq || source_.format == FormatId::kAwq; }
 
   Status FindGroups() {
     group_of_.resize(columns_);
@@ -120,10 +120,10 @@ class Rows {
   }
 
   Status ReadZeros() {
-    const bool centered = source_.layout == Layout::kIntQuantized;
+    const bool centered = source_.format == FormatId::kIntQuantized;
     zeros_.assign(rows_ * groups_, centered ? 0 : 1 << (source_.bits - 1));
     if (!source_.zeros) return {};
-    if (source_.layout == Layout::kIntQuantized) {
+    if (source_.format == FormatId::kIntQuantized) {
       auto bytes = ReadRows(*source_.zeros, 1);
       if (!bytes) return bytes.errors();
       std::transform(bytes->begin(), bytes->end(), zeros_.begin(),
@@ -151,7 +151,7 @@ class Rows {
       const uint32_t* own = words.data() + (InputsFirst() ? group * count : group);
       for (uint64_t row = 0; row < rows_; ++row) {
         int32_t zero;
-        if (source_.layout == Layout::kAwq) {
+        if (source_.format == FormatId::kAwq) {
           zero = ValueAt(own + row / kAwqPerWord, 1, kAwqSlots[row % kAwqPerWord], bits);
         } else {
           zero = BitsAt(own, InputsFirst() ? 1 : groups_, skipped + (one_row ? 0 : row * bits), bits);
@@ -164,12 +164,12 @@ class Rows {
 
   Status ReadCodes() {
     codes_.resize(rows_ * columns_);
-    switch (source_.layout) {
-      case Layout::kIntQuantized:
+    switch (source_.format) {
+      case FormatId::kIntQuantized:
         return ReadBytesAsCodes();
-      case Layout::kPackQuantized:
+      case FormatId::kPackQuantized:
         return ReadPackedRows();
-      case Layout::kGptq:
+      case FormatId::kGptq:
         return ReadPackedInputs();
       default:
         return ReadAwq();
@@ -239,9 +239,9 @@ class Rows {
 
 }  // namespace
 
-bool IsIntegerLayout(Layout layout) {
-  return layout == Layout::kGptq || layout == Layout::kAwq || layout == Layout::kPackQuantized ||
-         layout == Layout::kIntQuantized;
+bool IsIntegerLayout(FormatId format) {
+  return format == FormatId::kGptq || format == FormatId::kAwq || format == FormatId::kPackQuantized ||
+         format == FormatId::kIntQuantized;
 }
 
 Result<std::vector<float>> ReadIntegers(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows,

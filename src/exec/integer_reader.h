@@ -11,7 +11,7 @@
 
 namespace quantport {
 
-bool IsIntegerLayout(Layout layout);
+bool IsIntegerLayout(FormatId format);
 
 // rows * columns numbers in F32, in which they are exact where scales are BF16 or F16. Errors: kIo;
 // kQuantConversionUnsupported for an index of a group that the scales have not.

@@ -25,24 +25,24 @@ constexpr uint64_t kMostRuns = 64;
 
 bool BlocksRunDown(const PlannedMatrix& matrix) {
   return matrix.batched > 0 &&
-         (matrix.format.format == QuantFormat::kNvfp4 || matrix.format.format == QuantFormat::kW4A16Nvfp4);
+         (matrix.format.format == FormatId::kNvfp4 || matrix.format.format == FormatId::kNvfp4WeightOnly);
 }
 
 uint64_t RowStep(const PlannedMatrix& matrix) {
   uint64_t step = 1;
-  if (matrix.format.format == QuantFormat::kFp8Block && !matrix.scalar_scale) step = matrix.format.block;
-  if (matrix.format.format == QuantFormat::kInt4 || matrix.source.layout == Layout::kInt4) step = std::lcm(step, 2);
+  if (matrix.format.format == FormatId::kFp8Block && !matrix.scalar_scale) step = matrix.format.block;
+  if (matrix.format.format == FormatId::kInt4 || matrix.source.format == FormatId::kInt4) step = std::lcm(step, 2);
   if (BlocksRunDown(matrix)) step = matrix.format.block;
-  if (matrix.source.layout == Layout::kAwq) step = std::lcm(step, 8);
-  if (matrix.source.inputs_first || matrix.source.layout == Layout::kFp8Block)
+  if (matrix.source.format == FormatId::kAwq) step = std::lcm(step, 8);
+  if (matrix.source.inputs_first || matrix.source.format == FormatId::kFp8Block)
     step = std::lcm(step, matrix.source.tile_rows);
   return step;
 }
 
 Status MatrixReader::Read(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, bool again,
                           std::span<std::byte> buffer) const {
-  return matrix.source.layout == Layout::kPlain ? ReadPlain(matrix, first_row, rows, again, buffer)
-                                                : ReadStored(matrix, first_row, rows, buffer);
+  return matrix.source.format == FormatId::kPlain ? ReadPlain(matrix, first_row, rows, again, buffer)
+                                                  : ReadStored(matrix, first_row, rows, buffer);
 }
 
 Status MatrixReader::ReadPlain(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, bool again,
@@ -73,10 +73,10 @@ Status MatrixReader::ReadStored(const PlannedMatrix& matrix, uint64_t first_row,
   const uint64_t columns = matrix.columns;
   const quantize::ElementType type = ElementTypeOf(matrix.dtype);
   const std::span<uint8_t> out(reinterpret_cast<uint8_t*>(buffer.data()), rows * columns * ElementBytes(type));
-  if (!IsIntegerLayout(source.layout) && !source.smoothing) return Dequantize(matrix, first_row, rows, out, type);
+  if (!IsIntegerLayout(source.format) && !source.smoothing) return Dequantize(matrix, first_row, rows, out, type);
   // Rounded once, at the end.
   std::vector<float> numbers(rows * columns);
-  if (IsIntegerLayout(source.layout)) {
+  if (IsIntegerLayout(source.format)) {
     auto read = ReadIntegers(matrix, first_row, rows, stored_);
     if (!read) {
       for (Error& error : read.errors()) {
@@ -139,35 +139,35 @@ Status MatrixReader::DequantizePart(const PlannedMatrix& matrix, uint64_t expert
   if (source.scale_2) {
     const auto read = ReadScalar(source, *source.scale_2, DType::kF32, expert);
     if (!read) return read.errors();
-    scale_2 = source.layout == Layout::kNvfp4Pack ? 1 / *read : *read;
+    scale_2 = source.format == FormatId::kNvfp4Pack ? 1 / *read : *read;
   }
-  if (source.layout == Layout::kMxfp4Blocks)
+  if (source.format == FormatId::kMxfp4Blocks)
     return ReadMxfp4Blocks(matrix, expert, local, rows, stored_, {out.data(), type});
   if (source.inputs_first) return ReadBatchedNvfp4(matrix, expert, local, rows, stored_, scale_2, {out.data(), type});
-  const bool packed = source.layout != Layout::kFp8PerTensor && source.layout != Layout::kFp8PerChannel &&
-                      source.layout != Layout::kFp8Block && source.layout != Layout::kFp8Group &&
-                      source.layout != Layout::kMxfp8 && source.layout != Layout::kInt8 &&
-                      source.layout != Layout::kInt8SmoothQuant;
+  const bool packed = source.format != FormatId::kFp8PerTensor && source.format != FormatId::kFp8PerChannel &&
+                      source.format != FormatId::kFp8Block && source.format != FormatId::kFp8Group &&
+                      source.format != FormatId::kMxfp8 && source.format != FormatId::kInt8 &&
+                      source.format != FormatId::kInt8SmoothQuant;
   const uint64_t row_bytes = packed ? columns / 2 : columns;
   auto codes = stored_.Read(source.codes, first_row * row_bytes, rows * row_bytes);
   if (!codes) return codes.errors();
   const uint64_t scale_columns = CeilDiv(columns, source.tile_columns);
   const auto rounding = source.scales_kept ? quantize::ScaleRounding::kKept : quantize::ScaleRounding::kToOutput;
-  switch (source.layout) {
-    case Layout::kMxfp8:
-    case Layout::kMxfp4:
-    case Layout::kMxfp4Pack:
-    case Layout::kW4A8Mxfp4Fp8: {
+  switch (source.format) {
+    case FormatId::kMxfp8:
+    case FormatId::kMxfp4:
+    case FormatId::kMxfp4Pack:
+    case FormatId::kW4A8Mxfp4Fp8: {
       auto scales = stored_.Read(*source.scales, first_row * scale_columns, rows * scale_columns);
       if (!scales) return scales.errors();
-      const auto format = source.layout == Layout::kMxfp8 ? quantize::MxFormat::kMxfp8 : quantize::MxFormat::kMxfp4;
+      const auto format = source.format == FormatId::kMxfp8 ? FormatId::kMxfp8 : FormatId::kMxfp4;
       return quantize::DequantizeMx(format, *codes, rows, columns, *scales, out, type);
     }
-    case Layout::kNvfp4:
-    case Layout::kNvfp4WeightOnly:
-    case Layout::kNvfp4Awq:
-    case Layout::kNvfp4Pack:
-    case Layout::kW4A8Nvfp4Fp8: {
+    case FormatId::kNvfp4:
+    case FormatId::kNvfp4WeightOnly:
+    case FormatId::kNvfp4Awq:
+    case FormatId::kNvfp4Pack:
+    case FormatId::kW4A8Nvfp4Fp8: {
       auto scales = stored_.Read(*source.scales, first_row * scale_columns, rows * scale_columns);
       if (!scales) return scales.errors();
       return quantize::DequantizeNvfp4(*codes, rows, columns, source.tile_columns, *scales, scale_2, out, type);
@@ -175,15 +175,15 @@ Status MatrixReader::DequantizePart(const PlannedMatrix& matrix, uint64_t expert
     default:
       break;
   }
-  const bool whole = source.layout == Layout::kFp8PerTensor;
+  const bool whole = source.format == FormatId::kFp8PerTensor;
   const uint64_t scale_row = expert * CeilDiv(each, source.tile_rows) + local / source.tile_rows;
   const uint64_t first_scale = !whole ? scale_row * scale_columns : source.scalars_of_experts ? expert : 0;
   const uint64_t count = whole ? 1 : CeilDiv(rows, source.tile_rows) * scale_columns;
   auto scales = ReadScales(*source.scales, source.scale_dtype, first_scale, count);
   if (!scales) return scales.errors();
-  if (source.layout == Layout::kInt4)
+  if (source.format == FormatId::kInt4)
     return quantize::DequantizeInt4(*codes, rows, columns, source.tile_columns, *scales, rounding, out, type);
-  if (source.layout == Layout::kInt8 || source.layout == Layout::kInt8SmoothQuant)
+  if (source.format == FormatId::kInt8 || source.format == FormatId::kInt8SmoothQuant)
     return quantize::DequantizeInt8(*codes, rows, columns, columns, *scales, rounding, out, type);
   const quantize::BlockShape tile = {whole ? rows : source.tile_rows, source.tile_columns};
   return quantize::DequantizeFp8(*codes, rows, columns, tile, *scales, rounding, out, type);

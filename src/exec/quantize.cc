@@ -215,7 +215,7 @@ class Quantizer {
   }
 
   Status CheckFinite(const Tile& tile, const quantize::Matrix& rows) const {
-    if (compute_.allow_nonfinite || plan_.matrices[tile.matrix].format.format == QuantFormat::kNone) return {};
+    if (compute_.allow_nonfinite || plan_.matrices[tile.matrix].format.format == FormatId::kPlain) return {};
     const size_t index = quantize::FindNonfinite(rows);
     if (index == rows.rows * rows.columns) return {};
     const float value = quantize::LoadElement(rows.Flat(), index);

@@ -19,7 +19,7 @@ InspectModule DescribeUnit(const WeightUnit& unit, const TensorTable& table) {
   module.name = unit.role == UnitRole::kValue && unit.style == NameStyle::kModule
                     ? unit.module
                     : table.tensors[unit.tensors[0]].info.name;
-  module.layout = std::string(LayoutName(unit.weight.layout));
+  module.layout = std::string(FormatName(unit.weight.format));
   module.dtype = table.tensors[unit.tensors[0]].info.dtype;
   module.shape = unit.weight.shape;
   for (size_t i = 0; i < unit.tensors.size(); ++i) {
@@ -32,7 +32,7 @@ InspectModule DescribeUnit(const WeightUnit& unit, const TensorTable& table) {
 }
 
 void AddTotal(const WeightUnit& unit, uint64_t bytes, std::vector<InspectTotal>* totals) {
-  const std::string layout(LayoutName(unit.weight.layout));
+  const std::string layout(FormatName(unit.weight.format));
   auto it =
       std::find_if(totals->begin(), totals->end(), [&](const InspectTotal& total) { return total.layout == layout; });
   if (it == totals->end()) it = totals->insert(totals->end(), InspectTotal{layout, 0, 0, 0});

@@ -67,8 +67,8 @@ class JournalWriter {
 
   Result<Piece> Add(std::span<const std::byte> bytes);
 
-  // Gives the journal its name. From here on the folder counts as being changed. Errors: kIo, kUnfinishedChange where it
-  // could not be read back; then it gets no name.
+  // Gives the journal its name. From here on the folder counts as being changed. Errors: kIo, kUnfinishedChange where
+  // it could not be read back; then it gets no name.
   Status Publish(const Journal& journal);
 
  private:

@@ -47,7 +47,7 @@ bool IsSane(const LogicalWeight& weight) {
 
 // What a format that was tried and did not fit has left behind.
 void Clear(LogicalWeight* weight) {
-  weight->layout = Layout::kOther;
+  weight->format = FormatId::kOther;
   weight->shape = weight->parts[0].array.shape;
   for (StoredPart& part : weight->parts) {
     part.axes.clear();
@@ -57,10 +57,10 @@ void Clear(LogicalWeight* weight) {
 
 }  // namespace
 
-std::string_view LayoutName(Layout layout) {
+std::string_view FormatName(FormatId id) {
   for (const Format* format : kFormats) {
-    for (const LayoutLabel& label : format->labels) {
-      if (label.layout == layout) return label.name;
+    for (const FormatLabel& label : format->labels) {
+      if (label.format == id) return label.name;
     }
   }
   return "other";
@@ -78,7 +78,7 @@ void FillLayout(LogicalWeight* weight, std::string_view key, const RecognizeOpti
 }
 
 void FillPlainLayout(LogicalWeight* weight) {
-  weight->layout = Layout::kPlain;
+  weight->format = FormatId::kPlain;
   weight->shape = weight->parts[0].array.shape;
   weight->parts[0].axes = SameDims(weight->shape.size());
 }

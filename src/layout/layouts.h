@@ -24,7 +24,7 @@ struct RecognizeOptions {
 };
 
 // Decides the layout from the parts' leaves, dtypes and shapes, and fills the logical shape and every part's axes.
-// parts[0] is the value and `key` its name; tensors that match no row make it Layout::kOther.
+// parts[0] is the value and `key` its name; tensors that match no row make it FormatId::kOther.
 void FillLayout(LogicalWeight* weight, std::string_view key, const RecognizeOptions& options);
 
 // One tensor that stands for itself: logical shape and axes are those of storage.

@@ -20,7 +20,7 @@ std::string_view PartName(const StoredPart& part) {
 }
 
 Status CheckKnown(const LogicalWeight& weight, std::string_view operation) {
-  if (weight.layout != Layout::kOther) return {};
+  if (weight.format != FormatId::kOther) return {};
   return Unsupported(
       fmt::format("{} needs to know how this weight is stored, and its tensors match no layout", operation));
 }
@@ -62,9 +62,9 @@ bool SameAxes(const StoredPart& a, const StoredPart& b) {
 Status CheckAlike(const std::vector<LogicalWeight>& weights, std::string_view operation) {
   for (const LogicalWeight& weight : weights) {
     if (auto status = CheckKnown(weight, operation); !status) return status;
-    if (weight.layout != weights[0].layout) {
+    if (weight.format != weights[0].format) {
       return Unsupported(fmt::format("{} of weights in different formats, {} and {}", operation,
-                                     LayoutName(weights[0].layout), LayoutName(weight.layout)));
+                                     FormatName(weights[0].format), FormatName(weight.format)));
     }
     if (weight.parts.size() != weights[0].parts.size()) {
       return Unsupported(fmt::format("{} of weights of which some lack a companion tensor", operation));
@@ -111,7 +111,7 @@ Status CheckBias(const LogicalWeight& weight, size_t dim) {
 Result<LogicalWeight> SliceWeight(const LogicalWeight& weight, size_t dim, uint64_t begin, uint64_t length) {
   if (begin == 0 && length == weight.shape[dim]) return weight;
   if (auto status = CheckBias(weight, dim); !status) return status.errors();
-  LogicalWeight out{weight.layout, weight.shape, {}};
+  LogicalWeight out{weight.format, weight.shape, {}};
   out.shape[dim] = length;
   for (const StoredPart& part : weight.parts) {
     StoredPart piece = part;
@@ -134,7 +134,7 @@ Result<LogicalWeight> Chunk(const LogicalWeight& weight, size_t dim, uint64_t co
   // cuts convolutions of q, k and v; a linear's fused parts are equal by construction, so there it would cut wrong.
   const bool even = size % count == 0;
   const uint64_t step = CeilDiv(size, count);
-  if (!even && (weight.layout != Layout::kPlain || weight.shape.size() == 2 || (count - 1) * step >= size)) {
+  if (!even && (weight.format != FormatId::kPlain || weight.shape.size() == 2 || (count - 1) * step >= size)) {
     return Unsupported(fmt::format("a dimension of {} can't be split into {} equal parts", size, count));
   }
   const uint64_t begin = index * step;
@@ -195,7 +195,7 @@ Result<LogicalWeight> ConcatenateWeights(const std::vector<LogicalWeight>& weigh
 
 Result<LogicalWeight> Unstack(const LogicalWeight& weight, size_t dim, uint64_t index) {
   if (auto status = CheckKnown(weight, "SplitModulelist"); !status) return status.errors();
-  LogicalWeight out{weight.layout, weight.shape, {}};
+  LogicalWeight out{weight.format, weight.shape, {}};
   out.shape.erase(out.shape.begin() + static_cast<std::ptrdiff_t>(dim));
   for (const StoredPart& part : weight.parts) {
     StoredPart entry = part;
@@ -227,9 +227,9 @@ Result<LogicalWeight> StackWeights(const std::vector<LogicalWeight>& weights, si
                                      fmt::join(weight.shape, ", ")));
   }
   // Stored flattened, experts would have to follow each other in one row and not stand side by side.
-  if (first.layout == Layout::kBitsAndBytes4Bit)
+  if (first.format == FormatId::kBitsAndBytes4Bit)
     return Unsupported("MergeModulelist of weights that are stored as one row of values");
-  LogicalWeight out{first.layout, first.shape, {}};
+  LogicalWeight out{first.format, first.shape, {}};
   out.shape.insert(out.shape.begin() + static_cast<std::ptrdiff_t>(dim), weights.size());
   for (size_t p = 0; p < first.parts.size(); ++p) {
     StoredPart stacked = first.parts[p];

@@ -19,7 +19,7 @@ std::string_view PartName(const StoredPart& part) {
 }
 
 Status CheckKnown(const LogicalWeight& weight) {
-  if (weight.layout != Layout::kOther) return {};
+  if (weight.format != FormatId::kOther) return {};
   return Unsupported("needs to know how this weight is stored, and its tensors match no layout");
 }
 
@@ -165,12 +165,12 @@ namespace {
 
 // The one tensor of a weight whose stored elements are its logical ones.
 Result<Array> OnlyArray(const LogicalWeight& weight) {
-  if (weight.layout == Layout::kPlain && weight.parts.size() == 1) return weight.parts[0].array;
+  if (weight.format == FormatId::kPlain && weight.parts.size() == 1) return weight.parts[0].array;
   return Unsupported("a quantized weight has no such form");
 }
 
 LogicalWeight WithArray(const LogicalWeight& weight, Array array) {
-  LogicalWeight out{weight.layout, array.shape, {weight.parts[0]}};
+  LogicalWeight out{weight.format, array.shape, {weight.parts[0]}};
   out.parts[0].axes.clear();
   for (size_t dim = 0; dim < array.shape.size(); ++dim) out.parts[0].axes.push_back(Axis{dim, 1});
   out.parts[0].array = std::move(array);

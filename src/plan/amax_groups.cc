@@ -38,8 +38,8 @@ constexpr std::array<Sibling, 23> kSiblings = {{{"q_proj", "qkv"},
                                                 {"wq_a", "qkv"},
                                                 {"wkv_a", "qkv"}}};
 
-bool IsTwoLevel(QuantFormat format) {
-  return format == QuantFormat::kNvfp4 || format == QuantFormat::kW4A16Nvfp4 || format == QuantFormat::kW4A8Nvfp4Fp8;
+bool IsTwoLevel(FormatId format) {
+  return format == FormatId::kNvfp4 || format == FormatId::kNvfp4WeightOnly || format == FormatId::kW4A8Nvfp4Fp8;
 }
 
 class DisjointSets {
@@ -76,7 +76,7 @@ uint32_t GroupByAmax(const MemoryModel& memory, const std::vector<size_t>& matri
   std::map<MemoryPlace, size_t> by_place;
   std::map<std::string, size_t> by_family;
   const auto grouped = [](const PlannedMatrix& matrix) {
-    return matrix.format.format == QuantFormat::kFp8 || IsTwoLevel(matrix.format.format) || matrix.scalar_scale;
+    return matrix.format.format == FormatId::kFp8PerTensor || IsTwoLevel(matrix.format.format) || matrix.scalar_scale;
   };
   for (size_t i = 0; i < matrices->size(); ++i) {
     const PlannedMatrix& matrix = (*matrices)[i];
@@ -89,7 +89,7 @@ uint32_t GroupByAmax(const MemoryModel& memory, const std::vector<size_t>& matri
       }
       const std::string family =
           place.projection.empty() ? SharedInputOf(memory.modules[place.module].module.name) : "";
-      if (family.empty() || matrix.format.format == QuantFormat::kFp8) continue;
+      if (family.empty() || matrix.format.format == FormatId::kFp8PerTensor) continue;
       const std::string key = family + "|" + std::to_string(static_cast<int>(matrix.format.format)) + "|" +
                               std::to_string(matrix.format.block);
       const auto [sibling, first] = by_family.emplace(key, i);

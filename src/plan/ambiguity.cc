@@ -36,8 +36,8 @@ Evidence Judge(const std::string& key, const RuleNames& rules, const Renamer& lo
   if (reversed.name == key) return loaded == key ? Evidence::kNone : Evidence::kHub;
   const std::string reloaded = Load(load, reversed.name);
   if (reloaded != key) {
-    // Half reversed: it loads as its reversal does, and that is the hub's name. llm-compressor saves experts so, named as
-    // in memory inside the hub's container.
+    // Half reversed: it loads as its reversal does, and that is the hub's name. llm-compressor saves experts so, named
+    // as in memory inside the hub's container.
     const bool half = loaded != key && reloaded == loaded && rules.renamer().Probe(loaded).name == reversed.name;
     return half ? Evidence::kInMemory : Evidence::kNone;
   }
@@ -62,7 +62,7 @@ namespace {
 bool IsReshaped(const WeightUnit& unit, const EngineKey& key, const RuleNames& rules, const ReferenceView& reference) {
   const RenamedKey& renamed = rules.Find(key.key);
   const auto shape = reference.logical_shapes.find(unit.key);
-  return renamed.converter >= 0 && renamed.name == unit.key && unit.weight.layout != Layout::kOther &&
+  return renamed.converter >= 0 && renamed.name == unit.key && unit.weight.format != FormatId::kOther &&
          shape != reference.logical_shapes.end() && shape->second != unit.weight.shape;
 }
 

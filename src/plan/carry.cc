@@ -54,11 +54,11 @@ Result<Carried> CarryTensors(const std::vector<std::string>& keys, const TensorT
       stored.shard += first_shard;
       const auto index = static_cast<uint32_t>(table->tensors.size());
       conversion->tensors.push_back({stored.info.name, WholeTensor(index, stored.info.dtype, stored.info.shape),
-                                     unit.weight.layout, sharded ? stored.shard : 0});
+                                     unit.weight.format, sharded ? stored.shard : 0});
       table->tensors.push_back(std::move(stored));
     }
     if (unit.role != UnitRole::kValue || !unit.key.ends_with(".weight")) continue;
-    (unit.weight.layout == Layout::kPlain ? modules : quantized).insert(unit.module);
+    (unit.weight.format == FormatId::kPlain ? modules : quantized).insert(unit.module);
   }
   std::erase_if(conversion->only_in_reference, [&](const std::string& key) { return wanted.contains(key); });
   return Carried{{modules.begin(), modules.end()}, {quantized.begin(), quantized.end()}};

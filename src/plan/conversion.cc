@@ -225,15 +225,15 @@ Result<Conversion> ApplyNames(const ConversionInput& input) {
 Conversion KeepNames(const TensorTable& table, const std::vector<WeightUnit>& units) {
   Conversion kept;
   kept.rename_module = [](const std::string& module) { return module; };
-  std::vector<Layout> layouts(table.tensors.size(), Layout::kPlain);
+  std::vector<FormatId> layouts(table.tensors.size(), FormatId::kPlain);
   kept.tensors.reserve(table.tensors.size());
   kept.weights.reserve(units.size());
   // Modules come mostly in the order of the map.
   auto hint = kept.modules.end();
   for (const WeightUnit& unit : units) {
-    for (const uint32_t tensor : unit.tensors) layouts[tensor] = unit.weight.layout;
+    for (const uint32_t tensor : unit.tensors) layouts[tensor] = unit.weight.format;
     if (unit.role != UnitRole::kCacheScale)
-      kept.weights.push_back({unit.key, unit.key, unit.role, unit.weight.layout, unit.weight.shape});
+      kept.weights.push_back({unit.key, unit.key, unit.role, unit.weight.format, unit.weight.shape});
     if (unit.role != UnitRole::kValue || unit.style != NameStyle::kModule) continue;
     hint = std::next(kept.modules.try_emplace(hint, unit.module, std::vector{unit.module}));
   }

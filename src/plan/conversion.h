@@ -24,8 +24,8 @@ namespace quantport {
 struct ConvertedTensor {
   std::string name;
   Array array;
-  Layout layout = Layout::kPlain;  // of the weight it belongs to
-  uint32_t shard = 0;              // of its first source
+  FormatId format = FormatId::kPlain;  // of the weight it belongs to
+  uint32_t shard = 0;                  // of its first source
   // Made by computing: `array` states dtype and shape alone, and this is where in the shard's data its weight begins.
   std::optional<uint64_t> computed_at = {};
 };
@@ -35,7 +35,7 @@ struct ConvertedWeight {
   std::string key;         // its hub key: the name its value would have in an unquantized hub checkpoint
   std::string source_key;  // of the first unit it was made of
   UnitRole role = UnitRole::kValue;
-  Layout layout = Layout::kPlain;
+  FormatId format = FormatId::kPlain;
   std::vector<uint64_t> shape;
 };
 

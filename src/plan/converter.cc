@@ -269,7 +269,7 @@ class Converter {
     }
     if (const StoredPart* bias = weight.Find("bias"); bias != nullptr && role == UnitRole::kValue) {
       conversion_.weights.push_back({PartName(key, module_style, role, *bias, false), units_[sources[0]].key,
-                                     UnitRole::kBias, Layout::kPlain, bias->array.shape});
+                                     UnitRole::kBias, FormatId::kPlain, bias->array.shape});
     }
     const bool reshaped = sources.size() > 1 || units_[sources[0]].weight.shape != weight.shape;
     for (size_t p = 0; p < weight.parts.size(); ++p) {
@@ -277,7 +277,7 @@ class Converter {
       const uint32_t shard = FirstShard(part.array);
       if (part.restate && reshaped) Restate(weight.shape, &part);
       conversion_.tensors.push_back(
-          {PartName(key, module_style, role, part, p == 0), std::move(part.array), weight.layout, shard});
+          {PartName(key, module_style, role, part, p == 0), std::move(part.array), weight.format, shard});
     }
     produced_[g].push_back(key);
     for (const size_t source : sources) {
@@ -285,7 +285,7 @@ class Converter {
       if (unit.key != key) renamed_[source] = true;
       if (role == UnitRole::kValue && OwnsWeight(unit)) AddModule(unit.module, std::string(SplitLeaf(key).module));
     }
-    conversion_.weights.push_back({std::move(key), units_[sources[0]].key, role, weight.layout, weight.shape});
+    conversion_.weights.push_back({std::move(key), units_[sources[0]].key, role, weight.format, weight.shape});
     return {};
   }
 
@@ -336,7 +336,7 @@ class Converter {
     std::string name = JoinName(SplitLeaf(key).module, leaf);
     renamed_[static_cast<size_t>(&unit - units_.data())] = name != input_.table->tensors[unit.tensors[0]].info.name;
     conversion_.tensors.push_back(
-        {std::move(name), unit.weight.parts[0].array, Layout::kPlain, input_.table->tensors[unit.tensors[0]].shard});
+        {std::move(name), unit.weight.parts[0].array, FormatId::kPlain, input_.table->tensors[unit.tensors[0]].shard});
   }
 
   // Of the linears a projection became, the one the scale is named after: k_scale goes to k_proj.

@@ -199,7 +199,7 @@ class Planner {
         errors.push_back(SizeError(tensor.name));
         continue;
       }
-      PlannedTensor planned{{tensor.name, tensor.array.dtype, tensor.array.shape, 0, *bytes}, tensor.layout, {}, {}};
+      PlannedTensor planned{{tensor.name, tensor.array.dtype, tensor.array.shape, 0, *bytes}, tensor.format, {}, {}};
       if (tensor.computed_at) {
         planned.computed = true;
       } else if (IsGathered(tensor.array, *bytes)) {

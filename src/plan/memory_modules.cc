@@ -126,9 +126,9 @@ class Finder {
     logical_.shards = input_.table->shards;
     for (size_t u = 0; u < input_.units->size(); ++u) {
       const WeightUnit& unit = (*input_.units)[u];
-      if (unit.role != UnitRole::kValue || unit.weight.layout == Layout::kOther) continue;
+      if (unit.role != UnitRole::kValue || unit.weight.format == FormatId::kOther) continue;
       const StoredTensor& first = input_.table->tensors[unit.tensors[0]];
-      const DType dtype = unit.weight.layout == Layout::kPlain ? first.info.dtype : DType::kBF16;
+      const DType dtype = unit.weight.format == FormatId::kPlain ? first.info.dtype : DType::kBF16;
       logical_.tensors.push_back({{unit.key, dtype, unit.weight.shape, first.info.begin, first.info.end}, first.shard});
       unit_of_.push_back(u);
     }
@@ -305,9 +305,9 @@ class Finder {
     for (Block& block : array.blocks) {
       if (block.tensor == kZeros) continue;
       const WeightUnit& unit = (*input_.units)[unit_of_[block.tensor]];
-      if (unit.weight.layout != Layout::kPlain) {
+      if (unit.weight.format != FormatId::kPlain) {
         model_.modules[place.module].obstacle =
-            fmt::format("its experts are stacked and quantized already, as {}", LayoutName(unit.weight.layout));
+            fmt::format("its experts are stacked and quantized already, as {}", FormatName(unit.weight.format));
       }
       block.tensor = unit.tensors[0];
     }

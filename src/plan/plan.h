@@ -33,7 +33,7 @@ struct CopyRange {
 
 struct PlannedTensor {
   TensorInfo info;  // with offsets in the output's data section
-  Layout layout = Layout::kPlain;
+  FormatId format = FormatId::kPlain;
   std::vector<Run> runs;  // of stored tensors, in the order of the target
   // Instead of runs: bytes that no stored tensor has, or elements that lie too far apart for a copy of each.
   std::optional<Array> gathered;

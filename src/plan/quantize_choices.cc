@@ -20,9 +20,9 @@ constexpr std::string_view kNoCalibration =
     "weights only (nvfp4_weight_only-kv_fp8_cast, int8_weight_only) or a constant input scale "
     "(nvfp4_experts_only_input_scale1-kv_fp8_cast)";
 
-bool HasInputScale(QuantFormat format) {
-  return format == QuantFormat::kFp8 || format == QuantFormat::kNvfp4 || format == QuantFormat::kW4A8Nvfp4Fp8 ||
-         format == QuantFormat::kW4A8Mxfp4Fp8 || format == QuantFormat::kInt8;
+bool HasInputScale(FormatId format) {
+  return format == FormatId::kFp8PerTensor || format == FormatId::kNvfp4 || format == FormatId::kW4A8Nvfp4Fp8 ||
+         format == FormatId::kW4A8Mxfp4Fp8 || format == FormatId::kInt8SmoothQuant;
 }
 
 // Whether a quantizer's scale comes from calibration, a constant aside.
@@ -70,7 +70,7 @@ class Chooser {
     for (size_t m = 0; m < memory_.modules.size(); ++m) {
       const ResolvedModule* resolved = resolved_of_[m];
       const MemoryModule& module = memory_.modules[m];
-      if (resolved == nullptr || resolved->format == QuantFormat::kNone) continue;
+      if (resolved == nullptr || resolved->format == FormatId::kPlain) continue;
       if (module.module.kind == ModuleKind::kConvolution || module.module.kind == ModuleKind::kEmbedding) {
         left.push_back(Printable(module.module.name));
       } else if (!module.obstacle.empty()) {
@@ -96,9 +96,9 @@ class Chooser {
 
   void ChooseMatrix(size_t index) {
     const HubMatrix& matrix = memory_.matrices[index];
-    std::optional<WeightFormat> format;
+    std::optional<Encoding> format;
     for (const MemoryPlace& place : matrix.places) {
-      WeightFormat own;
+      Encoding own;
       if (!IsLeftAlone(place.module)) own = FormatAt(place);
       if (format && *format != own) {
         errors_.push_back({ErrorKind::kUnsupportedRecipe,
@@ -108,7 +108,7 @@ class Chooser {
       }
       format = own;
     }
-    if (!format || format->format == QuantFormat::kNone) return;
+    if (!format || format->format == FormatId::kPlain) return;
     MatrixChoice choice{*format, std::nullopt};
     if (HasInputScale(format->format)) choice.input_amax = InputAmax(matrix, matrix.places[0]);
     chosen_.choices[index] = choice;
@@ -118,17 +118,17 @@ class Chooser {
     return place.projection.empty() ? std::string(name) : place.projection + "_" + std::string(name);
   }
 
-  WeightFormat FormatAt(const MemoryPlace& place) {
+  Encoding FormatAt(const MemoryPlace& place) {
     const ResolvedModule& module = *resolved_of_[place.module];
-    WeightFormat format;
+    Encoding format;
     format.format = module.format;
     format.block = static_cast<uint64_t>(module.block_size);
     const bool numbered = module.module.kind == ModuleKind::kFusedExperts;
     const ResolvedQuantizer* weight =
         module.Find(Quantizer(place, numbered ? "weight_quantizers" : "weight_quantizer"));
-    if (format.format == QuantFormat::kNone || weight == nullptr) return format;
+    if (format.format == FormatId::kPlain || weight == nullptr) return format;
     const QuantizerAttributes& attributes = weight->attributes->front();
-    const bool nvfp4 = format.format == QuantFormat::kNvfp4 || format.format == QuantFormat::kW4A16Nvfp4;
+    const bool nvfp4 = format.format == FormatId::kNvfp4 || format.format == FormatId::kNvfp4WeightOnly;
     if (nvfp4 && attributes.block_sizes && !attributes.block_sizes->dynamic) {
       format.static_blocks = true;
       format.four_over_six = attributes.block_sizes->four_over_six;
@@ -138,7 +138,7 @@ class Chooser {
       // ModelOpt sweeps over scales of NVFP4 alone, and leaves all else at the largest magnitude.
       if (format.search == ScaleSearch::kSweep) format.search = ScaleSearch::kNone;
       if (format.search != ScaleSearch::kNone && attributes.block_sizes && attributes.block_sizes->dynamic)
-        RefuseSearch(module, fmt::format("for {} whose block scales are dynamic", QuantFormatName(format.format)));
+        RefuseSearch(module, fmt::format("for {} whose block scales are dynamic", RecipeFormatName(format.format)));
     }
     const double tried = std::ceil((format.search_stop - format.search_start) / format.search_step) + 1;
     if (format.search == ScaleSearch::kMultipliers && !(tried >= 1 && tried <= kMostCandidates))
@@ -155,7 +155,7 @@ class Chooser {
                        module.module.name, "take the recipe with algorithm max"});
   }
 
-  void SetSearch(WeightFormat* format) const {
+  void SetSearch(Encoding* format) const {
     if (mse_ == nullptr) return;
     const Json& options = mse_->options;
     const auto number = [&](const char* key, double otherwise) {
@@ -228,7 +228,7 @@ class Chooser {
     if (attributes.constant_amax) return static_cast<float>(*attributes.constant_amax);
     if (!IsStatic(attributes)) return std::nullopt;
     auto amax = OwnAmax(matrix, place);
-    if (module.format != QuantFormat::kFp8 && place.projection.empty()) {
+    if (module.format != FormatId::kFp8PerTensor && place.projection.empty()) {
       if (const auto shared = Maximum(SharedInputOf(module.module.name))) amax = std::max(amax.value_or(0), *shared);
     }
     if (!amax) amax = Maximum(ExpertKey(matrix.name));
@@ -242,7 +242,7 @@ class Chooser {
       return std::nullopt;
     }
     return Checked(amax, module.module.name + (place.projection.empty() ? "" : "." + place.projection), "input_amax",
-                   module.format == QuantFormat::kNvfp4);
+                   module.format == FormatId::kNvfp4);
   }
 
   // As ModelOpt exports batched experts of which one projection was not calibrated, or none.

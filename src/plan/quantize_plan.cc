@@ -82,12 +82,12 @@ class QuantizePlanner {
     matrix->rows = hub.shape[0];
     matrix->columns = hub.shape[1];
     matrix->batched = hub.batched;
-    if (unit.weight.layout == Layout::kPlain) {
+    if (unit.weight.format == FormatId::kPlain) {
       matrix->dtype = value.info.dtype;
       matrix->source.array = hub.whole ? WholeTensor(unit.tensors[0], value.info.dtype, hub.shape) : hub.array;
     } else {
       auto source = StoredSource(unit, *input_.table, input_.fp8_tile);
-      if (source) source->zeros_less_one = input_.zeros_less_one && unit.weight.layout == Layout::kGptq;
+      if (source) source->zeros_less_one = input_.zeros_less_one && unit.weight.format == FormatId::kGptq;
       if (!source) {
         errors_.insert(errors_.end(), source.errors().begin(), source.errors().end());
         return false;
@@ -100,7 +100,7 @@ class QuantizePlanner {
       return false;
     }
     matrix->bytes_before = matrix->rows * matrix->columns * static_cast<uint64_t>(DTypeBits(value.info.dtype)) / 8;
-    if (unit.weight.layout != Layout::kPlain) {
+    if (unit.weight.format != FormatId::kPlain) {
       matrix->bytes_before = 0;
       for (const uint32_t tensor : unit.tensors)
         matrix->bytes_before += input_.table->tensors[tensor].info.end - input_.table->tensors[tensor].info.begin;
@@ -127,13 +127,13 @@ class QuantizePlanner {
     }
     if (matrix->batched > 0) return BatchedShapes(*matrix);
     switch (matrix->format.format) {
-      case QuantFormat::kNone:
+      case FormatId::kPlain:
         return Shapes{matrix->dtype, {rows, columns}, DType::kF32, std::nullopt, "", 0};
-      case QuantFormat::kFp8:
+      case FormatId::kFp8PerTensor:
         return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, std::nullopt, "weight_scale", 448};
-      case QuantFormat::kFp8PerChannelPerToken:
+      case FormatId::kFp8PerChannel:
         return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, std::vector<uint64_t>{rows}, "", 0};
-      case QuantFormat::kFp8Block: {
+      case FormatId::kFp8Block: {
         const std::vector<uint64_t> tiles = {CeilDiv(rows, block), 1, CeilDiv(columns, block), 1};
         // As ModelOpt has it: a single tile of a linear by itself is a scale without dimensions.
         matrix->scalar_scale = tiles[0] == 1 && tiles[2] == 1;
@@ -143,33 +143,33 @@ class QuantizePlanner {
           return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, std::nullopt, "weight_scale", 0};
         return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, tiles, "", 0};
       }
-      case QuantFormat::kMxfp8:
+      case FormatId::kMxfp8:
         if (auto s = ExpectMultiple(columns, 32, "inputs"); !s) return s.errors();
         return Shapes{DType::kF8E4M3, {rows, columns}, DType::kU8, std::vector<uint64_t>{rows, columns / 32}, "", 0};
-      case QuantFormat::kMxfp4:
-      case QuantFormat::kW4A8Mxfp4Fp8:
+      case FormatId::kMxfp4:
+      case FormatId::kW4A8Mxfp4Fp8:
         if (auto s = ExpectMultiple(columns, 32, "inputs"); !s) return s.errors();
         return Shapes{DType::kU8, {rows, columns / 2}, DType::kU8, std::vector<uint64_t>{rows, columns / 32}, "", 448};
-      case QuantFormat::kNvfp4:
-      case QuantFormat::kW4A16Nvfp4:
-      case QuantFormat::kW4A8Nvfp4Fp8:
+      case FormatId::kNvfp4:
+      case FormatId::kNvfp4WeightOnly:
+      case FormatId::kW4A8Nvfp4Fp8:
         if (block != 16 && block != 32) return Unknown(fmt::format("NVFP4 in blocks of {}", block));
         if (auto s = ExpectMultiple(columns, block, "inputs"); !s) return s.errors();
         return Shapes{DType::kU8,       {rows, columns / 2},
                       DType::kF8E4M3,   std::vector<uint64_t>{rows, columns / block},
-                      "weight_scale_2", matrix->format.format == QuantFormat::kW4A8Nvfp4Fp8 ? 448.0f : 2688.0f};
-      case QuantFormat::kInt8:
-      case QuantFormat::kInt8WeightOnly:
+                      "weight_scale_2", matrix->format.format == FormatId::kW4A8Nvfp4Fp8 ? 448.0f : 2688.0f};
+      case FormatId::kInt8SmoothQuant:
+      case FormatId::kInt8:
         return Shapes{DType::kI8, {rows, columns}, DType::kF32, std::vector<uint64_t>{rows}, "", 127};
-      case QuantFormat::kInt4:
+      case FormatId::kInt4:
         if (auto s = ExpectMultiple(columns, block, "inputs"); !s) return s.errors();
         if (auto s = ExpectMultiple(rows, 2, "outputs"); !s) return s.errors();
         return Shapes{DType::kU8, {rows / 2, columns}, DType::kF32, std::vector<uint64_t>{rows, columns / block}, "",
                       0};
-      case QuantFormat::kInt4Fp8:
+      default:
         break;
     }
-    return Unknown(std::string(QuantFormatName(matrix->format.format)));
+    return Unknown(std::string(RecipeFormatName(matrix->format.format)));
   }
 
   // Experts with inputs before outputs. ModelOpt turns NVFP4 over, so that blocks and bytes run along the inputs; of
@@ -182,23 +182,23 @@ class QuantizePlanner {
     const std::vector<uint64_t> whole = {experts, inputs, outputs};
     const auto groups = [&](uint64_t size) { return std::vector<uint64_t>{experts, inputs, outputs / size}; };
     switch (matrix.format.format) {
-      case QuantFormat::kNone:
+      case FormatId::kPlain:
         return Shapes{matrix.dtype, whole, DType::kF32, std::nullopt, "", 0};
-      case QuantFormat::kFp8:
+      case FormatId::kFp8PerTensor:
         return Shapes{DType::kF8E4M3, whole, DType::kF32, std::nullopt, "weight_scale", 448};
-      case QuantFormat::kMxfp8:
+      case FormatId::kMxfp8:
         if (auto s = ExpectMultiple(outputs, 32, "outputs"); !s) return s.errors();
         return Shapes{DType::kF8E4M3, whole, DType::kU8, groups(32), "", 0};
-      case QuantFormat::kMxfp4:
-      case QuantFormat::kW4A8Mxfp4Fp8:
+      case FormatId::kMxfp4:
+      case FormatId::kW4A8Mxfp4Fp8:
         if (auto s = ExpectMultiple(outputs, 32, "outputs"); !s) return s.errors();
         return Shapes{DType::kU8, groups(2), DType::kU8, groups(32), "", 448};
-      case QuantFormat::kW4A8Nvfp4Fp8:
+      case FormatId::kW4A8Nvfp4Fp8:
         if (block != 16 && block != 32) return Unknown(fmt::format("NVFP4 in blocks of {}", block));
         if (auto s = ExpectMultiple(outputs, block, "outputs"); !s) return s.errors();
         return Shapes{DType::kU8, groups(2), DType::kF8E4M3, groups(block), "weight_scale_2", 448};
-      case QuantFormat::kNvfp4:
-      case QuantFormat::kW4A16Nvfp4:
+      case FormatId::kNvfp4:
+      case FormatId::kNvfp4WeightOnly:
         if (block != 16 && block != 32) return Unknown(fmt::format("NVFP4 in blocks of {}", block));
         if (auto s = ExpectMultiple(inputs, block, "inputs"); !s) return s.errors();
         return Shapes{DType::kU8,       {experts, inputs / 2, outputs},
@@ -206,7 +206,7 @@ class QuantizePlanner {
                       "weight_scale_2", 2688};
       default:
         return Unknown(fmt::format("{} of experts that are kept in one tensor with inputs before outputs",
-                                   QuantFormatName(matrix.format.format)));
+                                   RecipeFormatName(matrix.format.format)));
     }
   }
 
@@ -232,7 +232,7 @@ class QuantizePlanner {
     const auto add = [&](const std::string& leaf, DType dtype, std::vector<uint64_t> shape) {
       conversion_.tensors.push_back({LeafName(matrix, leaf),
                                      {dtype, std::move(shape), {}, {}},
-                                     Layout::kPlain,
+                                     FormatId::kPlain,
                                      first.shard,
                                      Position(matrix, first)});
     };
@@ -256,12 +256,12 @@ class QuantizePlanner {
   }
 
   void KeepUnit(const WeightUnit& unit) {
-    const bool plain = unit.weight.layout == Layout::kPlain || unit.weight.layout == Layout::kOther;
+    const bool plain = unit.weight.format == FormatId::kPlain || unit.weight.format == FormatId::kOther;
     if (input_.dequantize_rest && !plain && unit.role == UnitRole::kValue) return Dequantize(unit);
     for (const uint32_t index : unit.tensors) {
       const StoredTensor& tensor = input_.table->tensors[index];
       conversion_.tensors.push_back({tensor.info.name, WholeTensor(index, tensor.info.dtype, tensor.info.shape),
-                                     unit.weight.layout, tensor.shard});
+                                     unit.weight.format, tensor.shard});
     }
   }
 
@@ -292,7 +292,7 @@ class QuantizePlanner {
       shard = tensor.shard;
       position = tensor.computed_at.value_or(0);
     }
-    conversion_.tensors.push_back({scale.name, {DType::kF32, {}, {}, {}}, Layout::kPlain, shard, position});
+    conversion_.tensors.push_back({scale.name, {DType::kF32, {}, {}, {}}, FormatId::kPlain, shard, position});
     scalars_.push_back({scale.name, scale.amax, 448});
   }
 
@@ -344,7 +344,7 @@ class QuantizePlanner {
       };
       matrix.codes = *at("weight");
       const auto scale = at("weight_scale");
-      const bool single = matrix.format.format == QuantFormat::kFp8 || matrix.scalar_scale;
+      const bool single = matrix.format.format == FormatId::kFp8PerTensor || matrix.scalar_scale;
       if (scale && single) matrix.scalar = scale;
       if (scale && !single) matrix.scales = *scale;
       if (const auto scale_2 = at("weight_scale_2")) matrix.scalar = scale_2;

@@ -19,22 +19,22 @@ enum class ScaleSearch : uint8_t {
   kSweep,        // the best of all that E4M3 can give, for blocks of NVFP4
 };
 
-struct WeightFormat {
-  QuantFormat format = QuantFormat::kNone;  // kNone: dequantized, not quantized again
-  uint64_t block = 0;                       // inputs that share a scale, where the format has blocks
-  bool static_blocks = false;               // of NVFP4: scales in the order of roundings of ModelOpt's static quantizer
+struct Encoding {
+  FormatId format = FormatId::kPlain;  // kPlain: dequantized, not quantized again
+  uint64_t block = 0;                  // inputs that share a scale, where the format has blocks
+  bool static_blocks = false;          // of NVFP4: scales in the order of roundings of ModelOpt's static quantizer
   bool four_over_six = false;
   ScaleSearch search = ScaleSearch::kNone;
   double search_start = 0.25;  // of kMultipliers
   double search_stop = 4.0;
   double search_step = 0.1;
 
-  friend bool operator==(const WeightFormat&, const WeightFormat&) = default;
+  friend bool operator==(const Encoding&, const Encoding&) = default;
 };
 
 // What is to become of one matrix of MemoryModel.
 struct MatrixChoice {
-  WeightFormat format;
+  Encoding format;
   std::optional<float> input_amax;  // of which an input_scale is written
 };
 
@@ -52,7 +52,7 @@ struct OutputPlace {
 
 // Where elements are read: views of plain tensors, or a weight that is stored quantized.
 struct MatrixSource {
-  Layout layout = Layout::kPlain;
+  FormatId format = FormatId::kPlain;
   Array array;         // of kPlain: two dimensions
   uint32_t codes = 0;  // else: index into Plan::tensors, as all below
   std::optional<uint32_t> scales = {};
@@ -75,7 +75,7 @@ struct MatrixSource {
 struct PlannedMatrix {
   std::string name;       // of its module, or of the parameter where experts are batched
   std::string in_memory;  // the module it belongs to there
-  WeightFormat format;
+  Encoding format;
   MatrixSource source;
   DType dtype = DType::kBF16;  // of the elements as read
   uint64_t rows = 0;

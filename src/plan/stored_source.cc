@@ -12,7 +12,7 @@ namespace {
 Error Refuse(const WeightUnit& unit, std::string_view why) {
   return {
       ErrorKind::kQuantConversionUnsupported,
-      fmt::format("it is stored as {}{}", LayoutName(unit.weight.layout), why),
+      fmt::format("it is stored as {}{}", FormatName(unit.weight.format), why),
       {},
       unit.key,
       "dequantized are ModelOpt's FP8, MXFP8, MXFP4, NVFP4, INT4 and INT8, fine-grained FP8, compressed-tensors, GPTQ "
@@ -31,29 +31,29 @@ uint64_t Granularity(const StoredPart& scale, size_t dim, uint64_t otherwise) {
   return dim < scale.axes.size() && scale.axes[dim] ? scale.axes[dim]->granularity : otherwise;
 }
 
-bool IsRead(Layout layout) {
-  switch (layout) {
-    case Layout::kFp8PerTensor:
-    case Layout::kFp8PerChannel:
-    case Layout::kFp8Block:
-    case Layout::kFp8Group:
-    case Layout::kMxfp8:
-    case Layout::kMxfp4:
-    case Layout::kMxfp4Pack:
-    case Layout::kMxfp4Blocks:
-    case Layout::kW4A8Mxfp4Fp8:
-    case Layout::kNvfp4:
-    case Layout::kNvfp4WeightOnly:
-    case Layout::kNvfp4Awq:
-    case Layout::kNvfp4Pack:
-    case Layout::kW4A8Nvfp4Fp8:
-    case Layout::kInt4:
-    case Layout::kInt8:
-    case Layout::kInt8SmoothQuant:
-    case Layout::kIntQuantized:
-    case Layout::kPackQuantized:
-    case Layout::kGptq:
-    case Layout::kAwq:
+bool IsRead(FormatId format) {
+  switch (format) {
+    case FormatId::kFp8PerTensor:
+    case FormatId::kFp8PerChannel:
+    case FormatId::kFp8Block:
+    case FormatId::kFp8Group:
+    case FormatId::kMxfp8:
+    case FormatId::kMxfp4:
+    case FormatId::kMxfp4Pack:
+    case FormatId::kMxfp4Blocks:
+    case FormatId::kW4A8Mxfp4Fp8:
+    case FormatId::kNvfp4:
+    case FormatId::kNvfp4WeightOnly:
+    case FormatId::kNvfp4Awq:
+    case FormatId::kNvfp4Pack:
+    case FormatId::kW4A8Nvfp4Fp8:
+    case FormatId::kInt4:
+    case FormatId::kInt8:
+    case FormatId::kInt8SmoothQuant:
+    case FormatId::kIntQuantized:
+    case FormatId::kPackQuantized:
+    case FormatId::kGptq:
+    case FormatId::kAwq:
       return true;
     default:
       return false;
@@ -76,14 +76,14 @@ uint64_t PackedBits(const std::optional<Axis>& axis, uint64_t size, uint64_t wor
 Result<MatrixSource> IntegerSource(const WeightUnit& unit, const TensorTable& table, const StoredPart& scale,
                                    MatrixSource source) {
   const LogicalWeight& weight = unit.weight;
-  const bool gptq = weight.layout == Layout::kGptq;
+  const bool gptq = weight.format == FormatId::kGptq;
   source.tile_columns = Granularity(scale, 1, weight.shape[1]);
   source.tile_rows = scale.axes.empty() || !scale.axes[0] ? std::max<uint64_t>(weight.shape[0], 1) : 1;
   if (source.tile_columns == 0) return Refuse(unit, " without inputs");
-  source.zeros = TensorOf(unit, gptq || weight.layout == Layout::kAwq ? "qzeros" : "weight_zero_point");
+  source.zeros = TensorOf(unit, gptq || weight.format == FormatId::kAwq ? "qzeros" : "weight_zero_point");
   source.group_index = TensorOf(unit, gptq ? "g_idx" : "weight_g_idx");
-  if (weight.layout == Layout::kAwq) source.bits = 4;
-  if (gptq || weight.layout == Layout::kPackQuantized) {
+  if (weight.format == FormatId::kAwq) source.bits = 4;
+  if (gptq || weight.format == FormatId::kPackQuantized) {
     const std::vector<uint64_t>& words = weight.parts[0].array.shape;
     source.bits = PackedBits(weight.parts[0].axes[1], weight.shape[1], gptq ? words[0] : words.back());
     if (source.bits == 0 || source.bits > 8) return Refuse(unit, " of a width that can't be told");
@@ -91,7 +91,7 @@ Result<MatrixSource> IntegerSource(const WeightUnit& unit, const TensorTable& ta
   const DType scales = table.tensors[*source.scales].info.dtype;
   if (scales != DType::kF32 && scales != DType::kBF16 && scales != DType::kF16)
     return Refuse(unit, fmt::format(" with scales of {}", DTypeName(scales)));
-  const DType zeros = weight.layout == Layout::kIntQuantized ? DType::kI8 : DType::kI32;
+  const DType zeros = weight.format == FormatId::kIntQuantized ? DType::kI8 : DType::kI32;
   if (source.zeros && table.tensors[*source.zeros].info.dtype != zeros)
     return Refuse(unit, fmt::format(" with zero points other than {}", DTypeName(zeros)));
   if (source.group_index && table.tensors[*source.group_index].info.dtype != DType::kI32)
@@ -111,7 +111,7 @@ Result<MatrixSource> ForExperts(const WeightUnit& unit, const TensorTable& table
   if (rows == 0 || columns == 0) return Refuse(unit, " without elements");
   if (source.smoothing) return Refuse(unit, " with experts in one tensor and inputs scaled before");
   const uint64_t scalars = Numbers(table, source.scale_2.value_or(*source.scales));
-  const bool one = unit.weight.layout == Layout::kFp8PerTensor;
+  const bool one = unit.weight.format == FormatId::kFp8PerTensor;
   if (one || source.scale_2) {
     if (scalars != 1 && scalars != source.experts) return Refuse(unit, " with scales for parts of an expert");
     source.scalars_of_experts = scalars == source.experts;
@@ -129,18 +129,19 @@ Result<MatrixSource> ForExperts(const WeightUnit& unit, const TensorTable& table
 Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& table,
                                   const std::array<uint64_t, 2>& fp8_tile) {
   MatrixSource source;
-  source.layout = unit.weight.layout;
+  source.format = unit.weight.format;
   source.codes = unit.tensors[0];
-  if (!IsRead(unit.weight.layout)) return Refuse(unit, "");
+  if (!IsRead(unit.weight.format)) return Refuse(unit, "");
   const std::vector<uint64_t>& shape = unit.weight.shape;
   if (shape.size() != 2 && shape.size() != 3) return Refuse(unit, " with more than three dimensions");
   source.scales_kept = TensorOf(unit, "weight_scale_inv").has_value();
-  const bool words = unit.weight.layout == Layout::kGptq || unit.weight.layout == Layout::kAwq;
-  const std::string_view scale_leaf = source.scales_kept                                    ? "weight_scale_inv"
-                                      : words || unit.weight.layout == Layout::kMxfp4Blocks ? "scales"
-                                                                                            : "weight_scale";
+  const bool words = unit.weight.format == FormatId::kGptq || unit.weight.format == FormatId::kAwq;
+  const std::string_view scale_leaf = source.scales_kept                                      ? "weight_scale_inv"
+                                      : words || unit.weight.format == FormatId::kMxfp4Blocks ? "scales"
+                                                                                              : "weight_scale";
   source.scales = TensorOf(unit, scale_leaf);
-  source.scale_2 = TensorOf(unit, unit.weight.layout == Layout::kNvfp4Pack ? "weight_global_scale" : "weight_scale_2");
+  source.scale_2 =
+      TensorOf(unit, unit.weight.format == FormatId::kNvfp4Pack ? "weight_global_scale" : "weight_scale_2");
   if (!source.scales) return Refuse(unit, fmt::format(" without {}", scale_leaf));
   if (source.scale_2 && table.tensors[*source.scale_2].info.dtype != DType::kF32)
     return Refuse(unit, " with a scale of scales other than F32");
@@ -153,29 +154,29 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
   const uint64_t rows = shape[inputs - 1];
   const uint64_t columns = shape[inputs];
   const DType values = table.tensors[source.codes].info.dtype;
-  switch (unit.weight.layout) {
-    case Layout::kFp8PerTensor:
+  switch (unit.weight.format) {
+    case FormatId::kFp8PerTensor:
       source.tile_rows = rows;
       source.tile_columns = columns;
       break;
-    case Layout::kFp8PerChannel:
+    case FormatId::kFp8PerChannel:
       source.tile_columns = columns;
       break;
-    case Layout::kFp8Block:
+    case FormatId::kFp8Block:
       source.tile_rows = fp8_tile[0];
       source.tile_columns = fp8_tile[1];
       break;
-    case Layout::kMxfp8:
-    case Layout::kMxfp4:
-    case Layout::kMxfp4Pack:
-    case Layout::kW4A8Mxfp4Fp8:
+    case FormatId::kMxfp8:
+    case FormatId::kMxfp4:
+    case FormatId::kMxfp4Pack:
+    case FormatId::kW4A8Mxfp4Fp8:
       source.tile_columns = 32;
       break;
-    case Layout::kNvfp4:
-    case Layout::kNvfp4WeightOnly:
-    case Layout::kNvfp4Awq:
-    case Layout::kNvfp4Pack:
-    case Layout::kW4A8Nvfp4Fp8:
+    case FormatId::kNvfp4:
+    case FormatId::kNvfp4WeightOnly:
+    case FormatId::kNvfp4Awq:
+    case FormatId::kNvfp4Pack:
+    case FormatId::kW4A8Nvfp4Fp8:
       if (!source.scale_2) return Refuse(unit, " without a weight_scale_2");
       // Batched experts have inputs before outputs.
       source.inputs_first = Granularity(unit.weight.parts[0], inputs, 1) == 1;
@@ -186,33 +187,33 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
         source.tile_columns = Granularity(*scale, inputs, 16);
       }
       break;
-    case Layout::kMxfp4Blocks:
+    case FormatId::kMxfp4Blocks:
       source.inputs_first = true;
       source.tile_rows = 32;
       break;
-    case Layout::kFp8Group:
+    case FormatId::kFp8Group:
       source.tile_columns = Granularity(*scale, inputs, columns);
       break;
-    case Layout::kGptq:
-    case Layout::kAwq:
-    case Layout::kPackQuantized:
-    case Layout::kIntQuantized:
+    case FormatId::kGptq:
+    case FormatId::kAwq:
+    case FormatId::kPackQuantized:
+    case FormatId::kIntQuantized:
       if (source.experts != 1) return Refuse(unit, " with experts in one tensor");
       return IntegerSource(unit, table, *scale, source);
-    case Layout::kInt4:
+    case FormatId::kInt4:
       source.tile_columns = Granularity(*scale, inputs, columns);
       if (source.scale_2) return Refuse(unit, " with two scales");
       break;
-    case Layout::kInt8:
-    case Layout::kInt8SmoothQuant:
+    case FormatId::kInt8:
+    case FormatId::kInt8SmoothQuant:
       source.tile_columns = columns;
       break;
     default:
       return Refuse(unit, "");
   }
-  const bool fp8 = unit.weight.layout == Layout::kFp8PerTensor || unit.weight.layout == Layout::kFp8PerChannel ||
-                   unit.weight.layout == Layout::kFp8Block || unit.weight.layout == Layout::kFp8Group ||
-                   unit.weight.layout == Layout::kMxfp8;
+  const bool fp8 = unit.weight.format == FormatId::kFp8PerTensor || unit.weight.format == FormatId::kFp8PerChannel ||
+                   unit.weight.format == FormatId::kFp8Block || unit.weight.format == FormatId::kFp8Group ||
+                   unit.weight.format == FormatId::kMxfp8;
   if (fp8 && values != DType::kF8E4M3) return Refuse(unit, fmt::format(" of {}", DTypeName(values)));
   if (source.experts != 1) return ForExperts(unit, table, source);
   return source;

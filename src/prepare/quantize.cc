@@ -91,7 +91,7 @@ void Summarize(const Opened& opened, PreparedQuantize* prepared) {
   report.bytes = prepared->plan.files.TotalBytes();
   report.files = prepared->plan.files.files.size();
   for (const PlannedMatrix& matrix : prepared->plan.matrices) {
-    report.weights.push_back({matrix.name, matrix.in_memory, std::string(QuantFormatName(matrix.format.format)),
+    report.weights.push_back({matrix.name, matrix.in_memory, std::string(RecipeFormatName(matrix.format.format)),
                               matrix.rows, matrix.columns, matrix.bytes_before, matrix.bytes_after});
   }
 }
@@ -218,10 +218,10 @@ class Preparer {
       const ResolvedModule& module = resolved_.modules[i];
       if (module.module.kind == ModuleKind::kAttention) continue;
       const bool alone = module.module.kind == ModuleKind::kConvolution || module.module.kind == ModuleKind::kEmbedding;
-      modules.push_back({module.module.name, alone ? QuantFormat::kNone : module.format, module.block_size});
+      modules.push_back({module.module.name, alone ? FormatId::kPlain : module.format, module.block_size});
     }
     for (const MemoryModule& module : memory_.modules) {
-      if (module.router) modules.push_back({module.module.name, QuantFormat::kNone, 0});
+      if (module.router) modules.push_back({module.module.name, FormatId::kPlain, 0});
     }
     return modules;
   }
@@ -271,7 +271,7 @@ class Preparer {
     report.kv_cache = resolved_.kv_cache;
     std::map<std::string, std::pair<std::string, uint64_t>> formats;
     for (const ResolvedModule& module : resolved_.modules)
-      formats[module.module.name] = {std::string(QuantFormatName(module.format)),
+      formats[module.module.name] = {std::string(RecipeFormatName(module.format)),
                                      static_cast<uint64_t>(module.block_size)};
     for (const MemoryModule& module : memory_.modules) {
       const auto& [format, block] = formats[module.module.name];

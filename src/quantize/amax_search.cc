@@ -57,14 +57,14 @@ double IntegerLoss(std::span<const float> values, float largest, float amax) {
   });
 }
 
-double Loss(std::span<const float> values, FakeFormat format, float amax) {
-  if (format == FakeFormat::kFp8) return Fp8Loss(values, amax);
-  return IntegerLoss(values, format == FakeFormat::kInt8 ? 127.0f : 7.0f, amax);
+double Loss(std::span<const float> values, FormatId format, float amax) {
+  if (format == FormatId::kFp8PerTensor) return Fp8Loss(values, amax);
+  return IntegerLoss(values, format == FormatId::kInt8 ? 127.0f : 7.0f, amax);
 }
 
 }  // namespace
 
-void AddLosses(const Row& row, FakeFormat format, std::span<const float> amax, std::span<double> losses) {
+void AddLosses(const Row& row, FormatId format, std::span<const float> amax, std::span<double> losses) {
   std::array<float, kChunk> chunk;
   for (size_t first = 0; first < row.size; first += kChunk) {
     const size_t count = std::min(kChunk, row.size - first);
@@ -81,7 +81,7 @@ size_t LeastLoss(std::span<const double> losses) {
   return least;
 }
 
-Status SearchAmax(const Matrix& matrix, BlockShape block, FakeFormat format, std::span<const float> multipliers,
+Status SearchAmax(const Matrix& matrix, BlockShape block, FormatId format, std::span<const float> multipliers,
                   ElementType amax_type, std::span<float> amax) {
   if (multipliers.empty()) return Refuse("a search needs candidates");
   if (Status status = BlockAmax(matrix, block, amax); !status) return status;

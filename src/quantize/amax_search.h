@@ -7,23 +7,23 @@
 #include <cstdint>
 #include <span>
 
+#include "format/format_id.h"
 #include "quantize/element.h"
 #include "quantize/scales.h"
 #include "quantport/error.h"
 
 namespace quantport::quantize {
 
-enum class FakeFormat : uint8_t { kFp8, kInt8, kInt4 };
-
+// `format` is kFp8PerTensor, which stands for FP8 of any granularity, kInt8 or kInt4 in all of these.
 // Adds to each of `losses` the squared error of all elements under the amax of the same number.
-void AddLosses(const Row& row, FakeFormat format, std::span<const float> amax, std::span<double> losses);
+void AddLosses(const Row& row, FormatId format, std::span<const float> amax, std::span<double> losses);
 
 // The first of the least; NaN is less than all, as torch.argmin has it. Requires one loss at least.
 size_t LeastLoss(std::span<const double> losses);
 
 // Replaces largest magnitudes, as BlockAmax gives them, by the best multiples. `amax_type` is that in which ModelOpt
 // keeps them: candidates and result are rounded to it. `multipliers` as SearchMultipliers. Errors: as BlockAmax.
-Status SearchAmax(const Matrix& matrix, BlockShape block, FakeFormat format, std::span<const float> multipliers,
+Status SearchAmax(const Matrix& matrix, BlockShape block, FormatId format, std::span<const float> multipliers,
                   ElementType amax_type, std::span<float> amax);
 
 }  // namespace quantport::quantize

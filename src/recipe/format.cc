@@ -9,7 +9,7 @@ const NumberBits kE4M3 = NumberBits::Float(4, 3);
 const NumberBits kE2M1 = NumberBits::Float(2, 1);
 const NumberBits kE8M0 = NumberBits::Float(8, 0);
 
-FormatOrReason Refuse(std::string reason) { return {QuantFormat::kNone, std::move(reason)}; }
+FormatOrReason Refuse(std::string reason) { return {FormatId::kPlain, std::move(reason)}; }
 
 int LastBlock(const std::optional<BlockSizes>& blocks) {
   if (!blocks) return 0;
@@ -37,16 +37,16 @@ FormatOrReason Fp8Format(const QuantizerAttributes& weight, const QuantizerAttri
   if (!weight.block_sizes) {
     if (weight.axis.empty()) {
       if (input != nullptr && !IsPerTensorFp8(*input)) return Refuse("an FP8 weight whose input is not FP8 per tensor");
-      return {QuantFormat::kFp8, {}};
+      return {FormatId::kFp8PerTensor, {}};
     }
     if (weight.axis != std::vector<int>{0}) return Refuse("FP8 weights with scales along another axis than 0");
     if (input != nullptr && input->num_bits != kE4M3) return Refuse("an FP8 weight per channel whose input is not FP8");
-    return {QuantFormat::kFp8PerChannelPerToken, {}};
+    return {FormatId::kFp8PerChannel, {}};
   }
   const BlockSizes& blocks = *weight.block_sizes;
   if (blocks.dynamic && blocks.scale_bits == kE8M0) {
     if (!OnlyAlongInputs(blocks) || LastBlock(blocks) != 32) return Refuse("MXFP8 in other blocks than 32 inputs");
-    return {QuantFormat::kMxfp8, {}};
+    return {FormatId::kMxfp8, {}};
   }
   // ModelOpt's export takes one size for both axes.
   const auto rows = blocks.axes.find(-2);
@@ -54,7 +54,7 @@ FormatOrReason Fp8Format(const QuantizerAttributes& weight, const QuantizerAttri
       rows->second != LastBlock(blocks))
     return Refuse("FP8 blocks that are not square");
   if (blocks.dynamic || blocks.scale_bits) return Refuse("FP8 blocks whose scales are quantized");
-  return {QuantFormat::kFp8Block, {}};
+  return {FormatId::kFp8Block, {}};
 }
 
 FormatOrReason Fp4Format(const QuantizerAttributes& weight, const QuantizerAttributes* input) {
@@ -63,16 +63,16 @@ FormatOrReason Fp4Format(const QuantizerAttributes& weight, const QuantizerAttri
   const BlockSizes& blocks = *weight.block_sizes;
   const bool fp8_input = input != nullptr && input->num_bits == kE4M3 && !input->block_sizes;
   if (blocks.scale_bits == kE4M3) {
-    if (input == nullptr) return {QuantFormat::kW4A16Nvfp4, {}};
-    if (blocks.dynamic && fp8_input) return {QuantFormat::kW4A8Nvfp4Fp8, {}};
+    if (input == nullptr) return {FormatId::kNvfp4WeightOnly, {}};
+    if (blocks.dynamic && fp8_input) return {FormatId::kW4A8Nvfp4Fp8, {}};
     if (input->num_bits != kE2M1)
       return Refuse(fmt::format("an NVFP4 weight with an input of {}", ToString(input->num_bits)));
-    return {QuantFormat::kNvfp4, {}};
+    return {FormatId::kNvfp4, {}};
   }
   if (blocks.scale_bits != kE8M0) return Refuse("FP4 weights with scales of other formats than e4m3 and e8m0");
   if (!blocks.dynamic || LastBlock(blocks) != 32) return Refuse("MXFP4 in other blocks than 32 dynamic ones");
-  if (fp8_input) return {QuantFormat::kW4A8Mxfp4Fp8, {}};
-  return {QuantFormat::kMxfp4, {}};
+  if (fp8_input) return {FormatId::kW4A8Mxfp4Fp8, {}};
+  return {FormatId::kMxfp4, {}};
 }
 
 FormatOrReason IntFormat(const QuantizerAttributes& weight, const QuantizerAttributes* input) {
@@ -80,58 +80,59 @@ FormatOrReason IntFormat(const QuantizerAttributes& weight, const QuantizerAttri
     if (!weight.block_sizes || !OnlyAlongInputs(*weight.block_sizes) || weight.block_sizes->dynamic)
       return Refuse("INT4 weights without static groups of inputs");
     if (input != nullptr) return Refuse("INT4 weights with a quantized input");
-    return {QuantFormat::kInt4, {}};
+    return {FormatId::kInt4, {}};
   }
   if (weight.num_bits.integer != 8) return Refuse(fmt::format("{} weights", ToString(weight.num_bits)));
   if (weight.block_sizes) return Refuse("INT8 weights in blocks");
   if (weight.axis != std::vector<int>{0}) return Refuse("INT8 weights without a scale per output channel");
-  if (input == nullptr) return {QuantFormat::kInt8WeightOnly, {}};
+  if (input == nullptr) return {FormatId::kInt8, {}};
   if (input->num_bits != NumberBits() || input->block_sizes)
     return Refuse("INT8 weights whose input is not INT8 per tensor");
-  return {QuantFormat::kInt8, {}};
+  return {FormatId::kInt8SmoothQuant, {}};
 }
 
 FormatOrReason TwoStageFormat(const std::vector<QuantizerAttributes>& weight) {
   const bool known = weight.size() == 2 && weight[0].num_bits == NumberBits{4, 0, 0} && weight[1].num_bits == kE4M3 &&
                      LastBlock(weight[0].block_sizes) > 0;
   if (!known) return Refuse("weights quantized several times, other than INT4 in groups and then FP8");
-  return {QuantFormat::kInt4Fp8, {}};
+  return {FormatId::kW4A8Awq, {}};
 }
 
 }  // namespace
 
-std::string_view QuantFormatName(QuantFormat format) {
+std::string_view RecipeFormatName(FormatId format) {
   switch (format) {
-    case QuantFormat::kNone:
+    case FormatId::kPlain:
       return "";
-    case QuantFormat::kFp8:
+    case FormatId::kFp8PerTensor:
       return "fp8";
-    case QuantFormat::kFp8PerChannelPerToken:
+    case FormatId::kFp8PerChannel:
       return "fp8_pc_pt";
-    case QuantFormat::kFp8Block:
+    case FormatId::kFp8Block:
       return "fp8_pb_wo";
-    case QuantFormat::kMxfp8:
+    case FormatId::kMxfp8:
       return "mxfp8";
-    case QuantFormat::kMxfp4:
+    case FormatId::kMxfp4:
       return "mxfp4";
-    case QuantFormat::kNvfp4:
+    case FormatId::kNvfp4:
       return "nvfp4";
-    case QuantFormat::kW4A16Nvfp4:
+    case FormatId::kNvfp4WeightOnly:
       return "w4a16_nvfp4";
-    case QuantFormat::kW4A8Nvfp4Fp8:
+    case FormatId::kW4A8Nvfp4Fp8:
       return "w4a8_nvfp4_fp8";
-    case QuantFormat::kW4A8Mxfp4Fp8:
+    case FormatId::kW4A8Mxfp4Fp8:
       return "w4a8_mxfp4_fp8";
-    case QuantFormat::kInt8:
+    case FormatId::kInt8SmoothQuant:
       return "int8_sq";
-    case QuantFormat::kInt8WeightOnly:
+    case FormatId::kInt8:
       return "int8_wo";
-    case QuantFormat::kInt4:
+    case FormatId::kInt4:
       return "int4_awq";
-    case QuantFormat::kInt4Fp8:
+    case FormatId::kW4A8Awq:
       return "w4a8_awq";
+    default:
+      return "";
   }
-  return "";
 }
 
 FormatOrReason FormatOf(const std::vector<QuantizerAttributes>& weight, const QuantizerAttributes* input) {

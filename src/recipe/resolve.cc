@@ -185,7 +185,7 @@ Status ResolveModule(const Prepared& prepared, ResolvedModule* resolved) {
 }
 
 struct Projection {
-  QuantFormat format = QuantFormat::kNone;
+  FormatId format = FormatId::kPlain;
   int block_size = 0;
   int entry = -1;
 };
@@ -195,7 +195,7 @@ Result<Projection> FormatOfProjection(const Recipe& recipe, const ResolvedModule
   const ResolvedQuantizer* weight = module.Find(weight_name);
   const ResolvedQuantizer* input = module.Find(input_name);
   if (weight == nullptr || !weight->enabled)
-    return Projection{QuantFormat::kNone, 0, weight == nullptr ? -1 : weight->entry};
+    return Projection{FormatId::kPlain, 0, weight == nullptr ? -1 : weight->entry};
   const QuantizerAttributes* attributes = input != nullptr && input->enabled ? &input->attributes->front() : nullptr;
   if (attributes != nullptr && input->attributes->size() > 1)
     return Unsupported(recipe, input->entry, module.module, "inputs quantized several times");
@@ -265,7 +265,7 @@ Status SetKvCache(const Recipe& recipe, ResolvedRecipe* model) {
 // A model that comes out as it was is a pattern that does not fit its names; ModelOpt refuses it as well.
 Status CheckThatWeightsAreQuantized(const Recipe& recipe, const ResolvedRecipe& model) {
   if (std::any_of(model.modules.begin(), model.modules.end(),
-                  [](const ResolvedModule& module) { return module.format != QuantFormat::kNone; }))
+                  [](const ResolvedModule& module) { return module.format != FormatId::kPlain; }))
     return {};
   std::set<std::string> asking;
   for (const RecipeEntry& entry : recipe.entries) {

@@ -42,7 +42,7 @@ struct ResolvedQuantizer {
 struct ResolvedModule {
   QuantizableModule module;
   std::vector<ResolvedQuantizer> quantizers;
-  QuantFormat format = QuantFormat::kNone;
+  FormatId format = FormatId::kPlain;
   int block_size = 0;  // inputs that share a scale; 0 where that is not by blocks
 
   const ResolvedQuantizer* Find(std::string_view quantizer) const;

@@ -38,7 +38,7 @@ std::vector<PlannedTensorReport> PlannedTensors(const Plan& plan) {
                               tensor.info.shape,
                               file.header.size() + tensor.info.begin,
                               tensor.info.end - tensor.info.begin,
-                              std::string(LayoutName(tensor.layout)),
+                              std::string(FormatName(tensor.format)),
                               {},
                               std::string(Computed(tensor))};
       for (const Run& run : tensor.runs) {

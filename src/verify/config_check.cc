@@ -11,7 +11,7 @@ namespace quantport {
 namespace {
 
 bool IsQuantized(const WeightUnit& unit) {
-  return unit.role == UnitRole::kValue && unit.weight.layout != Layout::kPlain;
+  return unit.role == UnitRole::kValue && unit.weight.format != FormatId::kPlain;
 }
 
 class ConfigCheck {

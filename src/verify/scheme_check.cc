@@ -15,27 +15,30 @@
 namespace quantport {
 namespace {
 
-using Layouts = std::span<const Layout>;
+using Layouts = std::span<const FormatId>;
 
-constexpr Layout kNvfp4[] = {Layout::kNvfp4, Layout::kNvfp4WeightOnly, Layout::kNvfp4Awq, Layout::kNvfp4Svd,
-                             Layout::kW4A8Nvfp4Fp8};
-constexpr Layout kFp8[] = {Layout::kFp8PerTensor, Layout::kFp8PerChannel, Layout::kFp8Block, Layout::kFp8Group};
-constexpr Layout kFineGrained[] = {Layout::kFp8PerTensor, Layout::kFp8PerChannel, Layout::kFp8Block, Layout::kFp8Group,
-                                   Layout::kMxfp8,        Layout::kFp4Block,      Layout::kMxfp4};
-constexpr Layout kMxfp8[] = {Layout::kMxfp8};
-constexpr Layout kMxfp4[] = {Layout::kMxfp4, Layout::kW4A8Mxfp4Fp8};
-constexpr Layout kGptOss[] = {Layout::kMxfp4Blocks, Layout::kMxfp4, Layout::kW4A8Mxfp4Fp8};
-constexpr Layout kInt4[] = {Layout::kInt4, Layout::kW4A8Awq};
-constexpr Layout kInt8[] = {Layout::kInt8, Layout::kInt8SmoothQuant, Layout::kIntQuantized};
-constexpr Layout kNaive[] = {Layout::kFp8PerTensor, Layout::kFp8PerChannel,   Layout::kFp8Block, Layout::kFp8Group,
-                             Layout::kInt8,         Layout::kInt8SmoothQuant, Layout::kMxfp8,    Layout::kIntQuantized};
-constexpr Layout kPack[] = {Layout::kPackQuantized};
-constexpr Layout kNvfp4Pack[] = {Layout::kNvfp4Pack};
-constexpr Layout kMxfp4Pack[] = {Layout::kMxfp4Pack};
-constexpr Layout kGptq[] = {Layout::kGptq};
-constexpr Layout kAwq[] = {Layout::kAwq};
-constexpr Layout kBnb4[] = {Layout::kBitsAndBytes4Bit};
-constexpr Layout kBnb8[] = {Layout::kBitsAndBytes8Bit};
+constexpr FormatId kNvfp4[] = {FormatId::kNvfp4, FormatId::kNvfp4WeightOnly, FormatId::kNvfp4Awq, FormatId::kNvfp4Svd,
+                               FormatId::kW4A8Nvfp4Fp8};
+constexpr FormatId kFp8[] = {FormatId::kFp8PerTensor, FormatId::kFp8PerChannel, FormatId::kFp8Block,
+                             FormatId::kFp8Group};
+constexpr FormatId kFineGrained[] = {FormatId::kFp8PerTensor, FormatId::kFp8PerChannel, FormatId::kFp8Block,
+                                     FormatId::kFp8Group,     FormatId::kMxfp8,         FormatId::kFp4Block,
+                                     FormatId::kMxfp4};
+constexpr FormatId kMxfp8[] = {FormatId::kMxfp8};
+constexpr FormatId kMxfp4[] = {FormatId::kMxfp4, FormatId::kW4A8Mxfp4Fp8};
+constexpr FormatId kGptOss[] = {FormatId::kMxfp4Blocks, FormatId::kMxfp4, FormatId::kW4A8Mxfp4Fp8};
+constexpr FormatId kInt4[] = {FormatId::kInt4, FormatId::kW4A8Awq};
+constexpr FormatId kInt8[] = {FormatId::kInt8, FormatId::kInt8SmoothQuant, FormatId::kIntQuantized};
+constexpr FormatId kNaive[] = {FormatId::kFp8PerTensor, FormatId::kFp8PerChannel, FormatId::kFp8Block,
+                               FormatId::kFp8Group,     FormatId::kInt8,          FormatId::kInt8SmoothQuant,
+                               FormatId::kMxfp8,        FormatId::kIntQuantized};
+constexpr FormatId kPack[] = {FormatId::kPackQuantized};
+constexpr FormatId kNvfp4Pack[] = {FormatId::kNvfp4Pack};
+constexpr FormatId kMxfp4Pack[] = {FormatId::kMxfp4Pack};
+constexpr FormatId kGptq[] = {FormatId::kGptq};
+constexpr FormatId kAwq[] = {FormatId::kAwq};
+constexpr FormatId kBnb4[] = {FormatId::kBitsAndBytes4Bit};
+constexpr FormatId kBnb8[] = {FormatId::kBitsAndBytes8Bit};
 
 // What configs call the storage of weights (QuantScheme::claims, without regard to case), and the layouts that fit.
 struct Claim {
@@ -91,12 +94,13 @@ Layouts LayoutsOf(std::string_view name, std::string_view method) {
   return {};
 }
 
-bool Holds(Layouts layouts, Layout layout) {
-  return std::find(layouts.begin(), layouts.end(), layout) != layouts.end();
+bool Holds(Layouts layouts, FormatId format) {
+  return std::find(layouts.begin(), layouts.end(), format) != layouts.end();
 }
 
 bool IsKnownQuantized(const WeightUnit& unit) {
-  return unit.role == UnitRole::kValue && unit.weight.layout != Layout::kPlain && unit.weight.layout != Layout::kOther;
+  return unit.role == UnitRole::kValue && unit.weight.format != FormatId::kPlain &&
+         unit.weight.format != FormatId::kOther;
 }
 
 // The scale that stands for groups of inputs, and along which dimension: the coarsest axis of the block scales.
@@ -108,7 +112,7 @@ struct Groups {
 std::optional<Groups> FindGroups(const LogicalWeight& weight) {
   const StoredPart* scale = weight.Find("weight_scale");
   if (scale == nullptr) scale = weight.Find("scales");
-  const bool tiles = weight.layout == Layout::kFp8Block || weight.layout == Layout::kFp8PerTensor;
+  const bool tiles = weight.format == FormatId::kFp8Block || weight.format == FormatId::kFp8PerTensor;
   if (scale == nullptr || tiles) return std::nullopt;
   std::optional<Groups> groups;
   for (size_t dim = 0; dim < scale->axes.size(); ++dim) {
@@ -121,7 +125,7 @@ std::optional<Groups> FindGroups(const LogicalWeight& weight) {
 
 // The width of the integers of a packed weight, or 0.
 uint64_t PackedBits(const LogicalWeight& weight) {
-  if (weight.layout != Layout::kGptq && weight.layout != Layout::kPackQuantized) return 0;
+  if (weight.format != FormatId::kGptq && weight.format != FormatId::kPackQuantized) return 0;
   const auto& axis = weight.parts[0].axes.back();
   return axis && axis->whole.empty() ? 32 * axis->multiple / axis->granularity : 0;
 }
@@ -194,9 +198,9 @@ class SchemeCheck {
     if (claims.empty()) return;
     for (const std::string& claim : claims) {
       const Layouts layouts = LayoutsOf(claim, scheme_.method);
-      if (layouts.empty() || Holds(layouts, unit.weight.layout)) return;
+      if (layouts.empty() || Holds(layouts, unit.weight.format)) return;
     }
-    Add(fmt::format("the config says {}, the tensors are {}", fmt::join(claims, ", "), LayoutName(unit.weight.layout)),
+    Add(fmt::format("the config says {}, the tensors are {}", fmt::join(claims, ", "), FormatName(unit.weight.format)),
         unit.key);
   }
 
@@ -229,7 +233,7 @@ class SchemeCheck {
   // A grid of scales that the stated tile does not give; then the layout is not known either.
   void CheckTile(const WeightUnit& unit) {
     const StoredPart* scale = unit.weight.Find("weight_scale_inv");
-    const bool grid = unit.weight.layout == Layout::kOther && scheme_.states_tile && scale != nullptr &&
+    const bool grid = unit.weight.format == FormatId::kOther && scheme_.states_tile && scale != nullptr &&
                       scale->array.shape.size() == unit.weight.shape.size() && unit.weight.shape.size() >= 2 &&
                       (unit.weight.parts[0].array.dtype == DType::kF8E4M3);
     if (!grid) return;

@@ -54,7 +54,7 @@ class NameCheck {
     }
     ++report_->compared;
     const auto shape = reference_.logical_shapes.find(unit.key);
-    if (shape == reference_.logical_shapes.end() || unit.weight.layout == Layout::kOther ||
+    if (shape == reference_.logical_shapes.end() || unit.weight.format == FormatId::kOther ||
         shape->second == unit.weight.shape)
       return;
     Add(fmt::format("the logical shape is [{}], the reference's [{}]", fmt::join(unit.weight.shape, ", "),
@@ -84,8 +84,8 @@ void CheckSiblingScales(const std::vector<WeightUnit>& units, VerifyReport* repo
   for (const WeightUnit& unit : units) {
     const auto [expert, linear] = SplitLeaf(unit.module);
     const auto [container, number] = SplitLeaf(expert);
-    const bool nvfp4 = unit.weight.layout == Layout::kNvfp4 || unit.weight.layout == Layout::kNvfp4WeightOnly;
-    if (!IsDigits(number) || !(nvfp4 || unit.weight.layout == Layout::kFp8PerTensor)) continue;
+    const bool nvfp4 = unit.weight.format == FormatId::kNvfp4 || unit.weight.format == FormatId::kNvfp4WeightOnly;
+    if (!IsDigits(number) || !(nvfp4 || unit.weight.format == FormatId::kFp8PerTensor)) continue;
     auto& [with, without] = siblings[std::string(container) + "." + std::string(linear)];
     (unit.weight.Find("input_scale") != nullptr ? with : without).push_back(&unit);
   }

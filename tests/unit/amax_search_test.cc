@@ -31,7 +31,7 @@ std::vector<float> Random(size_t count, float spread) {
   return values;
 }
 
-double Loss(const std::vector<float>& values, FakeFormat format, float amax) {
+double Loss(const std::vector<float>& values, FormatId format, float amax) {
   double loss = 0;
   AddLosses(Values(values).AsMatrix(1).Flat(), format, {&amax, 1}, {&loss, 1});
   return loss;
@@ -48,18 +48,18 @@ TEST(AmaxSearchTest, FP8LossIsThatOfTheCodes) {
     const float error = value - DecodeE4m3(EncodeE4m3(std::clamp(value, -448.0f, 448.0f)));
     expected += static_cast<double>(error * error);
   }
-  EXPECT_EQ(Loss(values, FakeFormat::kFp8, 448), expected);
+  EXPECT_EQ(Loss(values, FormatId::kFp8PerTensor, 448), expected);
 }
 
 TEST(AmaxSearchTest, IntegersAreRoundedToEvenAndCutOffAtBothEnds) {
-  EXPECT_EQ(Loss({0.5f, 1.5f, -2.5f, 3.0f}, FakeFormat::kInt8, 127), 0.75);
-  EXPECT_EQ(Loss({130.0f, -130.0f}, FakeFormat::kInt8, 127), 9 + 4);
-  EXPECT_EQ(Loss({9.0f, -9.0f}, FakeFormat::kInt4, 7), 4 + 1);
+  EXPECT_EQ(Loss({0.5f, 1.5f, -2.5f, 3.0f}, FormatId::kInt8, 127), 0.75);
+  EXPECT_EQ(Loss({130.0f, -130.0f}, FormatId::kInt8, 127), 9 + 4);
+  EXPECT_EQ(Loss({9.0f, -9.0f}, FormatId::kInt4, 7), 4 + 1);
 }
 
 TEST(AmaxSearchTest, AnAmaxOfNearlyNothingMakesZeros) {
-  EXPECT_EQ(Loss({1.0f, -2.0f}, FakeFormat::kInt8, 0x1p-24f), 5);
-  EXPECT_EQ(Loss({1.0f, -2.0f}, FakeFormat::kInt4, 0), 5);
+  EXPECT_EQ(Loss({1.0f, -2.0f}, FormatId::kInt8, 0x1p-24f), 5);
+  EXPECT_EQ(Loss({1.0f, -2.0f}, FormatId::kInt4, 0), 5);
 }
 
 TEST(AmaxSearchTest, TheFirstOfTheLeastIsTaken) {
@@ -75,7 +75,7 @@ TEST(AmaxSearchTest, EveryBlockGetsTheMultipleThatCostsItLeast) {
   const Values values(numbers);
   const std::vector<float> multipliers = {0.25f, 0.5f, 0.9f, 1.0f, 1.3f, 2.5f};
   for (const BlockShape block : {BlockShape{1, kColumns}, BlockShape{1, 16}, BlockShape{4, 16}, BlockShape{6, 40}}) {
-    for (const FakeFormat format : {FakeFormat::kFp8, FakeFormat::kInt8, FakeFormat::kInt4}) {
+    for (const FormatId format : {FormatId::kFp8PerTensor, FormatId::kInt8, FormatId::kInt4}) {
       const size_t across = (kColumns + block.columns - 1) / block.columns;
       std::vector<float> amax((kRows + block.rows - 1) / block.rows * across);
       ASSERT_TRUE(SearchAmax(values.AsMatrix(kRows), block, format, multipliers, ElementType::kF32, amax).ok());
@@ -99,7 +99,7 @@ TEST(AmaxSearchTest, CandidatesAreRoundedToTheTypeThatHoldsThem) {
   const Values values({1.0f, 0.3f});
   std::vector<float> amax(1);
   ASSERT_TRUE(
-      SearchAmax(values.AsMatrix(1), {1, 2}, FakeFormat::kInt8, std::vector<float>{1.003f}, ElementType::kBF16, amax)
+      SearchAmax(values.AsMatrix(1), {1, 2}, FormatId::kInt8, std::vector<float>{1.003f}, ElementType::kBF16, amax)
           .ok());
   EXPECT_EQ(amax[0], 1.0f);
 }
@@ -107,7 +107,7 @@ TEST(AmaxSearchTest, CandidatesAreRoundedToTheTypeThatHoldsThem) {
 TEST(AmaxSearchTest, WithoutCandidatesThereIsNothingToSearch) {
   const Values values({1.0f});
   std::vector<float> amax(1);
-  EXPECT_FALSE(SearchAmax(values.AsMatrix(1), {1, 1}, FakeFormat::kInt8, {}, ElementType::kF32, amax).ok());
+  EXPECT_FALSE(SearchAmax(values.AsMatrix(1), {1, 1}, FormatId::kInt8, {}, ElementType::kF32, amax).ok());
 }
 
 }  // namespace

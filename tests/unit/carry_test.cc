@@ -23,7 +23,7 @@ struct Carry {
 
   Carry() {
     store.Add("model.norm.weight", DType::kBF16, {4});
-    conversion.tensors.push_back({"model.norm.weight", store.Whole(0), Layout::kPlain, 0});
+    conversion.tensors.push_back({"model.norm.weight", store.Whole(0), FormatId::kPlain, 0});
   }
 
   Result<std::vector<std::string>> Run(const std::vector<std::string>& keys, bool sharded = true) {
@@ -86,7 +86,7 @@ TEST(CarryTest, CompanionsComeAlong) {
   const auto modules = carry.Run({"mtp.proj.weight"});
   ASSERT_TRUE(modules.ok());
   EXPECT_THAT(carry.Names(), ElementsAre("model.norm.weight", "mtp.proj.weight", "mtp.proj.weight_scale_inv"));
-  EXPECT_EQ(carry.conversion.tensors[2].layout, Layout::kFp8Block);
+  EXPECT_EQ(carry.conversion.tensors[2].format, FormatId::kFp8Block);
   EXPECT_THAT(*modules, testing::IsEmpty()) << "an exclude list would say that it is not quantized";
 }
 

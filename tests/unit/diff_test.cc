@@ -201,7 +201,8 @@ TEST(DiffTest, PlannedTensorWhoseSourcesDoNotMakeItUpIsNotLocated) {
   ASSERT_TRUE(checkpoint.ok());
   PlanReport plan;
   const std::string file = "model.safetensors";
-  plan.tensors.push_back({file, "whole", DType::kU8, {8}, 0, 8, "plain", {{file, "a", 100, 5}, {file, "a", 90, 3}}, ""});
+  plan.tensors.push_back(
+      {file, "whole", DType::kU8, {8}, 0, 8, "plain", {{file, "a", 100, 5}, {file, "a", 90, 3}}, ""});
   plan.tensors.push_back({file, "part", DType::kU8, {8}, 0, 8, "plain", {{file, "a", 100, 5}}, ""});
   plan.tensors.push_back({file, "none", DType::kU8, {8}, 0, 8, "plain", {}, ""});
   const Side side = PlannedSide(*checkpoint, std::move(plan));

@@ -44,9 +44,9 @@ struct FormatCase {
 };
 
 void ExpectRecognized(const FormatCase& c, const RecognizeOptions& options = {}) {
-  SCOPED_TRACE(c.layout + " " + c.rows[0].leaf);
+  SCOPED_TRACE(c.format + " " + c.rows[0].leaf);
   const WeightUnit unit = OnlyUnit(c.rows, options);
-  EXPECT_EQ(LayoutName(unit.weight.layout), c.layout);
+  EXPECT_EQ(FormatName(unit.weight.format), c.format);
   EXPECT_EQ(unit.weight.shape, c.logical);
   EXPECT_EQ(unit.weight.parts.size(), c.rows.size());
   for (const auto& [leaf, axes] : c.axes) EXPECT_EQ(AxesText(unit, leaf), axes) << leaf;
@@ -245,9 +245,9 @@ TEST(FormatsTest, TakesTheWidthOfPackedIntegersFromTheConfigWhereTheirShapeCantB
                                  {"weight_shape", DType::kI64, {2}}};
   ExpectRecognized({"pack-quantized", {16, 64}, rows, {}}, {.bits = 4});
   ExpectRecognized({"pack-quantized", {16, 32}, rows, {}}, {.bits = 8});
-  EXPECT_EQ(LayoutName(OnlyUnit(rows).weight.layout), "other");
+  EXPECT_EQ(FormatName(OnlyUnit(rows).weight.format), "other");
   const auto nonsense = [](uint32_t) { return std::optional(Numbers<int64_t>({7, 1 << 20})); };
-  EXPECT_EQ(LayoutName(OnlyUnit(rows, {.read = nonsense}).weight.layout), "other");
+  EXPECT_EQ(FormatName(OnlyUnit(rows, {.read = nonsense}).weight.format), "other");
 }
 
 TEST(FormatsTest, KnowsGptqOfEveryWidth) {
@@ -311,7 +311,7 @@ TEST(FormatsTest, KnowsBitsAndBytes) {
   const WeightUnit unit = OnlyUnit(rows, options);
   EXPECT_EQ(Text(unit.weight.parts[3].restate(Shape{2, 32})),
             R"({"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [2, 32]})");
-  EXPECT_EQ(LayoutName(OnlyUnit(rows).weight.layout), "other");
+  EXPECT_EQ(FormatName(OnlyUnit(rows).weight.format), "other");
   auto nested = rows;
   nested.push_back({"weight.nested_absmax", DType::kF32, {1}});
   nested.push_back({"weight.nested_quant_map", DType::kF32, {256}});
@@ -335,7 +335,7 @@ TEST(FormatsTest, KnowsBlocksOfGptOssByTheParameterTheyStandFor) {
   EXPECT_EQ((*units)[0].owner, "experts.gate_up_proj");
   const WeightUnit& unit = (*units)[1];
   EXPECT_EQ(unit.key, "experts.gate_up_proj");
-  EXPECT_EQ(LayoutName(unit.weight.layout), "MXFP4_BLOCKS");
+  EXPECT_EQ(FormatName(unit.weight.format), "MXFP4_BLOCKS");
   EXPECT_THAT(unit.weight.shape, ElementsAre(3, 64, 8));
   EXPECT_EQ(AxesText(unit, "blocks"), "0/1 2/32 1/1");
   EXPECT_EQ(AxesText(unit, "scales"), "0/1 2/32 1/1");
@@ -367,7 +367,7 @@ TEST(FormatsTest, KnowsStackedFineGrainedFp8AndHowItsScalesAreJoined) {
     ASSERT_TRUE(units.ok());
     ASSERT_EQ(units->size(), 1u);
     const WeightUnit& unit = (*units)[0];
-    EXPECT_EQ(LayoutName(unit.weight.layout), c.layout);
+    EXPECT_EQ(FormatName(unit.weight.format), c.format);
     EXPECT_EQ(AxesText(unit, "weight_scale_inv"), c.axes);
     EXPECT_EQ(AxesText(unit, "activation_scale"), "0/1 - -");
     const StoredPart& scale = *unit.weight.Find("weight_scale_inv");
@@ -389,11 +389,11 @@ TEST(FormatsTest, KnowsBatchedExpertsByTheirPackedDimension) {
   const auto units = RecognizeUnits(store.table, {});
   ASSERT_TRUE(units.ok());
   ASSERT_EQ(units->size(), 3u);
-  EXPECT_EQ(LayoutName((*units)[0].weight.layout), "MXFP4");
+  EXPECT_EQ(FormatName((*units)[0].weight.format), "MXFP4");
   EXPECT_EQ(AxesText((*units)[0], "weight_scale"), "0/1 1/32 2/1");
-  EXPECT_EQ(LayoutName((*units)[1].weight.layout), "FP8_PER_CHANNEL_PER_TOKEN");
+  EXPECT_EQ(FormatName((*units)[1].weight.format), "FP8_PER_CHANNEL_PER_TOKEN");
   EXPECT_EQ(AxesText((*units)[1], "weight_scale"), "0/1 - 1/1");
-  EXPECT_EQ(LayoutName((*units)[2].weight.layout), "NVFP4_AWQ");
+  EXPECT_EQ(FormatName((*units)[2].weight.format), "NVFP4_AWQ");
   EXPECT_EQ(AxesText((*units)[2], "pre_quant_scale"), "- 0/1 -");
 }
 
@@ -450,7 +450,7 @@ TEST(FormatsTest, TakesExpertsOutOfARowOfValues) {
 
 TEST(LayoutNameTest, NamesEveryLayoutOnce) {
   std::vector<std::string_view> names;
-  for (int i = 0; i <= static_cast<int>(Layout::kOther); ++i) names.push_back(LayoutName(static_cast<Layout>(i)));
+  for (int i = 0; i <= static_cast<int>(FormatId::kOther); ++i) names.push_back(FormatName(static_cast<FormatId>(i)));
   EXPECT_EQ(std::count(names.begin(), names.end(), "other"), 1);
   std::sort(names.begin(), names.end());
   EXPECT_EQ(std::unique(names.begin(), names.end()), names.end());

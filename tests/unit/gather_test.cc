@@ -163,9 +163,9 @@ TEST(GatherTest, AnIndivisiblyLargeTransposedTensorComesOutWhole) {
   plan.tensors = files.tensors;
   const std::string header = "an odd header";
   const uint64_t bytes = store.bytes[t].size();
-  PlannedTensor gathered{{"t", DType::kBF16, {kColumns, kRows}, 0, bytes}, Layout::kPlain, {}, {}};
+  PlannedTensor gathered{{"t", DType::kBF16, {kColumns, kRows}, 0, bytes}, FormatId::kPlain, {}, {}};
   gathered.gathered = SwapDims(store.Whole(t), 0, 1);
-  PlannedTensor copied{{"u", DType::kU8, {5}, bytes, bytes + 5}, Layout::kPlain, {{t, 3, 0, 5, 0}}, {}};
+  PlannedTensor copied{{"u", DType::kU8, {5}, bytes, bytes + 5}, FormatId::kPlain, {{t, 3, 0, 5, 0}}, {}};
   plan.files.push_back({"out", header, {gathered, copied}, header.size() + bytes + 5});
   std::string want = header;
   want.reserve(header.size() + bytes + 5);

@@ -74,7 +74,7 @@ struct LinearStore : Store {
 
   // The same parts with the same shapes and bytes.
   void ExpectSame(const LogicalWeight& a, const LogicalWeight& b) const {
-    EXPECT_EQ(a.layout, b.layout);
+    EXPECT_EQ(a.format, b.format);
     EXPECT_EQ(a.shape, b.shape);
     ASSERT_EQ(a.parts.size(), b.parts.size());
     for (size_t i = 0; i < a.parts.size(); ++i) {

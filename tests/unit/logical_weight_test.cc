@@ -71,7 +71,7 @@ struct Linears : Store {
 
   // The same parts with the same shapes and bytes.
   void ExpectSame(const LogicalWeight& a, const LogicalWeight& b) const {
-    EXPECT_EQ(a.layout, b.layout);
+    EXPECT_EQ(a.format, b.format);
     EXPECT_EQ(a.shape, b.shape);
     ASSERT_EQ(a.parts.size(), b.parts.size());
     for (size_t i = 0; i < a.parts.size(); ++i) {
@@ -237,7 +237,7 @@ TEST(ChunkTest, RefusesWeightsOfNoLayoutAndDimensionsThatAreNotThere) {
   linears.Add("x.weight_packed", DType::kI32, {8, 4});
   linears.Add("x.weight_scale", DType::kBF16, {8, 1});
   const LogicalWeight packed = linears.Weight("x.weight");
-  ASSERT_EQ(packed.layout, Layout::kOther);
+  ASSERT_EQ(packed.format, FormatId::kOther);
   EXPECT_THAT(ErrorLines(Chunk(packed, 0, 2, 0)),
               ElementsAre("QuantConversionUnsupportedError Chunk needs to know how this weight is stored, and its "
                           "tensors match no layout"));
@@ -363,7 +363,7 @@ TEST(UnstackTest, RemovesTheExpertDimensionAndNothingElse) {
     const LogicalWeight stacked = linears.StackedNvfp4("experts.down_proj", {3, 4, 32}, true, row.stored);
     const auto expert = Unstack(stacked, 0, 2);
     ASSERT_TRUE(expert.ok());
-    EXPECT_EQ(expert->layout, Layout::kNvfp4);
+    EXPECT_EQ(expert->format, FormatId::kNvfp4);
     EXPECT_THAT(expert->shape, ElementsAre(4, 32));
     EXPECT_THAT(PartShape(*expert, ""), ElementsAre(4, 16));
     EXPECT_THAT(PartShape(*expert, "weight_scale"), ElementsAre(4, 2));

@@ -20,7 +20,7 @@ Result<Plan> PlanOf(const std::vector<std::string>& shards, const std::vector<ui
     table.shards.push_back({shard, 0, 0, {}});
     table.tensors.push_back({{"t" + std::to_string(index), DType::kU8, shape, 0, 1}, index});
     conversion.tensors.push_back(
-        {table.tensors.back().info.name, WholeTensor(index, DType::kU8, shape), Layout::kPlain, index});
+        {table.tensors.back().info.name, WholeTensor(index, DType::kU8, shape), FormatId::kPlain, index});
   }
   PlanOptions options;
   options.sharded = true;

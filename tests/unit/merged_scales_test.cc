@@ -75,7 +75,7 @@ struct Part {
 class Merge {
  public:
   void Add(const std::string& name, const Shape& shape, const std::vector<Part>& parts) {
-    LogicalWeight weight{Layout::kFp8PerTensor, shape, {}};
+    LogicalWeight weight{FormatId::kFp8PerTensor, shape, {}};
     for (const Part& part : parts) {
       const uint32_t tensor = store_.Add(name + "." + part.leaf, part.dtype, part.shape);
       EXPECT_EQ(store_.bytes[tensor].size(), part.bytes.size()) << name << "." << part.leaf;
@@ -108,7 +108,7 @@ class Merge {
     if (!joined) return joined.errors();
     Conversion conversion;
     for (const StoredPart& part : joined->parts)
-      conversion.tensors.push_back({part.leaf, part.array, joined->layout, 0});
+      conversion.tensors.push_back({part.leaf, part.array, joined->format, 0});
     conversion.shared = shared;
     std::string data;
     for (const std::string& bytes : store_.bytes) data += bytes;

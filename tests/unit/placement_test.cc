@@ -51,7 +51,7 @@ class Case {
 
   void Give(const std::string& name, const Array& array) {
     const uint32_t first = array.blocks.empty() ? kZeros : array.blocks[0].tensor;
-    conversion.tensors.push_back({name, array, Layout::kPlain, first == kZeros ? 0 : table.tensors[first].shard});
+    conversion.tensors.push_back({name, array, FormatId::kPlain, first == kZeros ? 0 : table.tensors[first].shard});
   }
 
   Plan Make(PlanOptions options, const std::filesystem::path& directory = "in") const {

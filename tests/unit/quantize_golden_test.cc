@@ -172,11 +172,11 @@ TEST_P(QuantizeGoldenTest, Nvfp4Static) {
 }
 
 TEST_P(QuantizeGoldenTest, Microscaling) {
-  for (const MxFormat format : {MxFormat::kMxfp8, MxFormat::kMxfp4}) {
-    const std::string name = format == MxFormat::kMxfp8 ? "mxfp8." : "mxfp4.";
+  for (const FormatId format : {FormatId::kMxfp8, FormatId::kMxfp4}) {
+    const std::string name = format == FormatId::kMxfp8 ? "mxfp8." : "mxfp4.";
     const Golden* golden = Find(name + "weight");
     if (golden == nullptr) continue;
-    Bytes scales(size() / 32), codes(format == MxFormat::kMxfp8 ? size() : size() / 2);
+    Bytes scales(size() / 32), codes(format == FormatId::kMxfp8 ? size() : size() / 2);
     ASSERT_TRUE(QuantizeMx(format, matrix(), scales, codes, kernels()));
     EXPECT_SAME_BYTES(scales, Find(name + "weight_scale")->bytes);
     EXPECT_SAME_BYTES(codes, golden->bytes);

@@ -200,7 +200,7 @@ TEST(Nvfp4Test, ShapesThatModelOptRefusesAreRefused) {
   const Weights weights(1, std::vector<float>(24, 1.0f));
   Bytes scales(2), codes(12);
   EXPECT_FALSE(QuantizeNvfp4(weights.matrix, 1.0f, 16, {}, scales, codes));
-  EXPECT_FALSE(QuantizeMx(MxFormat::kMxfp8, weights.matrix, scales, codes));
+  EXPECT_FALSE(QuantizeMx(FormatId::kMxfp8, weights.matrix, scales, codes));
   const std::vector<float> one = {1.0f};
   EXPECT_FALSE(QuantizeInt4(weights.matrix, 24, one, codes));
 }

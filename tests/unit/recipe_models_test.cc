@@ -175,7 +175,7 @@ TEST_P(RecipeModelsTest, SetsEveryQuantizerAsModelOptDoes) {
   std::map<std::string, Json> formats;
   for (const ResolvedModule& module : model->modules) {
     if (!HasWeight(module)) continue;
-    const std::string_view name = QuantFormatName(module.format);
+    const std::string_view name = RecipeFormatName(module.format);
     formats[module.module.name] = Json::array({name.empty() ? Json(nullptr) : Json(name), module.block_size});
   }
   std::map<std::string, Json> expected_formats;

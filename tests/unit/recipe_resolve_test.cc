@@ -39,7 +39,7 @@ Result<ResolvedRecipe> Resolve(const std::string& entries, const std::vector<Qua
 std::vector<std::string> Formats(const Result<ResolvedRecipe>& model) {
   std::vector<std::string> formats;
   if (!model) return {model.errors().front().ToString()};
-  for (const ResolvedModule& module : model->modules) formats.emplace_back(QuantFormatName(module.format));
+  for (const ResolvedModule& module : model->modules) formats.emplace_back(RecipeFormatName(module.format));
   return formats;
 }
 

@@ -42,7 +42,7 @@ std::vector<std::string> Leaves(const WeightUnit& unit) {
 TEST(RecognizeTest, KnowsUnquantizedWeights) {
   for (const Shape& shape : {Shape{}, Shape{5}, Shape{4, 6}, Shape{3, 4, 6}, Shape{2, 3, 4, 5}}) {
     const WeightUnit unit = OnlyUnit({{"weight", DType::kBF16, shape}});
-    EXPECT_EQ(unit.weight.layout, Layout::kPlain);
+    EXPECT_EQ(unit.weight.format, FormatId::kPlain);
     EXPECT_EQ(unit.weight.shape, shape);
     EXPECT_EQ(unit.key, "m.weight");
     EXPECT_EQ(unit.module, "m");
@@ -55,17 +55,17 @@ TEST(RecognizeTest, KnowsNvfp4) {
                                  {"weight_scale", DType::kF8E4M3, {8, 2}},
                                  {"weight_scale_2", DType::kF32, {}}};
   const WeightUnit unit = OnlyUnit(rows);
-  EXPECT_EQ(unit.weight.layout, Layout::kNvfp4);
+  EXPECT_EQ(unit.weight.format, FormatId::kNvfp4);
   EXPECT_THAT(unit.weight.shape, ElementsAre(8, 32));
   EXPECT_THAT(Leaves(unit), ElementsAre("weight", "weight_scale", "weight_scale_2", "input_scale"));
   EXPECT_THAT(unit.tensors, ElementsAre(1, 2, 3, 0));
-  EXPECT_EQ(OnlyUnit({rows[1], rows[2], rows[3]}).weight.layout, Layout::kNvfp4WeightOnly);
+  EXPECT_EQ(OnlyUnit({rows[1], rows[2], rows[3]}).weight.format, FormatId::kNvfp4WeightOnly);
 }
 
 TEST(RecognizeTest, KnowsNvfp4InBlocksOfThirtyTwo) {
   const WeightUnit unit = OnlyUnit(
       {{"weight", DType::kU8, {8, 32}}, {"weight_scale", DType::kF8E4M3, {8, 2}}, {"weight_scale_2", DType::kF32, {}}});
-  EXPECT_EQ(unit.weight.layout, Layout::kNvfp4WeightOnly);
+  EXPECT_EQ(unit.weight.format, FormatId::kNvfp4WeightOnly);
   EXPECT_EQ(unit.weight.parts[1].axes[1]->granularity, 32u);
 }
 
@@ -81,7 +81,7 @@ TEST(RecognizeTest, KnowsNvfp4PackedAlongTheLastButOneDimension) {
   EXPECT_EQ(unit.key, "experts.gate_up_proj");
   EXPECT_EQ(unit.module, "experts");
   EXPECT_EQ(unit.style, NameStyle::kParameter);
-  EXPECT_EQ(unit.weight.layout, Layout::kNvfp4WeightOnly);
+  EXPECT_EQ(unit.weight.format, FormatId::kNvfp4WeightOnly);
   EXPECT_THAT(unit.weight.shape, ElementsAre(4, 32, 12));
   EXPECT_THAT(Leaves(unit), ElementsAre("", "weight_scale", "weight_scale_2"));
 }
@@ -91,29 +91,29 @@ TEST(RecognizeTest, KnowsFp8ByTheShapeOfItsScale) {
     std::string leaf;
     Shape weight;
     Shape scale;
-    Layout layout;
+    FormatId format;
   };
   const std::vector<Case> cases = {
-      {"weight_scale", {256, 384}, {}, Layout::kFp8PerTensor},
-      {"weight_scale", {256, 384}, {1}, Layout::kFp8PerTensor},
-      {"weight_scale", {4, 256, 384}, {4}, Layout::kFp8PerTensor},
-      {"weight_scale", {4, 256, 384}, {4, 1, 1}, Layout::kFp8PerTensor},
-      {"weight_scale", {256, 384}, {256}, Layout::kFp8PerChannel},
-      {"weight_scale", {256, 384}, {256, 1}, Layout::kFp8PerChannel},
-      {"weight_scale", {4, 256, 384}, {4, 256}, Layout::kFp8PerChannel},
-      {"weight_scale", {4, 256, 384}, {4, 256, 1}, Layout::kFp8PerChannel},
-      {"weight_scale", {256, 384}, {2, 1, 3, 1}, Layout::kFp8Block},
-      {"weight_scale_inv", {256, 384}, {2, 3}, Layout::kFp8Block},
-      {"weight_scale_inv", {200, 300}, {2, 3}, Layout::kFp8Block},
-      {"weight_scale_inv", {4, 256, 384}, {4, 2, 3}, Layout::kFp8Block},
-      {"weight_scale", {256, 384}, {3, 2}, Layout::kOther},
-      {"weight_scale", {256, 384}, {384}, Layout::kOther},
-      {"weight_scale", {256, 384}, {256, 384}, Layout::kOther},
+      {"weight_scale", {256, 384}, {}, FormatId::kFp8PerTensor},
+      {"weight_scale", {256, 384}, {1}, FormatId::kFp8PerTensor},
+      {"weight_scale", {4, 256, 384}, {4}, FormatId::kFp8PerTensor},
+      {"weight_scale", {4, 256, 384}, {4, 1, 1}, FormatId::kFp8PerTensor},
+      {"weight_scale", {256, 384}, {256}, FormatId::kFp8PerChannel},
+      {"weight_scale", {256, 384}, {256, 1}, FormatId::kFp8PerChannel},
+      {"weight_scale", {4, 256, 384}, {4, 256}, FormatId::kFp8PerChannel},
+      {"weight_scale", {4, 256, 384}, {4, 256, 1}, FormatId::kFp8PerChannel},
+      {"weight_scale", {256, 384}, {2, 1, 3, 1}, FormatId::kFp8Block},
+      {"weight_scale_inv", {256, 384}, {2, 3}, FormatId::kFp8Block},
+      {"weight_scale_inv", {200, 300}, {2, 3}, FormatId::kFp8Block},
+      {"weight_scale_inv", {4, 256, 384}, {4, 2, 3}, FormatId::kFp8Block},
+      {"weight_scale", {256, 384}, {3, 2}, FormatId::kOther},
+      {"weight_scale", {256, 384}, {384}, FormatId::kOther},
+      {"weight_scale", {256, 384}, {256, 384}, FormatId::kOther},
   };
   for (const Case& c : cases) {
     for (const DType dtype : {DType::kF8E4M3, DType::kF8E5M2}) {
       const WeightUnit unit = OnlyUnit({{"weight", dtype, c.weight}, {c.leaf, DType::kF32, c.scale}});
-      EXPECT_EQ(LayoutName(unit.weight.layout), LayoutName(c.layout)) << testing::PrintToString(c.scale);
+      EXPECT_EQ(FormatName(unit.weight.format), FormatName(c.format)) << testing::PrintToString(c.scale);
       EXPECT_EQ(unit.weight.shape, c.weight);
     }
   }
@@ -121,14 +121,14 @@ TEST(RecognizeTest, KnowsFp8ByTheShapeOfItsScale) {
 
 TEST(RecognizeTest, TakesTheBlockSizeOfTheConfig) {
   const std::vector<Row> rows = {{"weight", DType::kF8E4M3, {128, 192}}, {"weight_scale_inv", DType::kF32, {2, 3}}};
-  EXPECT_EQ(OnlyUnit(rows, {.fp8_tile = {64, 64}}).weight.layout, Layout::kFp8Block);
-  EXPECT_EQ(OnlyUnit(rows, {.fp8_tile = {128, 128}}).weight.layout, Layout::kOther);
+  EXPECT_EQ(OnlyUnit(rows, {.fp8_tile = {64, 64}}).weight.format, FormatId::kFp8Block);
+  EXPECT_EQ(OnlyUnit(rows, {.fp8_tile = {128, 128}}).weight.format, FormatId::kOther);
 }
 
 // weight_scale_inv exists in block formats only; a weight of one tile has one scale all the same.
 TEST(RecognizeTest, KnowsFp8BlocksByNameWhereThereIsOnlyOneTile) {
   const WeightUnit unit = OnlyUnit({{"weight", DType::kF8E4M3, {128, 128}}, {"weight_scale_inv", DType::kF32, {1, 1}}});
-  EXPECT_EQ(LayoutName(unit.weight.layout), "FP8_BLOCK");
+  EXPECT_EQ(FormatName(unit.weight.format), "FP8_BLOCK");
 }
 
 TEST(RecognizeTest, KeepsTensorsOfUnknownFormatsTogether) {
@@ -142,7 +142,7 @@ TEST(RecognizeTest, KeepsTensorsOfUnknownFormatsTogether) {
       {{"weight", DType::kBF16, {8, 16}}, {"weight_scale", DType::kF32, {8}}}};
   for (const std::vector<Row>& rows : modules) {
     const WeightUnit unit = OnlyUnit(rows, {.quantized = true});
-    EXPECT_EQ(LayoutName(unit.weight.layout), "other") << rows[0].leaf << " " << rows[1].leaf;
+    EXPECT_EQ(FormatName(unit.weight.format), "other") << rows[0].leaf << " " << rows[1].leaf;
     EXPECT_EQ(unit.weight.parts.size(), rows.size());
     EXPECT_EQ(unit.key, "m.weight");
   }

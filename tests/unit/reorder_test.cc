@@ -123,7 +123,7 @@ TEST(TransposeStretchesTest, PackedRowsOfNvfp4MoveWithTheirScales) {
   LinearStore store;
   const LogicalWeight weight = store.Nvfp4("w", 8, 32);
   const LogicalWeight out = Must(TransposeStretches(weight, 0, 4, 2));
-  EXPECT_EQ(out.layout, Layout::kNvfp4);
+  EXPECT_EQ(out.format, FormatId::kNvfp4);
   ExpectValues(store, out, "weight", DenseTransposeStretches(store.Elements(0), 0, 4, 2));
   ExpectValues(store, out, "weight_scale", DenseTransposeStretches(store.Elements(1), 0, 4, 2));
   EXPECT_EQ(store.PartBytes(out, "weight_scale_2"), store.bytes[2]);
@@ -190,7 +190,7 @@ TEST(TransposeStretchesTest, RefusesSizesThatDoNotDivideAndDimensionsThatAreNotT
 
 TEST(TransposeStretchesTest, RefusesFormatsWithoutARow) {
   LogicalWeight unknown;
-  unknown.layout = Layout::kOther;
+  unknown.format = FormatId::kOther;
   unknown.shape = {4, 4};
   EXPECT_THAT(ErrorLines(TransposeStretches(unknown, 0, 2, 2)), ElementsAre(HasSubstr("match no layout")));
   EXPECT_FALSE(TransposeWeight(unknown, 0, 1).ok());
@@ -220,7 +220,7 @@ TEST(TransposeWeightTest, WhatWasTransposedIsRecognizedAsItIs) {
   written.Add("b_weight_scale_2", DType::kF32, {2});
   written.Add("b_input_scale", DType::kF32, {2});
   const LogicalWeight again = written.Weight("b");
-  EXPECT_EQ(again.layout, Layout::kNvfp4);
+  EXPECT_EQ(again.format, FormatId::kNvfp4);
   EXPECT_EQ(again.shape, out.shape);
   for (size_t dim = 0; dim < 3; ++dim) {
     EXPECT_EQ(again.parts[0].axes[dim]->granularity, out.parts[0].axes[dim]->granularity) << dim;

@@ -7,7 +7,7 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kAwq, "AWQ"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kAwq, "AWQ"}};
 constexpr uint64_t kPerWord = 8;
 
 bool Recognize(const Candidate& candidate) {
@@ -20,7 +20,7 @@ bool Recognize(const Candidate& candidate) {
   const Shape& logical = candidate.weight->shape = {words[1] * kPerWord, words[0]};
   const auto group = GroupSize(logical[1], scales->array.shape[0], candidate.options);
   if (!group) return false;
-  candidate.weight->layout = Layout::kAwq;
+  candidate.weight->format = FormatId::kAwq;
   return Fit(&candidate.value(), logical, {PackedAxis(1, kPerWord), Axis{0, 1}}) &&
          Fit(zeros, logical, {PackedAxis(1, kPerWord), Axis{0, *group}}) &&
          Fit(scales, logical, {Axis{1, 1}, Axis{0, *group}});

@@ -18,8 +18,8 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kBitsAndBytes4Bit, "BITSANDBYTES_4BIT"},
-                                   {Layout::kBitsAndBytes8Bit, "BITSANDBYTES_INT8"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kBitsAndBytes4Bit, "BITSANDBYTES_4BIT"},
+                                   {FormatId::kBitsAndBytes8Bit, "BITSANDBYTES_INT8"}};
 constexpr std::string_view kStateLeaf = "weight.quant_state.";
 constexpr std::string_view kFlattened =
     "the weight is stored as one row of values, in which this dimension is no range";
@@ -108,14 +108,14 @@ bool Fit4Bit(const Candidate& candidate, StoredPart* state_part, StoredPart* abs
     for (auto& axis : absmax->axes) axis->whole = kNested;
     nested->axes.assign(logical.size(), WholeAxis(0, 1, 1, kNested));
   }
-  candidate.weight->layout = Layout::kBitsAndBytes4Bit;
+  candidate.weight->format = FormatId::kBitsAndBytes4Bit;
   return true;
 }
 
 bool Fit8Bit(const Candidate& candidate, StoredPart* scale) {
   const Shape& logical = candidate.weight->shape = candidate.stored();
   candidate.value().axes = SameDims(logical.size());
-  candidate.weight->layout = Layout::kBitsAndBytes8Bit;
+  candidate.weight->format = FormatId::kBitsAndBytes8Bit;
   StoredPart* format = candidate.Find("weight_format");
   return FitRows(scale, logical) && (format == nullptr || FitScalar(format, logical));
 }

@@ -19,9 +19,9 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kPackQuantized, "pack-quantized"},
-                                   {Layout::kNvfp4Pack, "nvfp4-pack-quantized"},
-                                   {Layout::kMxfp4Pack, "mxfp4-pack-quantized"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kPackQuantized, "pack-quantized"},
+                                   {FormatId::kNvfp4Pack, "nvfp4-pack-quantized"},
+                                   {FormatId::kMxfp4Pack, "mxfp4-pack-quantized"}};
 
 bool FitFp4(const Candidate& candidate, StoredPart* scale) {
   Shape& logical = candidate.weight->shape;
@@ -33,7 +33,7 @@ bool FitFp4(const Candidate& candidate, StoredPart* scale) {
   if (logical.back() % block != 0 || !FitGroups(scale, logical, logical.size() - 1, block)) return false;
   Axes axes = SameDims(logical.size());
   axes.back()->granularity = 2;
-  candidate.weight->layout = nvfp4 ? Layout::kNvfp4Pack : Layout::kMxfp4Pack;
+  candidate.weight->format = nvfp4 ? FormatId::kNvfp4Pack : FormatId::kMxfp4Pack;
   return Fit(&candidate.value(), logical, std::move(axes));
 }
 
@@ -125,7 +125,7 @@ bool FitPacked(const Candidate& candidate, StoredPart* scale) {
   logical.back() = packing->inputs;
   Axes axes = SameDims(logical.size());
   axes.back() = PackedAxis(logical.size() - 1, packing->inputs, packing->bits, 32);
-  candidate.weight->layout = Layout::kPackQuantized;
+  candidate.weight->format = FormatId::kPackQuantized;
   if (!Fit(&candidate.value(), logical, std::move(axes)) || !FitScale(candidate, scale)) return false;
   StoredPart* zeros = candidate.Find("weight_zero_point");
   StoredPart* index = candidate.Find("weight_g_idx");

@@ -33,13 +33,13 @@ struct Candidate {
   std::optional<std::string> Read(const StoredPart& part) const;
 };
 
-struct LayoutLabel {
-  Layout layout;
+struct FormatLabel {
+  FormatId format;
   std::string_view name;  // for people and JSON
 };
 
 struct Format {
-  std::span<const LayoutLabel> labels;
+  std::span<const FormatLabel> labels;
   // Fills layout, shape and the axes of the parts that are this format's own; false where the tensors are another's.
   // Parts that every format treats alike are filled by the table.
   bool (*recognize)(const Candidate& candidate);

@@ -6,7 +6,7 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kFp4Block, "FP4_BLOCK"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kFp4Block, "FP4_BLOCK"}};
 constexpr uint64_t kBlock = 32;
 
 bool Recognize(const Candidate& candidate) {
@@ -19,7 +19,7 @@ bool Recognize(const Candidate& candidate) {
   if (logical.back() % kBlock != 0 || !FitGroups(scale, logical, logical.size() - 1, kBlock)) return false;
   Axes axes = SameDims(logical.size());
   axes.back()->granularity = 2;
-  candidate.weight->layout = Layout::kFp4Block;
+  candidate.weight->format = FormatId::kFp4Block;
   return Fit(&candidate.value(), logical, std::move(axes));
 }
 

@@ -13,14 +13,14 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kFp8PerTensor, "FP8"},
-                                   {Layout::kFp8PerChannel, "FP8_PER_CHANNEL_PER_TOKEN"},
-                                   {Layout::kFp8Block, "FP8_BLOCK"},
-                                   {Layout::kFp8Group, "FP8_GROUP"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kFp8PerTensor, "FP8"},
+                                   {FormatId::kFp8PerChannel, "FP8_PER_CHANNEL_PER_TOKEN"},
+                                   {FormatId::kFp8Block, "FP8_BLOCK"},
+                                   {FormatId::kFp8Group, "FP8_GROUP"}};
 
 // gate_up_proj is made of two weights that were quantized apart: the tiles of each half start at its own first row,
 // and in per-tensor quantization each half has its own scale. The layout, where that differs from one grid over all.
-std::optional<Layout> FitHalves(const Candidate& candidate, StoredPart* scale) {
+std::optional<FormatId> FitHalves(const Candidate& candidate, StoredPart* scale) {
   const Shape& logical = candidate.weight->shape;
   const Shape& scales = scale->array.shape;
   const auto& tile = candidate.options.fp8_tile;
@@ -28,32 +28,32 @@ std::optional<Layout> FitHalves(const Candidate& candidate, StoredPart* scale) {
       logical[1] == 0 || !SplitLeaf(candidate.key).leaf.starts_with("gate_up"))
     return std::nullopt;
   const uint64_t half = logical[1] / 2;
-  if (half % tile[0] == 0 && FitTiles(scale, logical, tile)) return Layout::kFp8Block;
+  if (half % tile[0] == 0 && FitTiles(scale, logical, tile)) return FormatId::kFp8Block;
   const bool one_tile = half <= tile[0] && logical[2] <= tile[1];
-  if (!one_tile && Fit(scale, logical, {Axis{0, 1}, Axis{1, half}, std::nullopt})) return Layout::kFp8PerTensor;
+  if (!one_tile && Fit(scale, logical, {Axis{0, 1}, Axis{1, half}, std::nullopt})) return FormatId::kFp8PerTensor;
   if (Fit(scale, logical, {Axis{0, 1}, Axis{1, half, CeilDiv(half, tile[0])}, Axis{2, tile[1]}}))
-    return Layout::kFp8Block;
+    return FormatId::kFp8Block;
   return std::nullopt;
 }
 
 // What the scale's shape says. A weight within one tile has a single scale as well; only its name or rank tells that
 // it is of tiles.
-std::optional<Layout> FitScale(const Candidate& candidate, StoredPart* scale) {
+std::optional<FormatId> FitScale(const Candidate& candidate, StoredPart* scale) {
   const Shape& logical = candidate.weight->shape;
   const auto& tile = candidate.options.fp8_tile;
   const bool by_tile = scale->leaf == "weight_scale_inv" || scale->array.shape.size() == 4;
   if (const auto halves = FitHalves(candidate, scale)) return halves;
-  if (by_tile && FitTiles(scale, logical, tile)) return Layout::kFp8Block;
-  if (FitScalar(scale, logical)) return Layout::kFp8PerTensor;
-  if (FitRows(scale, logical)) return Layout::kFp8PerChannel;
-  if (FitTiles(scale, logical, tile)) return Layout::kFp8Block;
+  if (by_tile && FitTiles(scale, logical, tile)) return FormatId::kFp8Block;
+  if (FitScalar(scale, logical)) return FormatId::kFp8PerTensor;
+  if (FitRows(scale, logical)) return FormatId::kFp8PerChannel;
+  if (FitTiles(scale, logical, tile)) return FormatId::kFp8Block;
   // Batched experts [E, in, out] with a scale for each column: [E, out].
   if (logical.size() == 3 && Fit(scale, logical, {Axis{0, 1}, std::nullopt, Axis{scale->array.shape.size() - 1, 1}}))
-    return Layout::kFp8PerChannel;
+    return FormatId::kFp8PerChannel;
   const uint64_t groups = scale->array.shape.size() == logical.size() ? scale->array.shape.back() : 0;
   // A scale for each value is no layout that anyone writes.
   if (groups > 0 && groups < logical.back() && FitAnyGroups(scale, logical, candidate.options))
-    return Layout::kFp8Group;
+    return FormatId::kFp8Group;
   return std::nullopt;
 }
 
@@ -66,7 +66,7 @@ bool Recognize(const Candidate& candidate) {
   candidate.value().axes = SameDims(candidate.stored().size());
   const auto layout = FitScale(candidate, scale);
   if (!layout) return false;
-  candidate.weight->layout = *layout;
+  candidate.weight->format = *layout;
   return true;
 }
 

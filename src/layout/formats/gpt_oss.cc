@@ -8,7 +8,7 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kMxfp4Blocks, "MXFP4_BLOCKS"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kMxfp4Blocks, "MXFP4_BLOCKS"}};
 constexpr uint64_t kBlock = 32;
 
 bool Recognize(const Candidate& candidate) {
@@ -19,7 +19,7 @@ bool Recognize(const Candidate& candidate) {
     return false;
   const Shape& logical = candidate.weight->shape = {blocks[0], blocks[2] * kBlock, blocks[1]};
   const Axes axes = {Axis{0, 1}, Axis{2, kBlock}, Axis{1, 1}};
-  candidate.weight->layout = Layout::kMxfp4Blocks;
+  candidate.weight->format = FormatId::kMxfp4Blocks;
   return Fit(scale, logical, axes) && FitLoosely(&candidate.value(), logical, axes);
 }
 

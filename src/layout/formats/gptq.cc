@@ -12,7 +12,7 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kGptq, "GPTQ"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kGptq, "GPTQ"}};
 
 // g_idx for a weight of another shape, each of its experts included, where groups follow each other.
 std::vector<std::byte> OrderedGroups(std::span<const uint64_t> shape, uint64_t group) {
@@ -53,7 +53,7 @@ bool Recognize(const Candidate& candidate) {
   const Shape& logical = candidate.weight->shape = {out, words[0] * 32 / bits};
   const auto group = GroupSize(logical[1], scales->array.shape[0], candidate.options);
   if (!group) return false;
-  candidate.weight->layout = Layout::kGptq;
+  candidate.weight->format = FormatId::kGptq;
   StoredPart* index = candidate.Find("g_idx");
   return Fit(&candidate.value(), logical, {Axis{1, 1}, PackedAxis(0, logical[1], bits, 32)}) &&
          Fit(zeros, logical, {PackedAxis(1, out, bits, 32), Axis{0, *group}}) &&

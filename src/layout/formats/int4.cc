@@ -8,7 +8,7 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kInt4, "W4A16_AWQ"}, {Layout::kW4A8Awq, "W4A8_AWQ"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kInt4, "W4A16_AWQ"}, {FormatId::kW4A8Awq, "W4A8_AWQ"}};
 
 bool Recognize(const Candidate& candidate) {
   StoredPart* scale = candidate.Find("weight_scale");
@@ -22,7 +22,7 @@ bool Recognize(const Candidate& candidate) {
   if (!FitRows(scale, logical) && !FitAnyGroups(scale, logical, candidate.options)) return false;
   Axes axes = SameDims(rank);
   axes[rank - 2]->granularity = 2;
-  candidate.weight->layout = candidate.Find("weight_scale_2") != nullptr ? Layout::kW4A8Awq : Layout::kInt4;
+  candidate.weight->format = candidate.Find("weight_scale_2") != nullptr ? FormatId::kW4A8Awq : FormatId::kInt4;
   return Fit(&candidate.value(), logical, std::move(axes));
 }
 

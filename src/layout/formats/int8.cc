@@ -10,16 +10,16 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kInt8, "W8A16"},
-                                   {Layout::kInt8SmoothQuant, "W8A8_SQ_PER_CHANNEL"},
-                                   {Layout::kIntQuantized, "int-quantized"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kInt8, "W8A16"},
+                                   {FormatId::kInt8SmoothQuant, "W8A8_SQ_PER_CHANNEL"},
+                                   {FormatId::kIntQuantized, "int-quantized"}};
 
-Layout Variant(const Candidate& candidate, const StoredPart& scale) {
+FormatId Variant(const Candidate& candidate, const StoredPart& scale) {
   const bool modelopt = scale.array.shape.size() + 1 == candidate.stored().size() && scale.axes.size() >= 2 &&
                         candidate.Find("weight_zero_point") == nullptr;
-  if (!modelopt) return Layout::kIntQuantized;
+  if (!modelopt) return FormatId::kIntQuantized;
   const bool static_inputs = candidate.Find("input_scale") != nullptr || candidate.Find("pre_quant_scale") != nullptr;
-  return static_inputs ? Layout::kInt8SmoothQuant : Layout::kInt8;
+  return static_inputs ? FormatId::kInt8SmoothQuant : FormatId::kInt8;
 }
 
 bool Recognize(const Candidate& candidate) {
@@ -33,7 +33,7 @@ bool Recognize(const Candidate& candidate) {
     return false;
   if (StoredPart* zeros = candidate.Find("weight_zero_point"); zeros != nullptr && !FitLike(zeros, *scale))
     return false;
-  candidate.weight->layout = Variant(candidate, *scale);
+  candidate.weight->format = Variant(candidate, *scale);
   return true;
 }
 

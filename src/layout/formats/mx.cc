@@ -11,10 +11,10 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kMxfp8, "MXFP8"},
-                                   {Layout::kMxfp6, "MXFP6"},
-                                   {Layout::kMxfp4, "MXFP4"},
-                                   {Layout::kW4A8Mxfp4Fp8, "W4A8_MXFP4_FP8"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kMxfp8, "MXFP8"},
+                                   {FormatId::kMxfp6, "MXFP6"},
+                                   {FormatId::kMxfp4, "MXFP4"},
+                                   {FormatId::kW4A8Mxfp4Fp8, "W4A8_MXFP4_FP8"}};
 constexpr uint64_t kBlock = 32;
 
 // `bits` wide values along the stored dimension `dim`, in units of bytes.
@@ -29,9 +29,9 @@ bool FitBits(const Candidate& candidate, StoredPart* scale, size_t dim, uint64_t
   return Fit(&candidate.value(), logical, std::move(axes));
 }
 
-Layout Fp4Variant(const Candidate& candidate) {
+FormatId Fp4Variant(const Candidate& candidate) {
   const bool fp8_inputs = candidate.Find("input_scale") != nullptr || candidate.options.algorithm == "W4A8_MXFP4_FP8";
-  return fp8_inputs ? Layout::kW4A8Mxfp4Fp8 : Layout::kMxfp4;
+  return fp8_inputs ? FormatId::kW4A8Mxfp4Fp8 : FormatId::kMxfp4;
 }
 
 bool Recognize(const Candidate& candidate) {
@@ -40,16 +40,16 @@ bool Recognize(const Candidate& candidate) {
   if (!candidate.HasOwnName() || scale == nullptr || !IsPowerScale(scale->array.dtype) || rank < 2) return false;
   for (const size_t dim : {rank - 1, rank - 2}) {
     if (IsFp8Values(candidate.dtype()) && FitBits(candidate, scale, dim, 8)) {
-      candidate.weight->layout = Layout::kMxfp8;
+      candidate.weight->format = FormatId::kMxfp8;
       return true;
     }
     if (candidate.dtype() != DType::kU8) continue;
     if (FitBits(candidate, scale, dim, 4)) {
-      candidate.weight->layout = Fp4Variant(candidate);
+      candidate.weight->format = Fp4Variant(candidate);
       return true;
     }
     if (FitBits(candidate, scale, dim, 6)) {
-      candidate.weight->layout = Layout::kMxfp6;
+      candidate.weight->format = FormatId::kMxfp6;
       return true;
     }
   }

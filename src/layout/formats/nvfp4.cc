@@ -13,11 +13,11 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kNvfp4, "NVFP4"},
-                                   {Layout::kNvfp4WeightOnly, "W4A16_NVFP4"},
-                                   {Layout::kNvfp4Awq, "NVFP4_AWQ"},
-                                   {Layout::kNvfp4Svd, "NVFP4_SVD"},
-                                   {Layout::kW4A8Nvfp4Fp8, "W4A8_NVFP4_FP8"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kNvfp4, "NVFP4"},
+                                   {FormatId::kNvfp4WeightOnly, "W4A16_NVFP4"},
+                                   {FormatId::kNvfp4Awq, "NVFP4_AWQ"},
+                                   {FormatId::kNvfp4Svd, "NVFP4_SVD"},
+                                   {FormatId::kW4A8Nvfp4Fp8, "W4A8_NVFP4_FP8"}};
 
 // The factors' names: promoted by the diffusers exporter, and as they stand in the quantizer.
 constexpr std::array<std::string_view, 2> kLoraA = {"svdquant_lora_a", "weight_quantizer._svdquant_lora_a"};
@@ -54,12 +54,12 @@ bool FitFactors(const Candidate& candidate) {
   return true;
 }
 
-Layout Variant(const Candidate& candidate, uint64_t block) {
-  if (candidate.Find(kLoraA[0]) != nullptr || candidate.Find(kLoraA[1]) != nullptr) return Layout::kNvfp4Svd;
-  if (candidate.Find("pre_quant_scale") != nullptr) return Layout::kNvfp4Awq;
+FormatId Variant(const Candidate& candidate, uint64_t block) {
+  if (candidate.Find(kLoraA[0]) != nullptr || candidate.Find(kLoraA[1]) != nullptr) return FormatId::kNvfp4Svd;
+  if (candidate.Find("pre_quant_scale") != nullptr) return FormatId::kNvfp4Awq;
   if (candidate.Find("input_scale") == nullptr)
-    return candidate.options.algorithm == "W4A8_NVFP4_FP8" ? Layout::kW4A8Nvfp4Fp8 : Layout::kNvfp4WeightOnly;
-  return block == 32 ? Layout::kW4A8Nvfp4Fp8 : Layout::kNvfp4;
+    return candidate.options.algorithm == "W4A8_NVFP4_FP8" ? FormatId::kW4A8Nvfp4Fp8 : FormatId::kNvfp4WeightOnly;
+  return block == 32 ? FormatId::kW4A8Nvfp4Fp8 : FormatId::kNvfp4;
 }
 
 bool Recognize(const Candidate& candidate) {
@@ -74,7 +74,7 @@ bool Recognize(const Candidate& candidate) {
   if (block == 0 || !FitFactors(candidate)) return false;
   StoredPart* smoothing = candidate.Find("pre_quant_scale");
   if (smoothing != nullptr && !FitInputs(smoothing, candidate.weight->shape, inputs)) return false;
-  candidate.weight->layout = Variant(candidate, block);
+  candidate.weight->format = Variant(candidate, block);
   return true;
 }
 

@@ -7,7 +7,7 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kPlain, "plain"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kPlain, "plain"}};
 
 bool Recognize(const Candidate& candidate) {
   const auto& parts = candidate.weight->parts;

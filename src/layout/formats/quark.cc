@@ -11,7 +11,7 @@
 namespace quantport {
 namespace {
 
-constexpr LayoutLabel kLabels[] = {{Layout::kQuarkInt4, "QUARK_INT4"}};
+constexpr FormatLabel kLabels[] = {{FormatId::kQuarkInt4, "QUARK_INT4"}};
 constexpr uint64_t kPerWord = 8;
 
 bool FitPerGroup(const Candidate& candidate, StoredPart* scale, StoredPart* zeros) {
@@ -36,7 +36,7 @@ bool Recognize(const Candidate& candidate) {
       scale == nullptr || !IsNumberScale(scale->array.dtype))
     return false;
   StoredPart* zeros = candidate.Find("weight_zero_point");
-  candidate.weight->layout = Layout::kQuarkInt4;
+  candidate.weight->format = FormatId::kQuarkInt4;
   return FitPerGroup(candidate, scale, zeros) || FitPerChannel(candidate, scale, zeros);
 }
 
