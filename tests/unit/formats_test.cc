@@ -37,7 +37,7 @@ std::string AxesText(const WeightUnit& unit, const std::string& leaf) {
 
 // One linear of each format: its tensors, what they are recognized as, and where the logical dimensions stand.
 struct FormatCase {
-  std::string layout;
+  std::string format;
   Shape logical;
   std::vector<Row> rows;
   std::vector<std::pair<std::string, std::string>> axes;
@@ -348,7 +348,7 @@ TEST(FormatsTest, KnowsStackedFineGrainedFp8AndHowItsScalesAreJoined) {
   struct Case {
     Shape weight;
     Shape scale;
-    std::string layout;
+    std::string format;
     std::string axes;
   };
   const std::vector<Case> cases = {
