@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "exec/stored_bytes.h"
+
 namespace quantport {
 namespace {
 
@@ -113,6 +115,9 @@ class Gatherer {
     std::byte* to = out_ + (target - first_ * element_);
     if (block.tensor == kZeros) return Outer(dims_.size(), 0, nullptr, 0, to);
     const SourceTensor& tensor = tensors_[block.tensor];
+    uint64_t bytes = element_;
+    for (const BoxDim& dim : dims_) bytes += (dim.extent - 1) * dim.source;
+    if (auto s = CheckWithin(tensor, source, bytes); !s) return s;
     return Outer(dims_.size(), block.step, &sources_[tensor.source], tensor.offset + source, to);
   }
 

@@ -109,12 +109,14 @@ class Rows {
   }
 
   Status ReadScales() {
-    const uint64_t size = static_cast<uint64_t>(DTypeBits(source_.scale_dtype)) / 8;
+    const uint64_t size = static_cast<uint64_t>(DTypeBits(stored_.TypeOf(*source_.scales))) / 8;
     auto bytes = InputsFirst()
                      ? stored_.ReadColumns(*source_.scales, groups_, all_rows_ * size, first_ * size, rows_ * size)
                      : ReadRows(*source_.scales, size);
     if (!bytes) return bytes.errors();
-    scales_ = StoredBytes::Numbers(*bytes, source_.scale_dtype);
+    auto numbers = stored_.Numbers(*source_.scales, *bytes);
+    if (!numbers) return numbers.errors();
+    scales_ = std::move(*numbers);
     if (InputsFirst()) scales_ = Turned(scales_);
     return {};
   }

@@ -59,6 +59,7 @@ Status MatrixReader::ReadPlain(const PlannedMatrix& matrix, uint64_t first_row, 
       continue;
     }
     const SourceTensor& tensor = plan_.files.tensors[run.tensor];
+    if (auto s = CheckWithin(tensor, run.source, run.bytes); !s) return s;
     const uint64_t from = tensor.offset + run.source;
     auto status = again ? sources_[tensor.source].ReadAt(buffer.subspan(run.target, run.bytes), from)
                         : readers_[tensor.source].Read(buffer, run.target, run.bytes, from);
@@ -90,7 +91,7 @@ Status MatrixReader::ReadStored(const PlannedMatrix& matrix, uint64_t first_row,
     if (auto s = Dequantize(matrix, first_row, rows, bytes, quantize::ElementType::kF32); !s) return s;
   }
   if (source.smoothing) {
-    auto factors = ReadScales(*source.smoothing, source.smoothing_dtype, 0, columns);
+    auto factors = ReadScales(*source.smoothing, 0, columns);
     if (!factors) return factors.errors();
     for (size_t i = 0; i < numbers.size(); ++i) numbers[i] *= (*factors)[i % columns];
   }
@@ -99,12 +100,11 @@ Status MatrixReader::ReadStored(const PlannedMatrix& matrix, uint64_t first_row,
   return {};
 }
 
-Result<std::vector<float>> MatrixReader::ReadScales(uint32_t tensor, DType dtype, uint64_t first,
-                                                    uint64_t count) const {
-  const uint64_t size = static_cast<uint64_t>(DTypeBits(dtype)) / 8;
+Result<std::vector<float>> MatrixReader::ReadScales(uint32_t tensor, uint64_t first, uint64_t count) const {
+  const uint64_t size = static_cast<uint64_t>(DTypeBits(plan_.files.tensors[tensor].dtype)) / 8;
   auto bytes = stored_.Read(tensor, first * size, count * size);
   if (!bytes) return bytes.errors();
-  return StoredBytes::Numbers(*bytes, dtype);
+  return stored_.Numbers(tensor, *bytes);
 }
 
 Status MatrixReader::Dequantize(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, std::span<uint8_t> out,
@@ -121,9 +121,8 @@ Status MatrixReader::Dequantize(const PlannedMatrix& matrix, uint64_t first_row,
 }
 
 // A number that a matrix has once, or each of its experts.
-Result<float> MatrixReader::ReadScalar(const MatrixSource& source, uint32_t tensor, DType dtype,
-                                       uint64_t expert) const {
-  auto read = ReadScales(tensor, dtype, source.scalars_of_experts ? expert : 0, 1);
+Result<float> MatrixReader::ReadScalar(const MatrixSource& source, uint32_t tensor, uint64_t expert) const {
+  auto read = ReadScales(tensor, source.scalars_of_experts ? expert : 0, 1);
   if (!read) return read.errors();
   return read->front();
 }
@@ -137,7 +136,7 @@ Status MatrixReader::DequantizePart(const PlannedMatrix& matrix, uint64_t expert
   const uint64_t first_row = expert * each + local;
   float scale_2 = 1;
   if (source.scale_2) {
-    const auto read = ReadScalar(source, *source.scale_2, DType::kF32, expert);
+    const auto read = ReadScalar(source, *source.scale_2, expert);
     if (!read) return read.errors();
     scale_2 = source.format == FormatId::kNvfp4Pack ? 1 / *read : *read;
   }
@@ -179,7 +178,7 @@ Status MatrixReader::DequantizePart(const PlannedMatrix& matrix, uint64_t expert
   const uint64_t scale_row = expert * CeilDiv(each, source.tile_rows) + local / source.tile_rows;
   const uint64_t first_scale = !whole ? scale_row * scale_columns : source.scalars_of_experts ? expert : 0;
   const uint64_t count = whole ? 1 : CeilDiv(rows, source.tile_rows) * scale_columns;
-  auto scales = ReadScales(*source.scales, source.scale_dtype, first_scale, count);
+  auto scales = ReadScales(*source.scales, first_scale, count);
   if (!scales) return scales.errors();
   if (source.format == FormatId::kInt4)
     return quantize::DequantizeInt4(*codes, rows, columns, source.tile_columns, *scales, rounding, out, type);

@@ -37,8 +37,8 @@ class MatrixReader {
                     quantize::ElementType type) const;
   Status DequantizePart(const PlannedMatrix& matrix, uint64_t expert, uint64_t local, uint64_t rows,
                         std::span<uint8_t> out, quantize::ElementType type) const;
-  Result<float> ReadScalar(const MatrixSource& source, uint32_t tensor, DType dtype, uint64_t expert) const;
-  Result<std::vector<float>> ReadScales(uint32_t tensor, DType dtype, uint64_t first, uint64_t count) const;
+  Result<float> ReadScalar(const MatrixSource& source, uint32_t tensor, uint64_t expert) const;
+  Result<std::vector<float>> ReadScales(uint32_t tensor, uint64_t first, uint64_t count) const;
 
   const QuantizePlan& plan_;
   std::span<const File> sources_;

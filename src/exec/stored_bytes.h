@@ -14,19 +14,25 @@ namespace quantport {
 
 quantize::ElementType ElementTypeOf(DType dtype);
 
+// Nothing where bytes [begin, begin + bytes) are the tensor's own. What follows it in its file is another's, and would
+// pass for numbers. Errors: kQuantConversionUnsupported naming the tensor.
+Status CheckWithin(const SourceTensor& tensor, uint64_t begin, uint64_t bytes);
+
 // Safe in several threads.
 class StoredBytes {
  public:
   // Both must outlive this.
   StoredBytes(const Plan& plan, std::span<const File> sources) : plan_(plan), sources_(sources) {}
 
-  // Bytes [begin, begin + bytes) of the tensor, an index into Plan::tensors.
+  // Bytes [begin, begin + bytes) of the tensor, an index into Plan::tensors. Errors: kIo; as CheckWithin.
   Result<std::vector<uint8_t>> Read(uint32_t tensor, uint64_t begin, uint64_t bytes) const;
   // Of `rows` rows of `row_bytes` bytes each, `bytes` of each; those of the first row begin at `begin`.
   Result<std::vector<uint8_t>> ReadColumns(uint32_t tensor, uint64_t rows, uint64_t row_bytes, uint64_t begin,
                                            uint64_t bytes) const;
-  // Numbers of F32, BF16, F16, F8_E4M3 or E8M0, as which any other type is read.
-  static std::vector<float> Numbers(std::span<const uint8_t> bytes, DType dtype);
+  DType TypeOf(uint32_t tensor) const { return plan_.tensors[tensor].dtype; }
+  // What the tensor's bytes are as numbers of its type: any float that a producer keeps scales in (IsScaleType).
+  // Errors: kQuantConversionUnsupported for other types.
+  Result<std::vector<float>> Numbers(uint32_t tensor, std::span<const uint8_t> bytes) const;
 
  private:
   const Plan& plan_;

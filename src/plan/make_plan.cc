@@ -34,8 +34,9 @@ class Planner {
       plan.stamps.push_back(shard.stamp);
     }
     for (const StoredTensor& tensor : table_.tensors) {
-      plan.tensors.push_back(
-          {tensor.info.name, tensor.shard, table_.shards[tensor.shard].data_start + tensor.info.begin});
+      plan.tensors.push_back({tensor.info.name, tensor.shard,
+                              table_.shards[tensor.shard].data_start + tensor.info.begin,
+                              tensor.info.end - tensor.info.begin, tensor.info.dtype});
     }
     std::vector<FileDraft> drafts = options_.max_shard_bytes ? Reshard(*options_.max_shard_bytes) : KeepShards();
     Errors errors;

@@ -15,11 +15,13 @@
 
 namespace quantport {
 
-// Where a stored tensor's data begins.
+// Where a stored tensor's data lies. What is read for a tensor is read within it.
 struct SourceTensor {
   std::string name;
   uint32_t source = 0;  // index into Plan::sources
   uint64_t offset = 0;  // in that file
+  uint64_t bytes = 0;
+  DType dtype = DType::kU8;
 };
 
 // A straight copy between file offsets.

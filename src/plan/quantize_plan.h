@@ -57,7 +57,6 @@ struct MatrixSource {
   uint32_t codes = 0;  // else: index into Plan::tensors, as all below
   std::optional<uint32_t> scales = {};
   std::optional<uint32_t> scale_2 = {};
-  DType scale_dtype = DType::kF32;
   uint64_t tile_rows = 1;  // elements that share a scale
   uint64_t tile_columns = 1;
   uint64_t experts = 1;                      // that are stored behind each other, scales as well
@@ -66,10 +65,9 @@ struct MatrixSource {
   std::optional<uint32_t> zeros = {};        // zero points
   std::optional<uint32_t> group_index = {};  // of each input
   std::optional<uint32_t> smoothing = {};    // what the inputs are multiplied with before
-  DType smoothing_dtype = DType::kBF16;
-  uint64_t bits = 0;            // of packed integers
-  bool zeros_less_one = false;  // zero points are stored less one
-  bool scales_kept = false;     // multiplied as they are (weight_scale_inv), and not rounded to the result's type
+  uint64_t bits = 0;                         // of packed integers
+  bool zeros_less_one = false;               // zero points are stored less one
+  bool scales_kept = false;  // multiplied as they are (weight_scale_inv), and not rounded to the result's type
 };
 
 struct PlannedMatrix {

@@ -60,6 +60,12 @@ bool IsRead(FormatId format) {
   }
 }
 
+// Scales that are read as the exponents they are, in whole bytes.
+bool HasPowersOfTwo(FormatId format) {
+  return format == FormatId::kMxfp8 || format == FormatId::kMxfp4 || format == FormatId::kMxfp4Pack ||
+         format == FormatId::kMxfp4Blocks || format == FormatId::kW4A8Mxfp4Fp8;
+}
+
 // Bits of the values that a dimension packs in words; 0 where the last word is not full and several widths fit.
 uint64_t PackedBits(const std::optional<Axis>& axis, uint64_t size, uint64_t words) {
   if (axis && axis->packed) return 32 * axis->multiple / axis->granularity;
@@ -88,9 +94,6 @@ Result<MatrixSource> IntegerSource(const WeightUnit& unit, const TensorTable& ta
     source.bits = PackedBits(weight.parts[0].axes[1], weight.shape[1], gptq ? words[0] : words.back());
     if (source.bits == 0 || source.bits > 8) return Refuse(unit, " of a width that can't be told");
   }
-  const DType scales = table.tensors[*source.scales].info.dtype;
-  if (scales != DType::kF32 && scales != DType::kBF16 && scales != DType::kF16)
-    return Refuse(unit, fmt::format(" with scales of {}", DTypeName(scales)));
   const DType zeros = weight.format == FormatId::kIntQuantized ? DType::kI8 : DType::kI32;
   if (source.zeros && table.tensors[*source.zeros].info.dtype != zeros)
     return Refuse(unit, fmt::format(" with zero points other than {}", DTypeName(zeros)));
@@ -126,6 +129,21 @@ Result<MatrixSource> ForExperts(const WeightUnit& unit, const TensorTable& table
 
 }  // namespace
 
+bool IsScaleType(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+    case DType::kF32:
+    case DType::kBF16:
+    case DType::kF16:
+    case DType::kF8E4M3:
+    case DType::kF8E5M2:
+    case DType::kF8E8M0:
+      return true;
+    default:
+      return false;
+  }
+}
+
 Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& table,
                                   const std::array<uint64_t, 2>& fp8_tile) {
   MatrixSource source;
@@ -147,8 +165,14 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
     return Refuse(unit, " with a scale of scales other than F32");
   const StoredPart* scale = unit.weight.Find(scale_leaf);
   source.smoothing = TensorOf(unit, "pre_quant_scale");
-  if (source.smoothing) source.smoothing_dtype = table.tensors[*source.smoothing].info.dtype;
-  source.scale_dtype = table.tensors[*source.scales].info.dtype;
+  for (const auto& [leaf, tensor] :
+       {std::pair(scale_leaf, source.scales), std::pair(std::string_view("pre_quant_scale"), source.smoothing)}) {
+    if (!tensor) continue;
+    const DType dtype = table.tensors[*tensor].info.dtype;
+    const bool powers = leaf == scale_leaf && HasPowersOfTwo(unit.weight.format);
+    if (powers ? dtype == DType::kU8 || dtype == DType::kF8E8M0 : IsScaleType(dtype)) continue;
+    return Refuse(unit, fmt::format(" with {} of {}", leaf, DTypeName(dtype)));
+  }
   source.experts = shape.size() == 3 ? shape[0] : 1;
   const size_t inputs = shape.size() - 1;
   const uint64_t rows = shape[inputs - 1];
@@ -170,6 +194,8 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
     case FormatId::kMxfp4:
     case FormatId::kMxfp4Pack:
     case FormatId::kW4A8Mxfp4Fp8:
+      // Read along the last dimension, whatever that is: of batched experts it is the outputs.
+      if (Granularity(*scale, inputs, 1) != 32) return Refuse(unit, " with blocks across rows");
       source.tile_columns = 32;
       break;
     case FormatId::kNvfp4:

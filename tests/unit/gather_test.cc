@@ -26,7 +26,8 @@ class Files {
     std::string contents[2] = {"head", "other head"};
     for (size_t i = 0; i < store.bytes.size(); ++i) {
       std::string& file = contents[i % 2];
-      tensors.push_back({store.table.tensors[i].info.name, static_cast<uint32_t>(i % 2), file.size()});
+      const TensorInfo& info = store.table.tensors[i].info;
+      tensors.push_back({info.name, static_cast<uint32_t>(i % 2), file.size(), store.bytes[i].size(), info.dtype});
       file += store.bytes[i] + "gap";
     }
     for (size_t f = 0; f < 2; ++f) {

@@ -15,7 +15,10 @@ constexpr FormatLabel kLabels[] = {{FormatId::kInt8, "W8A16"},
                                    {FormatId::kIntQuantized, "int-quantized"}};
 
 FormatId Variant(const Candidate& candidate, const StoredPart& scale) {
-  const bool modelopt = scale.array.shape.size() + 1 == candidate.stored().size() && scale.axes.size() >= 2 &&
+  // ModelOpt's have a number for each row, without a dimension of one behind it. One number for all rows is another's.
+  const size_t outputs = candidate.stored().size() - 2;
+  const bool rows = scale.axes[outputs].has_value() || candidate.stored()[outputs] == 1;
+  const bool modelopt = scale.array.shape.size() + 1 == candidate.stored().size() && rows &&
                         candidate.Find("weight_zero_point") == nullptr;
   if (!modelopt) return FormatId::kIntQuantized;
   const bool static_inputs = candidate.Find("input_scale") != nullptr || candidate.Find("pre_quant_scale") != nullptr;
