@@ -20,7 +20,8 @@ using testing::ElementsAre;
 
 TEST(FileTest, ReadsATextWhole) {
   const TempDir dir;
-  const std::string text = std::string("a\0b\n", 4) + std::string(100'000, 'x');
+  std::string text("a\0b\n", 4);
+  text.append(100'000, 'x');
   WriteFile(dir / "f", text);
   const auto read = ReadTextFile(dir / "f", text.size());
   ASSERT_TRUE(read.ok());
