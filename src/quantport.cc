@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/memory.h"
 #include "exec/copy.h"
 #include "exec/in_place.h"
 #include "exec/quantize.h"
@@ -77,7 +78,7 @@ CloneMode CloneModeOf(Reflink reflink) {
 }
 
 ExecOptions ExecOptionsOf(const RevertOptions& options) {
-  return {options.threads, options.progress, options.cancel, CloneModeOf(options.reflink)};
+  return {{options.threads, options.progress, options.cancel}, CloneModeOf(options.reflink)};
 }
 
 // Asked for in any case, sharing must not fail after hours of copying.
@@ -193,7 +194,7 @@ Result<ExecReport> CarryOutInPlace(const InPlaceInput& input, const std::vector<
   if (ChangesNothing(changes)) return ExecReport{};
   auto staged = Stage(input, changes, options);
   if (!staged) return staged.errors();
-  if (auto s = ApplyJournal(input.folder, options.cancel); !s) return s.errors();
+  if (auto s = ApplyJournal(input.folder, options.work.cancel); !s) return s.errors();
   if (auto s = VerifyWritten(*input.plan, input.folder, true); !s) return TakeBack(input.folder, s.errors());
   if (auto s = Retire(input.folder); !s) return s.errors();
   return staged;
@@ -233,13 +234,7 @@ Status CheckRecovered(const fs::path& folder) {
   return {};
 }
 
-}  // namespace
-
-Result<RevertReport> Revert(const RevertOptions& options) {
-  return options.in_place ? ConvertInPlace(options) : Convert(options, Direction::kRevert);
-}
-
-Result<RevertReport> Apply(const ApplyOptions& options) {
+RevertOptions CommonOptions(const ApplyOptions& options) {
   RevertOptions common;
   common.input = options.input;
   common.output = options.output;
@@ -251,10 +246,10 @@ Result<RevertReport> Apply(const ApplyOptions& options) {
   common.threads = options.threads;
   common.progress = options.progress;
   common.cancel = options.cancel;
-  return Convert(common, Direction::kApply);
+  return common;
 }
 
-Result<RecoverReport> Recover(const fs::path& folder, bool undo) {
+Result<RecoverReport> FinishOrUndo(const fs::path& folder, bool undo) {
   auto lock = FolderLock::Acquire(folder);
   if (!lock) return lock.errors();
   if (CheckNoJournal(folder)) return RecoverLeftovers(folder);
@@ -267,7 +262,7 @@ Result<RecoverReport> Recover(const fs::path& folder, bool undo) {
                        journal->journal().shards.size() + journal->journal().replacements.size()};
 }
 
-Result<PlanReport> PlanRevert(const RevertOptions& options) {
+Result<PlanReport> PlanConversion(const RevertOptions& options) {
   auto prepared = Prepare(options, Direction::kRevert, {kBlockBytes, options.in_place});
   if (!prepared) return prepared.errors();
   if (options.in_place) {
@@ -278,28 +273,59 @@ Result<PlanReport> PlanRevert(const RevertOptions& options) {
   return PlanReport{std::move(prepared->report), PlannedTensors(prepared->plan), std::move(prepared->configs)};
 }
 
-Result<QuantizeReport> Quantize(const QuantizeOptions& options) {
+Result<QuantizeReport> WriteQuantizedCheckpoint(const QuantizeOptions& options) {
   if (auto free = CheckTargetFree(options.output); !free) return free.errors();
   auto prepared = PrepareQuantize(options);
   if (!prepared) return prepared.errors();
   return WriteComputed(std::move(*prepared), options.output,
-                       {options.threads, options.progress, options.cancel, CloneModeOf(options.reflink)},
+                       {{options.threads, options.progress, options.cancel}, CloneModeOf(options.reflink)},
                        ComputeOptionsOf(options), options.reflink);
 }
 
-Result<QuantizeReport> PlanQuantize(const QuantizeOptions& options) {
-  auto prepared = PrepareQuantize(options);
-  if (!prepared) return prepared.errors();
-  return std::move(prepared->report);
-}
-
-Result<QuantizeReport> Dequantize(const DequantizeOptions& options) {
+Result<QuantizeReport> WriteDequantizedCheckpoint(const DequantizeOptions& options) {
   if (auto free = CheckTargetFree(options.output); !free) return free.errors();
   auto prepared = PrepareDequantize(options);
   if (!prepared) return prepared.errors();
   return WriteComputed(std::move(*prepared), options.output,
-                       {options.threads, options.progress, options.cancel, CloneModeOf(options.reflink)}, {},
+                       {{options.threads, options.progress, options.cancel}, CloneModeOf(options.reflink)}, {},
                        options.reflink);
+}
+
+}  // namespace
+
+// ---- the public interface: whatever comes up there is a value -------------------------------------------------------
+
+Result<RevertReport> Revert(const RevertOptions& options) {
+  return WithinMemory(
+      [&] { return options.in_place ? ConvertInPlace(options) : Convert(options, Direction::kRevert); });
+}
+
+Result<RevertReport> Apply(const ApplyOptions& options) {
+  return WithinMemory([&] { return Convert(CommonOptions(options), Direction::kApply); });
+}
+
+Result<RecoverReport> Recover(const fs::path& folder, bool undo) {
+  return WithinMemory([&] { return FinishOrUndo(folder, undo); });
+}
+
+Result<PlanReport> PlanRevert(const RevertOptions& options) {
+  return WithinMemory([&] { return PlanConversion(options); });
+}
+
+Result<QuantizeReport> Quantize(const QuantizeOptions& options) {
+  return WithinMemory([&] { return WriteQuantizedCheckpoint(options); });
+}
+
+Result<QuantizeReport> PlanQuantize(const QuantizeOptions& options) {
+  return WithinMemory([&]() -> Result<QuantizeReport> {
+    auto prepared = PrepareQuantize(options);
+    if (!prepared) return prepared.errors();
+    return std::move(prepared->report);
+  });
+}
+
+Result<QuantizeReport> Dequantize(const DequantizeOptions& options) {
+  return WithinMemory([&] { return WriteDequantizedCheckpoint(options); });
 }
 
 Result<RuleComparison> CompareRules(const std::filesystem::path& checkpoint, const std::filesystem::path& reference,
@@ -308,7 +334,7 @@ Result<RuleComparison> CompareRules(const std::filesystem::path& checkpoint, con
   options.input = checkpoint;
   options.reference = reference;
   options.mapping = mapping;
-  return CompareNames(options);
+  return WithinMemory([&] { return CompareNames(options); });
 }
 
 }  // namespace quantport

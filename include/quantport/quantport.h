@@ -1,7 +1,9 @@
 // The public interface of quantport: checkpoints of quantized language models, by their files.
 //
-// Nothing here prints, exits or throws; every function returns its result or every problem it found. Paths name
-// folders that hold a config.json and safetensors files, single or sharded with an index.
+// Nothing here prints, exits or throws; every function returns its result or every problem it found. One exception
+// passes: what a caller's own `progress` function throws stops the work and removes what was written, and is then
+// thrown by the function that the caller called. Paths name folders that hold a config.json and safetensors files,
+// single or sharded with an index.
 #pragma once
 
 #include <atomic>

@@ -1,10 +1,11 @@
 #include "diff/compare.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <span>
-#include <thread>
 
 #include "io/file.h"
 
@@ -35,31 +36,24 @@ struct Window {
 
 class Comparer {
  public:
-  Comparer(const std::vector<BytePair>& pairs, const CompareOptions& options)
+  Comparer(const std::vector<BytePair>& pairs, const WorkOptions& options)
       : pairs_(pairs), options_(options), differences_(pairs.size()) {
     for (size_t p = 0; p < pairs.size(); ++p) AddWindows(p);
   }
 
   Result<std::vector<ByteDifference>> Run(const std::vector<std::filesystem::path>& paths) {
     if (auto status = Open(paths); !status) return status.errors();
-    std::vector<std::thread> workers;
-    const int count = ThreadCount();
-    for (int i = 1; i < count; ++i) workers.emplace_back([this] { Work(); });
-    Work();
-    for (std::thread& worker : workers) worker.join();
-    if (!errors_.empty()) return std::move(errors_);
+    const auto stop = [this] { next_window_.store(windows_.size(), std::memory_order_relaxed); };
+    progress_.emplace(options_.progress, total_);
+    if (auto status = RunWorkers(
+            std::min(options_.ThreadCount(2, 8), windows_.size()), [this] { return Work(); }, stop,
+            options_.start_thread);
+        !status)
+      return status.errors();
     return std::move(differences_);
   }
 
  private:
-  int ThreadCount() const {
-    const int wanted = options_.threads > 0 ? options_.threads
-                                            : static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 2u, 8u));
-    return static_cast<int>(std::min<size_t>(wanted, std::max<size_t>(windows_.size(), 1)));
-  }
-
-  bool Cancelled() const { return options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed); }
-
   void AddWindows(size_t pair) {
     Window window{pair, 0, 0, {}, {}};
     const BytePair& both = pairs_[pair];
@@ -88,26 +82,21 @@ class Comparer {
     return {};
   }
 
-  void Work() {
+  Status Work() {
     std::vector<std::byte> a(largest_);
     std::vector<std::byte> b(largest_);
     while (true) {
       const size_t next = next_window_.fetch_add(1, std::memory_order_relaxed);
-      if (next >= windows_.size()) return;
+      if (next >= windows_.size()) return {};
+      if (auto status = options_.Continue(); !status) return status;
       const Window& window = windows_[next];
-      auto difference = Cancelled()
-                            ? Result<ByteDifference>(Error{ErrorKind::kCancelled, "stopped on request", {}, {}, {}})
-                            : CompareWindow(window, std::span(a).first(window.bytes), std::span(b).first(window.bytes));
-      const std::lock_guard lock(mutex_);
-      if (!difference) {
-        // The first error tells the cause; no thread takes another window.
-        if (errors_.empty()) errors_ = std::move(difference.errors());
-        next_window_.store(windows_.size(), std::memory_order_relaxed);
-        return;
+      auto difference = CompareWindow(window, std::span(a).first(window.bytes), std::span(b).first(window.bytes));
+      if (!difference) return difference.errors();
+      {
+        const std::lock_guard lock(mutex_);
+        Add(*difference, &differences_[window.pair]);
       }
-      Add(*difference, &differences_[window.pair]);
-      done_ += window.bytes;
-      if (options_.progress) options_.progress(done_, total_);
+      progress_->Add(window.bytes);
     }
   }
 
@@ -140,22 +129,21 @@ class Comparer {
   }
 
   const std::vector<BytePair>& pairs_;
-  const CompareOptions& options_;
+  const WorkOptions& options_;
   std::vector<File> files_;
   std::vector<Window> windows_;
   uint64_t largest_ = 0;
   uint64_t total_ = 0;
   std::atomic<size_t> next_window_ = 0;
-  std::mutex mutex_;  // guards what follows
-  uint64_t done_ = 0;
+  std::optional<Progress> progress_;
+  std::mutex mutex_;  // guards differences_
   std::vector<ByteDifference> differences_;
-  Errors errors_;
 };
 
 }  // namespace
 
 Result<std::vector<ByteDifference>> CompareBytes(const std::vector<std::filesystem::path>& files,
-                                                 const std::vector<BytePair>& pairs, const CompareOptions& options) {
+                                                 const std::vector<BytePair>& pairs, const WorkOptions& options) {
   return Comparer(pairs, options).Run(files);
 }
 

@@ -1,12 +1,11 @@
 // Compares byte sequences that lie scattered over files, with bounded memory.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <vector>
 
+#include "base/workers.h"
 #include "quantport/error.h"
 
 namespace quantport {
@@ -29,14 +28,8 @@ struct ByteDifference {
   uint64_t first = 0;  // offset of the first of them
 };
 
-struct CompareOptions {
-  int threads = 0;  // 0: chosen from the machine
-  std::function<void(uint64_t done, uint64_t total)> progress;
-  const std::atomic<bool>* cancel = nullptr;
-};
-
 // One result for each pair. Memory: two buffers of 4 MiB a thread. Errors: kIo, kCancelled.
 Result<std::vector<ByteDifference>> CompareBytes(const std::vector<std::filesystem::path>& files,
-                                                 const std::vector<BytePair>& pairs, const CompareOptions& options);
+                                                 const std::vector<BytePair>& pairs, const WorkOptions& options);
 
 }  // namespace quantport

@@ -27,7 +27,7 @@ Result<std::string> TextOf(const Sidecars& side, const std::string& name) {
 
 class SidecarComparer {
  public:
-  SidecarComparer(const Sidecars& a, const Sidecars& b, const CompareOptions& options)
+  SidecarComparer(const Sidecars& a, const Sidecars& b, const WorkOptions& options)
       : a_(a), b_(b), options_(options) {}
 
   Result<SidecarDiff> Run() {
@@ -99,13 +99,13 @@ class SidecarComparer {
 
   const Sidecars& a_;
   const Sidecars& b_;
-  const CompareOptions& options_;
+  const WorkOptions& options_;
   SidecarDiff diff_;
 };
 
 }  // namespace
 
-Result<SidecarDiff> CompareSidecars(const Sidecars& a, const Sidecars& b, const CompareOptions& options) {
+Result<SidecarDiff> CompareSidecars(const Sidecars& a, const Sidecars& b, const WorkOptions& options) {
   return SidecarComparer(a, b, options).Run();
 }
 

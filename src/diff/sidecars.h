@@ -24,6 +24,6 @@ struct SidecarDiff {
 };
 
 // JSON files are compared value by value, others and those of more than 16 MiB by their bytes. Errors: kIo, kCancelled.
-Result<SidecarDiff> CompareSidecars(const Sidecars& a, const Sidecars& b, const CompareOptions& options);
+Result<SidecarDiff> CompareSidecars(const Sidecars& a, const Sidecars& b, const WorkOptions& options);
 
 }  // namespace quantport

@@ -3,11 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <deque>
-#include <mutex>
 #include <numeric>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "base/checked.h"
@@ -67,12 +66,11 @@ class Copier {
     if (!scales) return scales.errors();
     scales_.emplace(std::move(*scales));
     if (auto status = CreateTargets(directory); !status) return status.errors();
-    windows_ = SpreadOverFiles(std::move(windows_), targets_.size(), static_cast<size_t>(ThreadCount()));
+    windows_ = SpreadOverFiles(std::move(windows_), targets_.size(), ThreadCount());
     OpenTransfers();
-    RunWorkers();
-    if (!errors_.empty()) return std::move(errors_);
+    if (auto status = CopyWindows(); !status) return status.errors();
     for (File& target : targets_) {
-      if (Cancelled()) return CancelledError();
+      if (auto status = options_.work.Continue(); !status) return status.errors();
       if (auto status = target.Sync(); !status) return status.errors();
     }
     if (auto status = CheckUnchanged(sources_); !status) return status.errors();
@@ -90,26 +88,19 @@ class Copier {
     return all;
   }
 
-  int ThreadCount() const {
-    if (options_.threads > 0) return options_.threads;
-    // They wait for the disk: on two cores four are as fast as two past the page cache, and twice as fast through it.
-    return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 4u, 8u));
-  }
-
-  bool Cancelled() const { return options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed); }
-
-  static Error CancelledError() { return Error{ErrorKind::kCancelled, "stopped on request", {}, {}, {}}; }
+  // They wait for the disk: on two cores four are as fast as two past the page cache, and twice as fast through it.
+  size_t ThreadCount() const { return options_.work.ThreadCount(4, 8); }
 
   Status CreateTargets(const std::filesystem::path& directory) {
     for (const size_t f : chosen_) {
-      if (Cancelled()) return CancelledError();
+      if (auto status = options_.work.Continue(); !status) return status;
       auto file = File::Create(directory / plan_.files[f].name);
       if (!file) return file.errors();
       targets_.push_back(std::move(*file));
       if (auto status = PrepareTarget(plan_.files[f]); !status) return status;
     }
-    done_ = cloner_.cloned_bytes();
-    if (done_ != 0 && options_.progress) options_.progress(done_, total_);
+    progress_.emplace(options_.work.progress, total_);
+    if (cloner_.cloned_bytes() != 0) progress_->Add(cloner_.cloned_bytes());
     return {};
   }
 
@@ -154,36 +145,23 @@ class Copier {
     for (File& file : sources_.files) readers_.emplace_back(&file);
   }
 
-  void RunWorkers() {
-    std::vector<std::thread> workers;
-    const int count = static_cast<int>(std::min<size_t>(ThreadCount(), windows_.size()));
-    for (int i = 1; i < count; ++i) workers.emplace_back([this] { Work(); });
-    if (count > 0) Work();
-    for (std::thread& worker : workers) worker.join();
+  Status CopyWindows() {
+    const auto stop = [this] { next_window_.store(windows_.size(), std::memory_order_relaxed); };
+    return RunWorkers(
+        std::min(ThreadCount(), windows_.size()), [this] { return Work(); }, stop, options_.work.start_thread);
   }
 
-  void Work() {
+  Status Work() {
     const IoBuffer buffer(RoundUp(std::min(kWindowBytes, total_), kDirectBlock) + kReadSlack);
     Writeback writeback;
     while (true) {
       const size_t next = next_window_.fetch_add(1, std::memory_order_relaxed);
       if (next >= windows_.size()) break;
-      if (auto status = Cancelled() ? Status(CancelledError()) : CopyWindow(windows_[next], buffer.bytes(), &writeback);
-          !status) {
-        return Fail(std::move(status.errors()));
-      }
-      const std::lock_guard lock(mutex_);
-      done_ += windows_[next].end - windows_[next].begin;
-      if (options_.progress) options_.progress(done_, total_);
+      if (auto status = options_.work.Continue(); !status) return status;
+      if (auto status = CopyWindow(windows_[next], buffer.bytes(), &writeback); !status) return status;
+      progress_->Add(windows_[next].end - windows_[next].begin);
     }
-    if (auto status = writeback.Finish(); !status) Fail(std::move(status.errors()));
-  }
-
-  // The first error tells the cause; the others follow from it. No thread takes another window.
-  void Fail(Errors errors) {
-    const std::lock_guard lock(mutex_);
-    if (errors_.empty()) errors_ = std::move(errors);
-    next_window_.store(windows_.size(), std::memory_order_relaxed);
+    return writeback.Finish();
   }
 
   Status CopyWindow(const Window& window, std::span<std::byte> buffer, Writeback* writeback) {
@@ -211,9 +189,7 @@ class Copier {
   std::deque<OutputBytes> outputs_;
   std::vector<Window> windows_;
   std::atomic<size_t> next_window_ = 0;
-  std::mutex mutex_;  // guards done_ and errors_
-  uint64_t done_ = 0;
-  Errors errors_;
+  std::optional<Progress> progress_;
 };
 
 // Reads ranges that must be equal: scalars and scale vectors, never whole weights.

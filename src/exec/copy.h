@@ -1,14 +1,13 @@
 // Writes a plan's files by sharing blocks and copying ranges, with bounded memory.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/workers.h"
 #include "exec/clone_ranges.h"
 #include "exec/merged_scales.h"
 #include "plan/plan.h"
@@ -17,9 +16,7 @@
 namespace quantport {
 
 struct ExecOptions {
-  int threads = 0;                                              // 0: chosen from the machine
-  std::function<void(uint64_t done, uint64_t total)> progress;  // bytes; called from worker threads, one at a time
-  const std::atomic<bool>* cancel = nullptr;                    // set from outside to stop
+  WorkOptions work;
   CloneMode clone = CloneMode::kAuto;
   std::optional<std::vector<size_t>> files = {};  // indices into Plan::files: only these are written; none: all
 };

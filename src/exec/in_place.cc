@@ -7,6 +7,7 @@
 #include <set>
 #include <system_error>
 
+#include "base/memory.h"
 #include "base/text.h"
 #include "exec/output_bytes.h"
 #include "io/clone.h"
@@ -152,14 +153,17 @@ class Stager {
       : input_(input), changes_(changes), options_(options), staging_(input.folder / kStagingName) {}
 
   Result<ExecReport> Run() {
-    auto status = CheckWritable();
-    if (!status) return status.errors();
-    status = MakeFolders();
-    if (status) status = StageAndPublish();
-    if (status) return std::move(report_);
-    std::error_code ignored;
-    fs::remove_all(staging_, ignored);
-    return status.errors();
+    if (auto status = CheckWritable(); !status) return status.errors();
+    try {
+      auto status = MakeFolders();
+      if (status) status = StageAndPublish();
+      if (status) return std::move(report_);
+      RemoveStaging();
+      return status.errors();
+    } catch (...) {  // of a callback
+      RemoveStaging();
+      throw;
+    }
   }
 
  private:
@@ -179,10 +183,14 @@ class Stager {
     return {};
   }
 
+  void RemoveStaging() const {
+    std::error_code ignored;
+    fs::remove_all(staging_, ignored);
+  }
+
   Status MakeFolders() {
-    std::error_code code;
     // Left over by a process that was killed before it published a journal.
-    fs::remove_all(staging_, code);
+    RemoveStaging();
     for (const fs::path& path : {staging_, staging_ / "new", staging_ / "old"}) {
       // Files in them get the permissions of those they replace at the end only.
       if (::mkdir(path.c_str(), 0700) != 0) return SystemError("create the folder", path);
@@ -207,8 +215,7 @@ class Stager {
             {change.name, Examine(input_.folder / change.name).exists, change.method != ChangeMethod::kRemoved});
       }
     }
-    if (options_.cancel != nullptr && options_.cancel->load())
-      return Error{ErrorKind::kCancelled, "stopped on request", {}, {}, {}};
+    if (auto status = options_.work.Continue(); !status) return status;
     // What the journal holds was read from these files, and is written over them.
     if (auto status = CheckSources(); !status) return status;
     return writer->Publish(journal);
@@ -369,7 +376,7 @@ Result<ExecReport> Stage(const InPlaceInput& input, const std::vector<FileChange
 
 Status ApplyJournal(const fs::path& folder, const std::atomic<bool>* cancel) {
   auto journal = JournalReader::Open(folder);
-  auto status = journal ? Redo(*journal, folder, cancel) : Status(journal.errors());
+  auto status = journal ? WithinMemory([&] { return Redo(*journal, folder, cancel); }) : Status(journal.errors());
   if (status) return status;
   return TakeBack(folder, std::move(status.errors()));
 }

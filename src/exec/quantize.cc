@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
-#include <thread>
+#include <mutex>
 
 #include "base/checked.h"
 #include "exec/encode.h"
@@ -41,24 +41,19 @@ class Quantizer {
     sources_ = std::move(*sources);
     if (auto s = OpenTargets(directory); !s) return s.errors();
     if (auto s = WriteScalars(); !s) return s.errors();
-    RunWorkers();
-    if (!errors_.empty()) return std::move(errors_);
+    if (auto s = ComputeTiles(); !s) return s.errors();
     AddErrors();
     for (File& target : targets_) {
-      if (Cancelled()) return CancelledError();
+      if (auto s = options_.work.Continue(); !s) return s.errors();
       if (auto s = target.Sync(); !s) return s.errors();
     }
     if (auto s = CheckUnchanged(sources_); !s) return s.errors();
     // Scales of whole matrices are in no stretch.
-    if (options_.progress) options_.progress(plan_.files.TotalBytes(), plan_.files.TotalBytes());
+    if (options_.work.progress) options_.work.progress(plan_.files.TotalBytes(), plan_.files.TotalBytes());
     return std::move(report_);
   }
 
  private:
-  bool Cancelled() const { return options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed); }
-
-  static Error CancelledError() { return Error{ErrorKind::kCancelled, "stopped on request", {}, {}, {}}; }
-
   static uint64_t RowBytes(const PlannedMatrix& matrix) {
     return matrix.columns * static_cast<uint64_t>(DTypeBits(matrix.dtype)) / 8;
   }
@@ -102,8 +97,9 @@ class Quantizer {
     ExecOptions copy = options_;
     const uint64_t all = plan_.files.TotalBytes();
     copied_ = all > total_ ? all - total_ : 0;
-    if (options_.progress) {
-      copy.progress = [this, all](uint64_t done, uint64_t) { options_.progress(std::min(done, copied_), all); };
+    const auto& report = options_.work.progress;
+    if (report) {
+      copy.work.progress = [&](uint64_t done, uint64_t) { report(std::min(done, copied_), all); };
     }
     auto copied = WriteFiles(plan_.files, directory, copy);
     if (!copied) return copied.errors();
@@ -143,23 +139,23 @@ class Quantizer {
     return matrix.scalar ? WriteScalar(*matrix.scalar, ScalarScale(matrix, amax, compute_.numerics)) : Status();
   }
 
-  int ThreadCount() const {
-    if (options_.threads > 0) return options_.threads;
-    return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 4u, 16u));
-  }
-
-  void RunWorkers() {
+  Status ComputeTiles() {
     const uint64_t buffer = BufferBytes();
     const size_t room = std::max<size_t>(1, kRoomBytes / buffer);
     kept_.resize(tiles_.size());
     tile_errors_.resize(tiles_.size());
     losses_.resize(tiles_.size());
     TileQueue queue(jobs_, room);
-    const size_t count = std::min<size_t>(static_cast<size_t>(ThreadCount()), tiles_.size());
-    std::vector<std::thread> workers;
-    for (size_t i = 1; i < count; ++i) workers.emplace_back([&] { Work(&queue); });
-    if (count > 0) Work(&queue);
-    for (std::thread& worker : workers) worker.join();
+    const uint64_t all = plan_.files.TotalBytes();
+    const auto& report = options_.work.progress;
+    Progress progress(
+        [&](uint64_t done, uint64_t) {
+          if (report) report(std::min(copied_ + done, all), all);
+        },
+        all);
+    return RunWorkers(
+        std::min(options_.work.ThreadCount(4, 16), tiles_.size()), [&] { return Work(&queue, &progress); },
+        [&] { queue.Stop(); }, options_.work.start_thread);
   }
 
   uint64_t BufferBytes() const { return RoundUp(std::max<uint64_t>(tile_bytes_, 1), kDirectBlock) + kReadSlack; }
@@ -171,23 +167,17 @@ class Quantizer {
     Writeback writeback;
   };
 
-  void Work(TileQueue* queue) {
+  Status Work(TileQueue* queue, Progress* progress) {
     Bench bench;
     while (const auto task = queue->Next()) {
-      auto status = Cancelled()                        ? Status(CancelledError())
-                    : task->pass == TilePass::kMeasure ? Measure(*task, &bench, queue)
-                    : task->pass == TilePass::kSearch  ? Search(*task, &bench, queue)
-                                                       : Encode(*task, &bench, queue);
-      if (status) continue;
-      Fail(std::move(status.errors()));
-      queue->Stop();
+      if (auto s = options_.work.Continue(); !s) return s;
+      auto s = task->pass == TilePass::kMeasure  ? Measure(*task, &bench, queue)
+               : task->pass == TilePass::kSearch ? Search(*task, &bench, queue)
+                                                 : Encode(*task, &bench, queue);
+      if (!s) return s;
+      if (task->pass == TilePass::kEncode) progress->Add(bench.encoded.codes.size() + bench.encoded.scales.size());
     }
-    if (auto status = bench.writeback.Finish(); !status) Fail(std::move(status.errors()));
-  }
-
-  void Fail(Errors errors) {
-    const std::lock_guard lock(mutex_);
-    if (errors_.empty()) errors_ = std::move(errors);
+    return bench.writeback.Finish();
   }
 
   // Spare buffers are used again, so that there are never more than are in use at once.
@@ -325,10 +315,6 @@ class Quantizer {
     }
     if (auto s = Write(tile, matrix, bench); !s) return s;
     queue->Done(task);
-    const std::lock_guard lock(mutex_);
-    done_ += bench->encoded.codes.size() + bench->encoded.scales.size();
-    if (options_.progress)
-      options_.progress(std::min(copied_ + done_, plan_.files.TotalBytes()), plan_.files.TotalBytes());
     return {};
   }
 
@@ -369,9 +355,7 @@ class Quantizer {
   std::vector<quantize::ErrorSums> tile_errors_;
   std::vector<std::vector<double>> losses_;  // of each tile, by candidate
   std::vector<std::unique_ptr<IoBuffer>> spare_;
-  std::mutex mutex_;  // guards spare_, done_, errors_ and report_
-  uint64_t done_ = 0;
-  Errors errors_;
+  std::mutex mutex_;  // guards spare_ and report_
   QuantizedReport report_;
 };
 

@@ -108,7 +108,7 @@ TEST(CloneTest, SharesAlignedBlocksAndCopiesTheEdges) {
   uint64_t first = 0;
   ExecOptions options;
   options.clone = CloneMode::kAlways;
-  options.progress = [&](uint64_t done, uint64_t) { first = first == 0 ? done : first; };
+  options.work.progress = [&](uint64_t done, uint64_t) { first = first == 0 ? done : first; };
   auto report = WriteFiles(job.plan, job.out(), options);
   ASSERT_TRUE(report.ok()) << report.errors()[0].ToString();
   job.ExpectWritten();
@@ -134,7 +134,7 @@ TEST(WriteFilesTest, WritesOnlyTheFilesThatAreAskedFor) {
   uint64_t last = 0;
   ExecOptions options;
   options.files = {{2, 0}};
-  options.progress = [&](uint64_t done, uint64_t total) {
+  options.work.progress = [&](uint64_t done, uint64_t total) {
     EXPECT_EQ(total, job.plan.files[0].bytes + job.plan.files[2].bytes);
     last = done;
   };

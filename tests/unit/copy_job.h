@@ -69,7 +69,7 @@ class Job {
 
   Status Write(int threads = 0, std::function<void(uint64_t, uint64_t)> progress = {},
                const std::atomic<bool>* cancel = nullptr) {
-    auto report = WriteFiles(plan, out(), {threads, std::move(progress), cancel});
+    auto report = WriteFiles(plan, out(), {{threads, std::move(progress), cancel}});
     if (!report) return report.errors();
     return {};
   }

@@ -37,7 +37,7 @@ class CompareBytesTest : public testing::Test {
 
   void WriteB(std::string bytes) { WriteFile(dir_ / "b", bytes); }
 
-  Result<std::vector<ByteDifference>> Compare(const std::vector<BytePair>& pairs, const CompareOptions& options = {}) {
+  Result<std::vector<ByteDifference>> Compare(const std::vector<BytePair>& pairs, const WorkOptions& options = {}) {
     return CompareBytes({dir_ / "a", dir_ / "b"}, pairs, options);
   }
 
@@ -95,6 +95,12 @@ TEST_F(CompareBytesTest, StopsOnRequest) {
   const std::atomic<bool> cancel = true;
   EXPECT_THAT(ErrorLines(Compare({{{{0, 0, 10}}, {{1, 0, 10}}, 10}}, {2, {}, &cancel})),
               ElementsAre("CancelledError stopped on request"));
+}
+
+TEST_F(CompareBytesTest, WhatAProgressFunctionThrowsComesOut) {
+  Write(9 * kMega);
+  const auto fail = [](uint64_t, uint64_t) { throw std::runtime_error("nobody watches"); };
+  EXPECT_THROW((void)Compare({{{{0, 0, 9 * kMega}}, {{1, 0, 9 * kMega}}, 9 * kMega}}, {2, fail}), std::runtime_error);
 }
 
 TEST_F(CompareBytesTest, FileThatIsTooShortIsAnError) {

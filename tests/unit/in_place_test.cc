@@ -151,6 +151,16 @@ TEST_F(InPlaceTest, AReadOnlyFileIsRefusedBeforeThereIsAJournal) {
   EXPECT_FALSE(fs::exists(folder() / kStagingName));
 }
 
+TEST_F(InPlaceTest, WhatAProgressFunctionThrowsComesOutAndNothingIsLeft) {
+  auto changes = ChooseChanges(input_);
+  ASSERT_TRUE(changes.ok());
+  ExecOptions options;
+  options.work.progress = [](uint64_t, uint64_t) { throw std::runtime_error("nobody watches"); };
+  EXPECT_THROW((void)Stage(input_, *changes, options), std::runtime_error);
+  EXPECT_FALSE(fs::exists(folder() / kJournalName));
+  EXPECT_FALSE(fs::exists(folder() / kStagingName));
+}
+
 TEST_F(InPlaceTest, ASourceWithoutAStampIsNotCompared) {
   Stay();
   EXPECT_THAT(ErrorLines(StageAll()), IsEmpty());

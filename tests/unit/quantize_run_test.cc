@@ -89,5 +89,25 @@ TEST(QuantizeRunTest, StopsOnRequestAndLeavesNothing) {
   EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1);
 }
 
+// While the rest is copied, while matrices are computed, and when all is done.
+TEST(QuantizeRunTest, WhatAProgressFunctionThrowsComesOutAndNothingIsLeft) {
+  const test::TempDir folder;
+  WriteHub(folder.path() / "hub", 2304, 1024);
+  uint64_t calls = 0;
+  auto options = Options(folder.path(), "counted", "w4a16_nvfp4", 4);
+  options.progress = [&](uint64_t, uint64_t) { ++calls; };
+  ASSERT_TRUE(Quantize(options));
+  for (const uint64_t fails : {uint64_t{1}, calls / 2, calls}) {
+    options = Options(folder.path(), "out", "w4a16_nvfp4", 4);
+    uint64_t call = 0;
+    options.progress = [&](uint64_t, uint64_t) {
+      if (++call == fails) throw std::runtime_error("nobody watches");
+    };
+    EXPECT_THROW((void)Quantize(options), std::runtime_error) << fails;
+    EXPECT_EQ(call, fails) << "it is not called again";
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 2);
+  }
+}
+
 }  // namespace
 }  // namespace quantport

@@ -1,0 +1,24 @@
+// Memory that runs out is an error like any other to whoever uses the library.
+#pragma once
+
+#include <new>
+
+#include "quantport/error.h"
+
+namespace quantport {
+
+inline Error OutOfMemory() {
+  return Error{ErrorKind::kIo, "there is not enough memory", {}, {}, "free some, or use fewer threads"};
+}
+
+// The result of `call`, which may run out of memory; its destructors have cleaned up by then.
+template <typename Call>
+auto WithinMemory(const Call& call) -> decltype(call()) {
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    return OutOfMemory();
+  }
+}
+
+}  // namespace quantport
