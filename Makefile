@@ -1,14 +1,24 @@
 # The commands of the project. `make demo` and `make test` need nothing but a Debian machine; see CONTRIBUTING.md.
 SHELL := /bin/sh
 JOBS ?= $(shell nproc)
+# CI has warnings as errors. A newer compiler's warnings are to stop nobody else; so that `make demo` and `make test` share
+# what they compile, it is one setting for both.
+WERROR ?= OFF
 ORACLE := .venv/bin/python
 LLM_COMPRESSOR := .venv-llmcompressor/bin/python
 
-.PHONY: build demo test sanitize conformance bench bench-scaling bench-quantize bench-kernels bench-threads micro-bench differential metamorphic fuzz format clean packages
+.PHONY: build build-tests configure demo test sanitize conformance bench bench-scaling bench-quantize bench-kernels bench-threads micro-bench differential metamorphic fuzz format clean packages
 
-build: packages
-	@cmake --preset release -G Ninja >build/release.configure.log 2>&1 || { cat build/release.configure.log; exit 1; }
+# The program; the library comes with it.
+build: configure
+	@cmake --build --preset release -j $(JOBS) --target quantport_program
+
+# And everything that tests it.
+build-tests: configure
 	@cmake --build --preset release -j $(JOBS)
+
+configure: packages
+	@cmake --preset release -G Ninja -DQUANTPORT_WERROR=$(WERROR) >build/release.configure.log 2>&1 || { cat build/release.configure.log; exit 1; }
 
 packages:
 	@mkdir -p build
@@ -18,7 +28,7 @@ packages:
 demo: build
 	@tools/demo.sh build/release/quantport
 
-test: build
+test: build-tests
 	@tools/install_packages.sh python
 	@ctest --preset release -j $(JOBS)
 
@@ -95,7 +105,7 @@ micro-bench:
 
 # SIMD against scalar kernels on ELEMENTS random elements of each kind; `make test` does so on a million.
 ELEMENTS ?= 100000000
-differential: build
+differential: build-tests
 	@tools/differential.sh build/release/tests/quantport_tests $(ELEMENTS) $(JOBS)
 
 # Fuzzes each target for SECONDS, with clang's libFuzzer.
