@@ -4,7 +4,8 @@
     record_conformance.py [--output tests/cli/data/conformance_cases.json.xz] [--match REGEX]
 
 For each case below: the class is instantiated on the meta device, its state dict is reduced to layers, experts and
-blocks 0 and 1 and to small tensors, and `revert_weight_conversion` runs on it with every transform taken as used.
+blocks 0 and 1 and to small tensors, its config to as many experts, and `revert_weight_conversion` runs on it with every
+transform taken as used.
 Stored are the config, the inputs as [name, dtype, shape] and the outputs as [name, dtype, shape, crc32 of the bytes].
 The bytes of an input depend on its name alone (`fill` in tests/cli/program.py), so they are not stored.
 tests/cli/conformance_test.py holds the program to the file.
@@ -24,6 +25,7 @@ sys.path[:0] = [f"{ROOT}/tools", f"{ROOT}/tests/cli"]
 import generate_mappings as generator  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from expert_counts import with_experts  # noqa: E402
 from program import byte_count, fill  # noqa: E402
 from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: E402
 from transformers.core_model_loading import revert_weight_conversion  # noqa: E402
@@ -105,7 +107,8 @@ def record(class_name, changes, leave_out, models):
     inputs = [[name, "BF16", small(name, list(tensor.shape))] for name, tensor in model.state_dict().items()
               if kept(name) and not (leave_out and re.search(leave_out, name))]
     outputs = revert_weight_conversion(model, {name: bf16(name, shape) for name, _, shape in inputs})
-    return {"config": generator.config_file(model.config) | {"architectures": [class_name]}, "inputs": inputs,
+    config = with_experts(generator.config_file(model.config), EXPERTS)
+    return {"config": config | {"architectures": [class_name]}, "inputs": inputs,
             "outputs": [[name, "BF16", list(tensor.shape), crc32(tensor)] for name, tensor in sorted(outputs.items())]}
 
 

@@ -9,6 +9,10 @@ namespace {
 // Published configs keep names that transformers' config classes translate: Step3's "heads", Kimi's "vt_...".
 constexpr std::array<std::string_view, 3> kHeads = {"num_attention_heads", "heads", "vt_num_attention_heads"};
 
+// Routed experts. A list has a number for each layer, or for text and vision (Ernie 4.5 VL).
+constexpr std::array<std::string_view, 6> kExperts = {"num_experts",     "num_local_experts",  "n_routed_experts",
+                                                      "moe_num_experts", "num_routed_experts", "num_moe_experts"};
+
 const Json& SubConfigOr(const Json& config, const std::string& key) {
   const auto it = config.find(key);
   return it != config.end() && it->is_object() ? *it : config;
@@ -18,6 +22,18 @@ std::optional<uint64_t> Number(const Json& config, std::string_view key) {
   const auto it = config.find(std::string(key));
   if (it == config.end() || !it->is_number_unsigned()) return std::nullopt;
   return it->get<uint64_t>();
+}
+
+void AppendCounts(const Json& config, std::vector<ExpertCount>* counts) {
+  for (const std::string_view key : kExperts) {
+    const auto it = config.find(std::string(key));
+    if (it == config.end()) continue;
+    const Json list = it->is_array() ? *it : Json::array({*it});
+    for (const Json& number : list) {
+      if (!number.is_number_unsigned() || number == 0) continue;
+      counts->push_back({std::string(key), number.get<uint64_t>()});
+    }
+  }
 }
 
 class Filler {
@@ -53,6 +69,13 @@ class Filler {
 };
 
 }  // namespace
+
+std::vector<ExpertCount> ExpertCounts(const Json& config) {
+  std::vector<ExpertCount> counts;
+  AppendCounts(config, &counts);
+  if (counts.empty()) AppendCounts(SubConfigOr(config, "text_config"), &counts);
+  return counts;
+}
 
 void FillConfigValues(const Json& config, ResolvedModel* model) {
   const Json& text = SubConfigOr(config, "text_config");

@@ -6,6 +6,10 @@
 
 namespace quantport {
 
+// How many experts a container has, as `config` of its model says: the numbers under whichever keys the model's class
+// uses, or those of its text_config. Null and 0, and keys that are not there, say nothing.
+std::vector<ExpertCount> ExpertCounts(const Json& config);
+
 // Fills the layer count, the tying of embeddings, and the numbers of the operations that need some, as far as `config`
 // has them; an operation that lacks its number can't be carried out, and says so when it is met.
 void FillConfigValues(const Json& config, ResolvedModel* model);

@@ -100,8 +100,19 @@ std::string CopyAnchors(std::string source, std::string_view original_target, Pa
 
 bool IsAsciiAlphanumeric(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
+constexpr std::string_view kStar = ".*\\.";  // what "*" before a dot matches
+
+// Source `i` as a regular expression. With `group_star` its last star is the group s<i>. That shifts the numbers of the
+// groups behind it, so only the expression that is asked for nothing else has it.
+std::string ExpandStars(const std::string& source, size_t i, bool group_star) {
+  std::string pattern = ReplaceAll(source, "*.", kStar);
+  const size_t last = group_star ? pattern.rfind(kStar) : std::string::npos;
+  if (last != std::string::npos) pattern.replace(last, 2, fmt::format("(?P<s{}>.*)", i));
+  return pattern;
+}
+
 // The alternation of all sources, each in a group of its own: (?P<g0>...)|(?P<g1>...)
-std::string Alternation(const std::vector<std::string>& sources, PatternRules rules) {
+std::string Alternation(const std::vector<std::string>& sources, PatternRules rules, bool group_stars) {
   std::vector<size_t> order(sources.size());
   std::iota(order.begin(), order.end(), 0);
   if (rules == PatternRules::kWholeWords) {
@@ -111,7 +122,7 @@ std::string Alternation(const std::vector<std::string>& sources, PatternRules ru
   }
   std::string alternation;
   for (const size_t i : order) {
-    std::string pattern = ReplaceAll(sources[i], "*.", ".*\\.");
+    std::string pattern = ExpandStars(sources[i], i, group_stars);
     if (rules == PatternRules::kWholeWords && !pattern.empty() && IsAsciiAlphanumeric(pattern.back()))
       pattern += "(?!\\w)";
     alternation += fmt::format("{}(?P<g{}>{})", alternation.empty() ? "" : "|", i, pattern);
@@ -127,7 +138,16 @@ Error MappingError(std::string message) { return Error{ErrorKind::kInvalidMappin
 }  // namespace
 
 struct CompiledTransform::Regex : Pcre {
-  std::vector<uint32_t> group_numbers;  // of each source's branch, (?P<gI>...)
+  std::vector<uint32_t> group_numbers;  // for each source of its branch, (?P<gI>...), or of its star, (?P<sI>...)
+
+  // Finds the group `prefix`<i> of every source; 0 stands for none.
+  void NumberGroups(char prefix, size_t sources) {
+    for (size_t i = 0; i < sources; ++i) {
+      const std::string name = fmt::format("{}{}", prefix, i);
+      const int number = pcre2_substring_number_from_name(code.get(), reinterpret_cast<PCRE2_SPTR>(name.c_str()));
+      group_numbers.push_back(number < 0 ? 0 : static_cast<uint32_t>(number));
+    }
+  }
 };
 
 ProcessedTarget ProcessTargetPattern(std::string_view pattern, PatternRules rules) {
@@ -178,14 +198,19 @@ Result<CompiledTransform> CompiledTransform::Compile(Transform transform) {
       source = CopyAnchors(std::move(source), from.target_patterns[i], from.rules);
     compiled.sources_.push_back(std::move(source));
   }
-  if (auto failure = compiled.regex_->Compile(Alternation(compiled.sources_, from.rules), 0)) {
+  if (auto failure = compiled.regex_->Compile(Alternation(compiled.sources_, from.rules, false), 0)) {
     return MappingError(fmt::format("{}: the pattern does not compile: {}", DescribeTransform(from), *failure));
   }
-  for (size_t i = 0; i < compiled.sources_.size(); ++i) {
-    const std::string name = fmt::format("g{}", i);
-    const int number =
-        pcre2_substring_number_from_name(compiled.regex_->code.get(), reinterpret_cast<PCRE2_SPTR>(name.c_str()));
-    compiled.regex_->group_numbers.push_back(static_cast<uint32_t>(number));
+  compiled.regex_->NumberGroups('g', compiled.sources_.size());
+  const bool stars = std::any_of(compiled.sources_.begin(), compiled.sources_.end(),
+                                 [](const std::string& source) { return source.find('*') != std::string::npos; });
+  if (from.kind == TransformKind::kWeightConverter && stars) {
+    auto starred = std::make_unique<Regex>();
+    // Where a stranger's pattern has a group of that name already, its lists have no numbers.
+    if (!starred->Compile(Alternation(compiled.sources_, from.rules, true), 0)) {
+      starred->NumberGroups('s', compiled.sources_.size());
+      compiled.starred_ = std::move(starred);
+    }
   }
   return compiled;
 }
@@ -259,7 +284,7 @@ std::optional<CompiledTransform::Match> CompiledTransform::Rename(std::string_vi
   if (is_pair) {
     auto collapsed = CollapseLayerPair(text, *regex_);
     if (!collapsed) return std::nullopt;
-    return Match{std::move(*collapsed), 0};
+    return Match{std::move(*collapsed)};
   }
   size_t source = 0;
   const size_t branches = regex_->group_numbers.size();
@@ -279,7 +304,14 @@ std::optional<CompiledTransform::Match> CompiledTransform::Rename(std::string_vi
   if (!replacement) return std::nullopt;
   // transformers replaces the first occurrence of the matched text, which may stand before the match itself.
   const std::string_view matched = *regex_->Group(0, text);
-  return Match{std::string(key.substr(0, *scope)) + ReplaceFirst(text, matched, *replacement), source};
+  return Match{std::string(key.substr(0, *scope)) + ReplaceFirst(text, matched, *replacement), source,
+               Starred(text, source)};
+}
+
+std::optional<std::string> CompiledTransform::Starred(std::string_view text, size_t source) const {
+  if (!starred_ || starred_->group_numbers[source] == 0 || starred_->Match(text) < 0) return std::nullopt;
+  const auto star = starred_->Group(starred_->group_numbers[source], text);
+  return star ? std::optional(std::string(*star)) : std::nullopt;
 }
 
 struct ModulePattern::Regex : Pcre {};

@@ -26,6 +26,8 @@ class CompiledTransform {
   struct Match {
     std::string renamed;  // with the first target in place of the matched text
     size_t source = 0;    // which source pattern matched
+    // What the last "*" of that pattern stood for: an expert's number, in the lists of experts that loading stacks.
+    std::optional<std::string> starred = {};
   };
 
   // Errors: kInvalidMapping naming the pattern.
@@ -48,11 +50,13 @@ class CompiledTransform {
  private:
   struct Regex;
   explicit CompiledTransform(Transform transform);
+  std::optional<std::string> Starred(std::string_view text, size_t source) const;
 
   Transform transform_;
   std::vector<std::string> sources_;
   std::vector<std::string> targets_;
   std::unique_ptr<Regex> regex_;
+  std::unique_ptr<Regex> starred_;  // the same with a group around what "*" stands for; null where no source has one
 };
 
 // True where `pattern` (a Python regular expression) matches at the start of `text`, as re.match; nothing where the

@@ -1,8 +1,20 @@
 #include "mapping/renamer.h"
 
 #include <algorithm>
+#include <charconv>
+
+#include "base/text.h"
 
 namespace quantport {
+namespace {
+
+std::optional<uint64_t> ParseNumber(std::string_view text) {
+  uint64_t number = 0;
+  const bool fits = std::from_chars(text.data(), text.data() + text.size(), number).ec == std::errc();
+  return fits && IsDigits(text) ? std::optional(number) : std::nullopt;
+}
+
+}  // namespace
 
 Result<Renamer> Renamer::Create(std::span<const Transform> transforms, Direction direction) {
   Renamer renamer;
@@ -77,6 +89,7 @@ void Renamer::ApplyConverters(RenamedKey* key, std::span<const uint32_t> skip, S
     key->name = std::move(match->renamed);
     key->converter = static_cast<int>(i);
     key->source = match->source;
+    key->number = ParseNumber(match->starred.value_or(""));
     key->fired.push_back(converters_[i].origin);
     return;
   }

@@ -1,6 +1,8 @@
 // Renames whole names through a list of transforms, in the load or the save direction.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,9 +15,11 @@
 namespace quantport {
 
 struct RenamedKey {
-  std::string name;             // after every transform; with "*" where a converter's target has one
-  int converter = -1;           // index of the WeightConverter that matched, in the order of application; -1 for none
-  size_t source = 0;            // which of the converter's source patterns
+  std::string name;    // after every transform; with "*" where a converter's target has one
+  int converter = -1;  // index of the WeightConverter that matched, in the order of application; -1 for none
+  size_t source = 0;   // which of the converter's source patterns
+  // What its "*" stood for, where that is a number: the place in a list that the converter stacks.
+  std::optional<uint64_t> number = {};
   std::vector<uint32_t> fired;  // transforms that matched, as indices into the list given to the constructor
 };
 

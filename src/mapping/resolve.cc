@@ -63,7 +63,7 @@ class Composer {
 
   void Visit(const std::string& path, const std::string& class_name, const std::string& model_type, const Json& config,
              const std::vector<ChildModel>* inline_children, int depth) {
-    submodels_.push_back({path, class_name, model_type});
+    submodels_.push_back({path, class_name, model_type, ExpertCounts(config)});
     const ModelClass* model = registry_.FindClass(class_name);
     const std::vector<ChildModel>* children = inline_children != nullptr ? inline_children
                                               : model != nullptr         ? &model->children

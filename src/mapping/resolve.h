@@ -13,10 +13,17 @@
 
 namespace quantport {
 
+// A number of experts that a config states, and the key it stands under.
+struct ExpertCount {
+  std::string key;
+  uint64_t count = 0;
+};
+
 struct SubModel {
   std::string path;  // module path from the root, "" for the root itself
   std::string class_name;
   std::string model_type;
+  std::vector<ExpertCount> experts = {};  // of each of its containers of experts, one of these
 };
 
 struct ResolvedModel {

@@ -11,8 +11,8 @@
 namespace quantport {
 
 // Linears [out, in] of all experts, each whole or in parts along out, as one weight [E, parts * out, in] with its
-// scales as [E, ...]. Errors: kQuantConversionUnsupported where an expert or a part is missing, or they are not stored
-// alike.
+// scales as [E, ...]. Every part holds the experts 0 to E - 1, each once, as CheckNumbering sees to. Errors:
+// kQuantConversionUnsupported where they are not stored alike.
 Result<LogicalWeight> AssembleExperts(const std::vector<Entry>& pieces, SharedScales* shared);
 
 }  // namespace quantport

@@ -86,6 +86,7 @@ struct ConversionInput {
   std::optional<SubModelPlace> place = {};
   bool loading = false;        // ApplyNames
   bool stack_experts = false;  // of containers that the hub keeps in one tensor; else they stay expanded
+  bool partial = false;        // names are only looked up: experts may be missing where they become one tensor
   bool merge_max = false;      // differing scalars of weights that become one are merged
 };
 

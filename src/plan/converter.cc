@@ -8,6 +8,7 @@
 
 #include "base/text.h"
 #include "plan/assemble.h"
+#include "plan/expert_numbers.h"
 #include "plan/operations.h"
 
 namespace quantport {
@@ -16,7 +17,11 @@ namespace {
 class Converter {
  public:
   Converter(const ConversionInput& input, const Grouping& grouping, const NameLookup& lookup)
-      : input_(input), units_(*input.units), grouping_(grouping), lookup_(lookup) {
+      : input_(input),
+        units_(*input.units),
+        grouping_(grouping),
+        lookup_(lookup),
+        stacked_(*input.table, units_, input.model->submodels) {
     produced_.resize(grouping.groups.size());
     conversion_.tensors.reserve(input.table->tensors.size());
     conversion_.weights.reserve(units_.size());
@@ -38,6 +43,7 @@ class Converter {
       if (renamed_[unit]) conversion_.renamed += units_[unit].tensors.size();
     }
     CheckCollisions();
+    if (!input_.partial) stacked_.Check(&errors_, &conversion_.warnings);
     if (!errors_.empty()) return std::move(errors_);
     return std::move(conversion_);
   }
@@ -61,7 +67,8 @@ class Converter {
     for (Error& error : errors) {
       if (error.tensor.empty()) error.tensor = tensor;
       if (error.file.empty()) error.file = shard;
-      errors_.push_back(std::move(error));
+      // The parameters of a container mostly lack the same experts.
+      if (said_.insert(error.tensor + '\n' + error.message).second) errors_.push_back(std::move(error));
     }
   }
 
@@ -100,6 +107,7 @@ class Converter {
     const bool same = sources.size() == 1 && results->size() == 1 && (*results)[0].size() == 1 &&
                       IsUntouched((*results)[0][0].weight, units_[sources[0]].weight);
     if (!group.inputs[0][0].piece && !same) conversion_.cut += sources.size();
+    CountExperts(group, *results);
     for (size_t target = 0; target < results->size(); ++target) {
       if (auto status = EmitList(g, group, target, (*results)[target], sources); !status) return status;
     }
@@ -203,7 +211,62 @@ class Converter {
       if (!inputs[0].piece && inputs.size() > 1 && !lists) return Collision(inputs[0].unit, inputs[1].unit);
       if (const auto twice = FindTwice(inputs)) return Collision(twice->first, twice->second);
     }
-    return {};
+    return CheckNumbers(group, lists);
+  }
+
+  // Of what is put into one stack here; experts that only get other names may be any of them.
+  Status CheckNumbers(const Group& group, bool lists) const {
+    const bool assembled = input_.stack_experts && IsAssembled(group);
+    if (input_.partial || !(lists || assembled)) return {};
+    std::vector<NumberedList> all;
+    for (const auto& inputs : group.inputs) {
+      const size_t first = all.size();
+      const uint64_t parts = assembled ? inputs[0].piece->parts : 1;
+      for (uint64_t part = 0; part < parts; ++part) {
+        all.push_back({parts > 1 ? std::string(kGateUpLinears[part]) : LinearOf(units_[inputs[0].unit]), {}});
+      }
+      for (const GroupInput& input : inputs) {
+        if (assembled && input.piece->parts != parts)
+          return Unsupported(fmt::format("{} and {} are stored in different numbers of parts",
+                                         units_[inputs[0].unit].key, units_[input.unit].key));
+        all[first + (assembled ? input.piece->part : 0)].numbers.push_back(assembled ? input.piece->index
+                                                                                     : input.number);
+      }
+    }
+    const bool experts = assembled || ExpertDimension(group.converter->operations);
+    if (!experts) return CheckNumbering("", "part", all);
+    return CheckNumbering(ContainerOfExpert(units_[group.inputs[0][0].unit].key), "expert", all);
+  }
+
+  static std::string LinearOf(const WeightUnit& unit) { return std::string(SplitLeaf(unit.module).leaf); }
+
+  // A stack that is made or taken apart here, by its in-memory name and how many experts it has.
+  void CountExperts(const Group& group, const Strands& results) {
+    const GroupInput& first = group.inputs[0][0];
+    const auto in_memory = [&](const GroupInput& input) {
+      const std::string& key = units_[input.unit].key;
+      return input_.place ? input_.place->Translate(key) : key;
+    };
+    if (input_.stack_experts && IsAssembled(group)) {
+      return stacked_.Add(ContainerOfExpert(in_memory(first)), ContainerOfExpert(units_[first.unit].key),
+                          group.inputs[0].size() / first.piece->parts, first.unit);
+    }
+    const auto dim = group.converter == nullptr ? std::nullopt : ExpertDimension(group.converter->operations);
+    if (!dim || first.piece) return;
+    if (!TakesLists(group.converter->operations)) {
+      for (const auto& inputs : group.inputs) {
+        const WeightUnit& unit = units_[inputs[0].unit];
+        stacked_.Add(ContainerOfStack(in_memory(inputs[0])), ContainerOfStack(unit.key), unit.weight.shape.at(*dim),
+                     inputs[0].unit);
+      }
+      return;
+    }
+    for (size_t target = 0; target < results.size(); ++target) {
+      const auto name = group.Name(target, std::nullopt);
+      if (!name || results[target].size() != 1 || results[target][0].weight.shape.size() <= *dim) continue;
+      stacked_.Add(ContainerOfStack(*name), ContainerOfExpert(units_[first.unit].key),
+                   results[target][0].weight.shape[*dim], first.unit);
+    }
   }
 
   // Two units that are the same piece of a stacked parameter.
@@ -371,6 +434,8 @@ class Converter {
   const std::vector<WeightUnit>& units_;
   const Grouping& grouping_;
   const NameLookup& lookup_;
+  StackedContainers stacked_;
+  std::unordered_set<std::string> said_;            // errors, so that none is said twice
   std::vector<std::vector<std::string>> produced_;  // for each group, the hub keys it gave
   ModuleMap::iterator last_module_;
   std::unordered_set<std::string> modules_seen_;  // pairs in conversion_.modules

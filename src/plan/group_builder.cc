@@ -50,7 +50,7 @@ class GroupBuilder {
       group.rule_template = FindTarget(renamed.name, converter.targets());
       grouping_.groups.push_back(std::move(group));
     }
-    Join(unit, it->second, renamed.source);
+    Join(unit, it->second, renamed.source, renamed.number);
   }
 
   // The pieces of a stacked parameter go together, any other name alone.
@@ -114,9 +114,9 @@ class GroupBuilder {
     grouping_.groups.push_back(std::move(group));
   }
 
-  void Join(size_t unit, size_t group, size_t position) {
+  void Join(size_t unit, size_t group, size_t position, std::optional<uint64_t> number = {}) {
     grouping_.group_of[unit] = group;
-    grouping_.groups[group].inputs[position].push_back({unit, keys_[unit].piece});
+    grouping_.groups[group].inputs[position].push_back({unit, keys_[unit].piece, number});
   }
 
   const std::vector<WeightUnit>& units_;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <variant>
 
@@ -12,13 +11,8 @@
 namespace quantport {
 namespace {
 
-// The parameters that hold several linears side by side, and what producers call the linears once expanded: ModelOpt,
-// llm-compressor and transformers before v5 agree on these names.
-struct FusedParameter {
-  std::string_view parameter;
-  std::array<std::string_view, 2> linears;
-};
-constexpr FusedParameter kGateUp = {"gate_up_proj", {"gate_proj", "up_proj"}};
+// The parameter that holds kGateUpLinears side by side.
+constexpr std::string_view kGateUp = "gate_up_proj";
 
 }  // namespace
 
@@ -69,10 +63,10 @@ EngineKey ExpertLocator::Locate(const WeightUnit& unit) {
   const auto [container, number] = SplitLeaf(linear_path);
   uint64_t index = 0;
   if (IsDigits(number) && std::from_chars(number.data(), number.data() + number.size(), index).ec == std::errc()) {
-    for (uint64_t part = 0; part < kGateUp.linears.size(); ++part) {
-      std::string parameter = JoinName(container, kGateUp.parameter);
-      if (leaf == kGateUp.linears[part] && IsStackedParameter(parameter)) {
-        return {std::move(parameter), ExpertPiece{index, part, kGateUp.linears.size()}};
+    for (uint64_t part = 0; part < kGateUpLinears.size(); ++part) {
+      std::string parameter = JoinName(container, kGateUp);
+      if (leaf == kGateUpLinears[part] && IsStackedParameter(parameter)) {
+        return {std::move(parameter), ExpertPiece{index, part, kGateUpLinears.size()}};
       }
     }
     std::string parameter = JoinName(container, leaf);

@@ -1,11 +1,13 @@
 // Which units of an export go through one transform together, and what their results are called.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -16,6 +18,10 @@
 #include "plan/conversion.h"
 
 namespace quantport {
+
+// The linears that gate_up_proj holds side by side, as producers call them once expanded: ModelOpt, llm-compressor and
+// transformers before v5 agree on these names.
+inline constexpr std::array<std::string_view, 2> kGateUpLinears = {"gate_proj", "up_proj"};
 
 // The place of an already expanded expert in the stacked parameter that transformers has: expert `index`, part `part`
 // of `parts` along the output dimension (gate_up_proj is stored as gate_proj and up_proj).
@@ -28,6 +34,7 @@ struct ExpertPiece {
 struct GroupInput {
   size_t unit = 0;
   std::optional<ExpertPiece> piece;
+  std::optional<uint64_t> number = {};  // in a list that the converter stacks
 };
 
 // Units that become hub tensors together: one for a rename, all parts of one converter application otherwise.

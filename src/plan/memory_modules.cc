@@ -142,6 +142,7 @@ class Finder {
     if (input_.model != nullptr && !input_.model->transforms.empty()) {
       ConversionInput input{&logical_, &*units, input_.model, input_.legacy, nullptr};
       input.loading = true;
+      input.partial = true;
       auto applied = ApplyNames(input);
       if (applied) {
         loaded = std::move(*applied);

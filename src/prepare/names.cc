@@ -72,6 +72,7 @@ Status NameConversion::Convert(const RecognizeOptions& recognize) {
   auto conversion = input.loading ? ApplyNames(input) : RevertNames(input);
   if (!conversion) return KeepNames(std::move(conversion.errors()));
   conversion_ = std::move(*conversion);
+  for (const std::string& warning : conversion_.warnings) report_->warnings.push_back(warning);
   return {};
 }
 

@@ -80,15 +80,25 @@ class GraniteTest(StackedTest):
         result = self.revert(self.MODEL, tensors, "--reference", self.hub(), "--strict")
         self.assert_stacked(result, self.CONTAINER, tensors, self.NAMES)
 
+    def test_biases_are_stacked_with_their_weights(self):
+        tensors = experts(self.CONTAINER)
+        biases = [bf16(f"{self.CONTAINER}.{i}.{p}.bias", H if p == "down_proj" else I)
+                  for i in range(E) for p in ("gate_proj", "up_proj", "down_proj")]
+        self.assert_done(self.revert(self.MODEL, tensors + biases + self.OTHER))
+        got = read_checkpoint(self.path("out"))
+        for parameter, linears in zip(self.NAMES, (("gate_proj", "up_proj"), ("down_proj",))):
+            want = stacks(biases, self.CONTAINER, "bias", linears)
+            self.assertEqual(got[tensor_name(parameter, "bias")], want)
+
     def test_a_missing_expert_is_refused(self):
         tensors = [t for t in experts(self.CONTAINER) if ".experts.1." not in t[0]] + self.OTHER
         result = self.revert(self.MODEL, tensors)
-        self.assert_fails(result, "the experts are not numbered from 0 to 1, each once")
+        self.assert_fails(result, f"{self.CONTAINER}: there is no expert 1, of 0 to 2")
         self.assert_nothing_left()
 
     def test_a_missing_linear_is_refused(self):
         tensors = [t for t in experts(self.CONTAINER) if ".experts.1.up_proj." not in t[0]] + self.OTHER
-        self.assert_fails(self.revert(self.MODEL, tensors), "some expert lacks a part of the stacked tensor")
+        self.assert_fails(self.revert(self.MODEL, tensors), f"{self.CONTAINER}: up_proj of expert 1 is missing")
         self.assert_nothing_left()
 
     def test_missing_last_experts_contradict_the_reference(self):

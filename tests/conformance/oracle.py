@@ -16,6 +16,7 @@ sys.path.insert(0, f"{ROOT}/tools")
 import generate_mappings as generator  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from expert_counts import with_experts  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: E402
 from transformers.core_model_loading import (  # noqa: E402
@@ -122,7 +123,7 @@ class Case:
 
     def __init__(self, name, model, config):
         self.name, self.model = name, model
-        self.config = config | {"architectures": [name]}
+        self.config = with_experts(config, EXPERTS) | {"architectures": [name]}
         model._weight_conversions = get_model_conversion_mapping(model, add_legacy=False)
         self.names = set(model.state_dict())
         self.shapes = {k: list(v.shape) for k, v in model.state_dict().items() if kept(k)}
