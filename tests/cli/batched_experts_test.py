@@ -3,7 +3,7 @@ import random
 import struct
 import unittest
 
-from program import read_checkpoint, run
+from program import read_checkpoint, run, write
 from quantize_case import QuantizeTest, bf16, f32
 
 EXPERTS, HIDDEN, INNER = 2, 512, 2048  # gate_up_proj has 8 MiB, which is read in several stretches
@@ -90,6 +90,34 @@ class BatchedExpertsTest(QuantizeTest):
         self.assertIn(f"{CONTAINER}.down_proj has no calibrated amax: 6 is taken", result.stderr)
         scales = [f32(data) for name, (_, _, data) in read_checkpoint(self.path("out")).items() if name.endswith("input_scale")]
         self.assertEqual(scales, [[struct.unpack("<f", struct.pack("<f", 6 / 2688))[0]]] * 2)
+
+    def test_projections_of_which_none_was_calibrated_get_modelopts_fallback(self):
+        self.batched()
+        result = self.quantize("--calibration", self.calibration({"lm_head.input_amax": 6.0}), recipe="nvfp4")
+        self.assert_done(result)
+        for projection in SHAPES:
+            self.assertIn(f"{CONTAINER}.{projection} has no calibrated amax: 0.5 is taken", result.stderr)
+        self.assert_input_amax(0.5)
+
+    def test_a_recipe_that_calibrates_nothing_gives_modelopts_fallback(self):
+        self.batched()
+        write(self.path("none.yaml"), b"""
+imports: {nvfp4: configs/numerics/nvfp4}
+metadata: {recipe_type: ptq, description: without an algorithm}
+quantize:
+  algorithm: null
+  quant_cfg:
+    - {quantizer_name: '*', enable: false}
+    - {quantizer_name: '*mlp*weight_quantizer', cfg: {$import: nvfp4}}
+    - {quantizer_name: '*mlp*input_quantizer', cfg: {$import: nvfp4}}
+""")
+        self.assert_done(self.quantize(recipe=self.path("none.yaml")))
+        self.assert_input_amax(0.5)
+
+    def assert_input_amax(self, amax):
+        scale = struct.unpack("<f", struct.pack("<f", amax / 2688))[0]
+        self.assertEqual([f32(data) for name, (_, _, data) in read_checkpoint(self.path("out")).items()
+                          if name.endswith("input_scale")], [[scale]] * 2)
 
     def test_a_number_that_is_not_finite_is_named_with_its_place(self):
         for name, (rows, columns) in SHAPES.items():

@@ -52,6 +52,15 @@ class GoldenTest(ProgramTest):
                 if (model, recipe) not in TILED_EXPERTS | BATCHED_REFUSED:
                     yield model, recipe
 
+    def test_no_golden_is_lost(self):
+        """The tests below go through the files that are there."""
+        files = {model: {os.path.basename(path) for path in glob.glob(f"{GOLDENS}/{model}/*")} for model in MODELS}
+        self.assertEqual({model: len(names) for model, names in files.items()}, dict.fromkeys(
+            ("deepseek_v3", "gpt_oss", "llama", "llama4", "minimax_m3", "mixtral", "qwen3_moe"), 31))
+        self.assertEqual({model: names ^ files["llama"] for model, names in files.items()}, dict.fromkeys(files, set()))
+        self.assertEqual({model: len(golden["exports"]) for model, golden in load("cuda-exports.json").items()},
+                         {"llama": 12, "qwen3_moe": 10})
+
     def test_names_types_shapes_and_bytes_are_modelopts(self):
         for model, recipe in self.cases():
             with self.subTest(model=model, recipe=recipe):

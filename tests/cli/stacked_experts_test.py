@@ -1,7 +1,7 @@
 """Experts that the export keeps stacked in 3-D, with their scales: each becomes linears of its own."""
 import unittest
 
-from exports import as_dict, bf16, entry, minimax_config, mixtral_config, rows, tensor
+from exports import as_dict, bf16, entry, minimax_config, mixtral_config, nvfp4, renamed, rows, tensor
 from program import run, write_checkpoint
 from revert_case import RevertTest
 
@@ -109,6 +109,14 @@ class StackedExpertsTest(RevertTest):
                 down = nvfp4_stack(f"{CONTAINER}.down_proj", join, H, I, [E])
                 self.check(gate_up + [bf16(f"{CONTAINER}.gate_up_proj{join}bias", E, 2 * I)],
                            down + [bf16(f"{CONTAINER}.down_proj{join}bias", E, H)])
+
+    def test_biases_of_experts_stored_one_by_one_go_with_their_weights(self):
+        names = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}
+        tensors = [t for i in range(E) for name in names for t in nvfp4(f"{CONTAINER}.{i}.{name}", 64, 64, bias=True)]
+        want = as_dict(renamed(tensors, *((f"{CONTAINER}.{i}.{name}.", f"{HUB}.{i}.{hub}.")
+                                          for i in range(E) for name, hub in names.items())))
+        self.assertIn(f"{HUB}.2.w3.bias", want)
+        self.assert_tensors(self.revert(mixtral_config(), tensors), want)
 
     def test_experts_laid_end_to_end_again_are_the_stack(self):
         gate_up = nvfp4_stack(f"{CONTAINER}.gate_up_proj", "_", 2 * I, H, [E])
