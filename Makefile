@@ -39,8 +39,8 @@ sanitize: packages
 	done
 	@cmake --build --preset asan -j $(JOBS)
 	@ctest --preset asan -j $(JOBS) -L 'unit|fuzz-replay'
-	@cmake --build --preset tsan -j $(JOBS) --target quantport_tests
-	@ctest --preset tsan -j $(JOBS) -R 'WriteFilesTest|RunChecksTest|TileQueueTest|QuantizeRunTest'
+	@cmake --build --preset tsan -j $(JOBS) --target quantport_thread_tests
+	@ctest --preset tsan -j $(JOBS) -L threads
 
 # Goldens with one tensor of another shape or dtype under every command, all of them; `make test` runs a sample.
 metamorphic: build
