@@ -7,7 +7,7 @@ WERROR ?= OFF
 ORACLE := .venv/bin/python
 LLM_COMPRESSOR := .venv-llmcompressor/bin/python
 
-.PHONY: build build-tests configure demo test sanitize conformance bench bench-scaling bench-quantize bench-kernels bench-threads micro-bench differential metamorphic fuzz format clean packages
+.PHONY: build build-tests configure demo test sanitize conformance bench bench-scaling bench-quantize bench-kernels bench-threads micro-bench differential metamorphic fuzz format lint clean packages
 
 # The program; the library comes with it.
 build: configure
@@ -116,8 +116,17 @@ fuzz:
 	@cmake --build --preset fuzz -j $(JOBS)
 	@tools/fuzz.sh build/fuzz/fuzz $(SECONDS)
 
+# The version that Debian 12 has: another one breaks lines elsewhere.
+CLANG_FORMAT := clang-format-14
+
 format:
-	@git ls-files '*.cc' '*.h' | xargs clang-format -i
+	@tools/install_packages.sh lint
+	@git ls-files '*.cc' '*.h' | xargs $(CLANG_FORMAT) -i
+
+lint: build
+	@tools/install_packages.sh lint
+	@git ls-files '*.cc' '*.h' | xargs $(CLANG_FORMAT) --dry-run --Werror || { echo "make format mends these" >&2; exit 1; }
+	@ctest --preset release -L lint
 
 clean:
 	@rm -rf build

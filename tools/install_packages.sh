@@ -7,6 +7,7 @@ case "${1:-}" in
   python | conformance) packages="$packages python3-dev python3-venv" ;;
   bench) packages="$packages libbenchmark-dev" ;;
   xfs) packages="$packages xfsprogs mount" ;;
+  lint) packages="$packages clang-format-14" ;;
   fuzz) packages="$packages clang-16" ;;
 esac
 missing=""

@@ -27,8 +27,7 @@ Result<std::string> TextOf(const Sidecars& side, const std::string& name) {
 
 class SidecarComparer {
  public:
-  SidecarComparer(const Sidecars& a, const Sidecars& b, const WorkOptions& options)
-      : a_(a), b_(b), options_(options) {}
+  SidecarComparer(const Sidecars& a, const Sidecars& b, const WorkOptions& options) : a_(a), b_(b), options_(options) {}
 
   Result<SidecarDiff> Run() {
     const std::vector<std::string>& names_a = a_.checkpoint.sidecars;
