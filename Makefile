@@ -37,7 +37,7 @@ sanitize: packages
 	@for preset in asan tsan; do \
 	  cmake --preset $$preset -G Ninja >build/$$preset.configure.log 2>&1 || { cat build/$$preset.configure.log; exit 1; }; \
 	done
-	@cmake --build --preset asan -j $(JOBS)
+	@cmake --build --preset asan -j $(JOBS) --target quantport_tests quantport_fuzz_targets
 	@ctest --preset asan -j $(JOBS) -L 'unit|fuzz-replay'
 	@cmake --build --preset tsan -j $(JOBS) --target quantport_thread_tests
 	@ctest --preset tsan -j $(JOBS) -L threads
