@@ -6,7 +6,8 @@
 
 namespace quantport {
 
-// How a weight is stored. What each looks like stands with its row in formats/; docs/layouts.md describes them all.
+// How a weight is stored. What each looks like stands in its family's file beside this one; docs/layouts.md describes
+// them all.
 enum class FormatId : uint8_t {
   kPlain,             // one tensor, not quantized
   kNvfp4,             // ModelOpt NVFP4 with a static activation scale
@@ -37,7 +38,7 @@ enum class FormatId : uint8_t {
   kBitsAndBytes4Bit,  // bitsandbytes NF4 or FP4, flattened
   kBitsAndBytes8Bit,  // bitsandbytes LLM.int8()
   kQuarkInt4,         // AMD Quark INT4 in 32-bit words
-  kOther,             // tensors of a format without a row: renamed together, nothing else
+  kUnrecognized,      // tensors that are no format's: renamed together, nothing else
 };
 
 // For people and JSON: "NVFP4", "FP8", "plain", ...

@@ -20,7 +20,7 @@ std::string_view PartName(const StoredPart& part) {
 }
 
 Status CheckKnown(const LogicalWeight& weight, std::string_view operation) {
-  if (weight.format != FormatId::kOther) return {};
+  if (weight.format != FormatId::kUnrecognized) return {};
   return Unsupported(
       fmt::format("{} needs to know how this weight is stored, and its tensors match no layout", operation));
 }

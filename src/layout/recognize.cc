@@ -243,7 +243,7 @@ Result<WeightUnit> BuildUnit(const std::string& key, const Draft& draft, const T
     unit.weight.parts.push_back(MakePart(part, table));
     unit.tensors.push_back(part.tensor);
   }
-  if (auto missing = MissingCompanion(unit.weight, options.quantized)) return Missing(key, *missing);
+  if (auto missing = MissingCompanion(unit.weight, key, options)) return Missing(key, *missing);
   FillLayout(&unit.weight, key, options);
   return unit;
 }

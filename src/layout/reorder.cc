@@ -19,7 +19,7 @@ std::string_view PartName(const StoredPart& part) {
 }
 
 Status CheckKnown(const LogicalWeight& weight) {
-  if (weight.format != FormatId::kOther) return {};
+  if (weight.format != FormatId::kUnrecognized) return {};
   return Unsupported("needs to know how this weight is stored, and its tensors match no layout");
 }
 

@@ -62,7 +62,7 @@ namespace {
 bool IsReshaped(const WeightUnit& unit, const EngineKey& key, const RuleNames& rules, const ReferenceView& reference) {
   const RenamedKey& renamed = rules.Find(key.key);
   const auto shape = reference.logical_shapes.find(unit.key);
-  return renamed.converter >= 0 && renamed.name == unit.key && unit.weight.format != FormatId::kOther &&
+  return renamed.converter >= 0 && renamed.name == unit.key && unit.weight.format != FormatId::kUnrecognized &&
          shape != reference.logical_shapes.end() && shape->second != unit.weight.shape;
 }
 

@@ -126,7 +126,7 @@ class Finder {
     logical_.shards = input_.table->shards;
     for (size_t u = 0; u < input_.units->size(); ++u) {
       const WeightUnit& unit = (*input_.units)[u];
-      if (unit.role != UnitRole::kValue || unit.weight.format == FormatId::kOther) continue;
+      if (unit.role != UnitRole::kValue || unit.weight.format == FormatId::kUnrecognized) continue;
       const StoredTensor& first = input_.table->tensors[unit.tensors[0]];
       const DType dtype = unit.weight.format == FormatId::kPlain ? first.info.dtype : DType::kBF16;
       logical_.tensors.push_back({{unit.key, dtype, unit.weight.shape, first.info.begin, first.info.end}, first.shard});

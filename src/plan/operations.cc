@@ -346,7 +346,7 @@ class OperationRunner {
       total = CheckedAdd(*total, (*shape)[dim]);
       if (!total) return Chunk(weight, dim, targets, k);
     }
-    if (total != weight.shape[dim] || weight.format == FormatId::kOther) return Chunk(weight, dim, targets, k);
+    if (total != weight.shape[dim] || weight.format == FormatId::kUnrecognized) return Chunk(weight, dim, targets, k);
     return SliceWeight(weight, dim, begin, (*KnownShape(k))[dim]);
   }
 

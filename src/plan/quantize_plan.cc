@@ -256,7 +256,7 @@ class QuantizePlanner {
   }
 
   void KeepUnit(const WeightUnit& unit) {
-    const bool plain = unit.weight.format == FormatId::kPlain || unit.weight.format == FormatId::kOther;
+    const bool plain = unit.weight.format == FormatId::kPlain || unit.weight.format == FormatId::kUnrecognized;
     if (input_.dequantize_rest && !plain && unit.role == UnitRole::kValue) return Dequantize(unit);
     for (const uint32_t index : unit.tensors) {
       const StoredTensor& tensor = input_.table->tensors[index];

@@ -27,7 +27,7 @@ std::optional<uint32_t> TensorOf(const WeightUnit& unit, std::string_view leaf) 
 }
 
 // Elements along `dim` that share a scale, from what was recognized.
-uint64_t Granularity(const StoredPart& scale, size_t dim, uint64_t otherwise) {
+uint64_t ElementsPerScale(const StoredPart& scale, size_t dim, uint64_t otherwise) {
   return dim < scale.axes.size() && scale.axes[dim] ? scale.axes[dim]->granularity : otherwise;
 }
 
@@ -83,7 +83,7 @@ Result<MatrixSource> IntegerSource(const WeightUnit& unit, const TensorTable& ta
                                    MatrixSource source) {
   const LogicalWeight& weight = unit.weight;
   const bool gptq = weight.format == FormatId::kGptq;
-  source.tile_columns = Granularity(scale, 1, weight.shape[1]);
+  source.tile_columns = ElementsPerScale(scale, 1, weight.shape[1]);
   source.tile_rows = scale.axes.empty() || !scale.axes[0] ? std::max<uint64_t>(weight.shape[0], 1) : 1;
   if (source.tile_columns == 0) return Refuse(unit, " without inputs");
   source.zeros = TensorOf(unit, gptq || weight.format == FormatId::kAwq ? "qzeros" : "weight_zero_point");
@@ -205,12 +205,12 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
     case FormatId::kW4A8Nvfp4Fp8:
       if (!source.scale_2) return Refuse(unit, " without a weight_scale_2");
       // Batched experts have inputs before outputs.
-      source.inputs_first = Granularity(unit.weight.parts[0], inputs, 1) == 1;
+      source.inputs_first = ElementsPerScale(unit.weight.parts[0], inputs, 1) == 1;
       if (source.inputs_first && shape.size() == 2) return Refuse(unit, " with the inputs before the outputs");
       if (source.inputs_first) {
-        source.tile_rows = Granularity(*scale, inputs - 1, 16);
+        source.tile_rows = ElementsPerScale(*scale, inputs - 1, 16);
       } else {
-        source.tile_columns = Granularity(*scale, inputs, 16);
+        source.tile_columns = ElementsPerScale(*scale, inputs, 16);
       }
       break;
     case FormatId::kMxfp4Blocks:
@@ -218,7 +218,7 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
       source.tile_rows = 32;
       break;
     case FormatId::kFp8Group:
-      source.tile_columns = Granularity(*scale, inputs, columns);
+      source.tile_columns = ElementsPerScale(*scale, inputs, columns);
       break;
     case FormatId::kGptq:
     case FormatId::kAwq:
@@ -227,7 +227,7 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
       if (source.experts != 1) return Refuse(unit, " with experts in one tensor");
       return IntegerSource(unit, table, *scale, source);
     case FormatId::kInt4:
-      source.tile_columns = Granularity(*scale, inputs, columns);
+      source.tile_columns = ElementsPerScale(*scale, inputs, columns);
       if (source.scale_2) return Refuse(unit, " with two scales");
       break;
     case FormatId::kInt8:

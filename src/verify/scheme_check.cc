@@ -100,7 +100,7 @@ bool Holds(Layouts layouts, FormatId format) {
 
 bool IsKnownQuantized(const WeightUnit& unit) {
   return unit.role == UnitRole::kValue && unit.weight.format != FormatId::kPlain &&
-         unit.weight.format != FormatId::kOther;
+         unit.weight.format != FormatId::kUnrecognized;
 }
 
 // The scale that stands for groups of inputs, and along which dimension: the coarsest axis of the block scales.
@@ -233,7 +233,7 @@ class SchemeCheck {
   // A grid of scales that the stated tile does not give; then the layout is not known either.
   void CheckTile(const WeightUnit& unit) {
     const StoredPart* scale = unit.weight.Find("weight_scale_inv");
-    const bool grid = unit.weight.format == FormatId::kOther && scheme_.states_tile && scale != nullptr &&
+    const bool grid = unit.weight.format == FormatId::kUnrecognized && scheme_.states_tile && scale != nullptr &&
                       scale->array.shape.size() == unit.weight.shape.size() && unit.weight.shape.size() >= 2 &&
                       (unit.weight.parts[0].array.dtype == DType::kF8E4M3);
     if (!grid) return;

@@ -54,7 +54,7 @@ class NameCheck {
     }
     ++report_->compared;
     const auto shape = reference_.logical_shapes.find(unit.key);
-    if (shape == reference_.logical_shapes.end() || unit.weight.format == FormatId::kOther ||
+    if (shape == reference_.logical_shapes.end() || unit.weight.format == FormatId::kUnrecognized ||
         shape->second == unit.weight.shape)
       return;
     Add(fmt::format("the logical shape is [{}], the reference's [{}]", fmt::join(unit.weight.shape, ", "),

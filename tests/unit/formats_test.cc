@@ -54,7 +54,7 @@ void ExpectRecognized(const FormatCase& c, const RecognizeOptions& options = {})
 
 TEST(FormatsTest, TakesASizeThatOverflowsForNoFormat) {
   constexpr uint64_t kHalf = uint64_t{1} << 63;
-  ExpectRecognized({"other",
+  ExpectRecognized({"unrecognized",
                     {0, kHalf},
                     {{"weight", DType::kU8, {0, kHalf}},
                      {"weight_scale", DType::kF8E4M3, {0, 0}},
@@ -245,9 +245,9 @@ TEST(FormatsTest, TakesTheWidthOfPackedIntegersFromTheConfigWhereTheirShapeCantB
                                  {"weight_shape", DType::kI64, {2}}};
   ExpectRecognized({"pack-quantized", {16, 64}, rows, {}}, {.bits = 4});
   ExpectRecognized({"pack-quantized", {16, 32}, rows, {}}, {.bits = 8});
-  EXPECT_EQ(FormatName(OnlyUnit(rows).weight.format), "other");
+  EXPECT_EQ(FormatName(OnlyUnit(rows).weight.format), "unrecognized");
   const auto nonsense = [](uint32_t) { return std::optional(Numbers<int64_t>({7, 1 << 20})); };
-  EXPECT_EQ(FormatName(OnlyUnit(rows, {.read = nonsense}).weight.format), "other");
+  EXPECT_EQ(FormatName(OnlyUnit(rows, {.read = nonsense}).weight.format), "unrecognized");
 }
 
 TEST(FormatsTest, KnowsGptqOfEveryWidth) {
@@ -311,7 +311,7 @@ TEST(FormatsTest, KnowsBitsAndBytes) {
   const WeightUnit unit = OnlyUnit(rows, options);
   EXPECT_EQ(Text(unit.weight.parts[3].restate(Shape{2, 32})),
             R"({"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [2, 32]})");
-  EXPECT_EQ(FormatName(OnlyUnit(rows).weight.format), "other");
+  EXPECT_EQ(FormatName(OnlyUnit(rows).weight.format), "unrecognized");
   auto nested = rows;
   nested.push_back({"weight.nested_absmax", DType::kF32, {1}});
   nested.push_back({"weight.nested_quant_map", DType::kF32, {256}});
@@ -450,8 +450,8 @@ TEST(FormatsTest, TakesExpertsOutOfARowOfValues) {
 
 TEST(LayoutNameTest, NamesEveryLayoutOnce) {
   std::vector<std::string_view> names;
-  for (int i = 0; i <= static_cast<int>(FormatId::kOther); ++i) names.push_back(FormatName(static_cast<FormatId>(i)));
-  EXPECT_EQ(std::count(names.begin(), names.end(), "other"), 1);
+  for (int i = 0; i <= static_cast<int>(FormatId::kUnrecognized); ++i) names.push_back(FormatName(static_cast<FormatId>(i)));
+  EXPECT_EQ(std::count(names.begin(), names.end(), "unrecognized"), 1);
   std::sort(names.begin(), names.end());
   EXPECT_EQ(std::unique(names.begin(), names.end()), names.end());
 }

@@ -237,7 +237,7 @@ TEST(ChunkTest, RefusesWeightsOfNoLayoutAndDimensionsThatAreNotThere) {
   linears.Add("x.weight_packed", DType::kI32, {8, 4});
   linears.Add("x.weight_scale", DType::kBF16, {8, 1});
   const LogicalWeight packed = linears.Weight("x.weight");
-  ASSERT_EQ(packed.format, FormatId::kOther);
+  ASSERT_EQ(packed.format, FormatId::kUnrecognized);
   EXPECT_THAT(ErrorLines(Chunk(packed, 0, 2, 0)),
               ElementsAre("QuantConversionUnsupportedError Chunk needs to know how this weight is stored, and its "
                           "tensors match no layout"));

@@ -106,9 +106,9 @@ TEST(RecognizeTest, KnowsFp8ByTheShapeOfItsScale) {
       {"weight_scale_inv", {256, 384}, {2, 3}, FormatId::kFp8Block},
       {"weight_scale_inv", {200, 300}, {2, 3}, FormatId::kFp8Block},
       {"weight_scale_inv", {4, 256, 384}, {4, 2, 3}, FormatId::kFp8Block},
-      {"weight_scale", {256, 384}, {3, 2}, FormatId::kOther},
-      {"weight_scale", {256, 384}, {384}, FormatId::kOther},
-      {"weight_scale", {256, 384}, {256, 384}, FormatId::kOther},
+      {"weight_scale", {256, 384}, {3, 2}, FormatId::kUnrecognized},
+      {"weight_scale", {256, 384}, {384}, FormatId::kUnrecognized},
+      {"weight_scale", {256, 384}, {256, 384}, FormatId::kUnrecognized},
   };
   for (const Case& c : cases) {
     for (const DType dtype : {DType::kF8E4M3, DType::kF8E5M2}) {
@@ -122,7 +122,7 @@ TEST(RecognizeTest, KnowsFp8ByTheShapeOfItsScale) {
 TEST(RecognizeTest, TakesTheBlockSizeOfTheConfig) {
   const std::vector<Row> rows = {{"weight", DType::kF8E4M3, {128, 192}}, {"weight_scale_inv", DType::kF32, {2, 3}}};
   EXPECT_EQ(OnlyUnit(rows, {.fp8_tile = {64, 64}}).weight.format, FormatId::kFp8Block);
-  EXPECT_EQ(OnlyUnit(rows, {.fp8_tile = {128, 128}}).weight.format, FormatId::kOther);
+  EXPECT_EQ(OnlyUnit(rows, {.fp8_tile = {128, 128}}).weight.format, FormatId::kUnrecognized);
 }
 
 // weight_scale_inv exists in block formats only; a weight of one tile has one scale all the same.
@@ -142,7 +142,7 @@ TEST(RecognizeTest, KeepsTensorsOfUnknownFormatsTogether) {
       {{"weight", DType::kBF16, {8, 16}}, {"weight_scale", DType::kF32, {8}}}};
   for (const std::vector<Row>& rows : modules) {
     const WeightUnit unit = OnlyUnit(rows, {.quantized = true});
-    EXPECT_EQ(FormatName(unit.weight.format), "other") << rows[0].leaf << " " << rows[1].leaf;
+    EXPECT_EQ(FormatName(unit.weight.format), "unrecognized") << rows[0].leaf << " " << rows[1].leaf;
     EXPECT_EQ(unit.weight.parts.size(), rows.size());
     EXPECT_EQ(unit.key, "m.weight");
   }

@@ -190,7 +190,7 @@ TEST(TransposeStretchesTest, RefusesSizesThatDoNotDivideAndDimensionsThatAreNotT
 
 TEST(TransposeStretchesTest, RefusesFormatsWithoutARow) {
   LogicalWeight unknown;
-  unknown.format = FormatId::kOther;
+  unknown.format = FormatId::kUnrecognized;
   unknown.shape = {4, 4};
   EXPECT_THAT(ErrorLines(TransposeStretches(unknown, 0, 2, 2)), ElementsAre(HasSubstr("match no layout")));
   EXPECT_FALSE(TransposeWeight(unknown, 0, 1).ok());

@@ -1,0 +1,53 @@
+// INT4 as ModelOpt exports it (W4A16_AWQ, which is the name of plain block-wise INT4 too, and W4A8_AWQ):
+//   weight           U8   [out/2, in]     two's complement, row 2k in the low half of a byte
+//   weight_scale     F32  [out, in/128]
+//   pre_quant_scale  model's [in]         where it was not folded away
+//   weight_scale_2, input_scale  F32 []   W4A8_AWQ
+#include "format/families.h"
+#include "format/forms.h"
+#include "format/leaves.h"
+
+namespace quantport {
+namespace {
+
+constexpr Format kFormats[] = {{FormatId::kInt4, "W4A16_AWQ", 0, 2}, {FormatId::kW4A8Awq, "W4A8_AWQ", 448, 2}};
+
+std::vector<Part> Int4Parts(const Proposal& proposal) {
+  const Shape& logical = proposal.shape;
+  const size_t rows = logical.size() - 2;
+  std::vector<Part> parts;
+  parts.reserve(6);
+  parts.push_back({Role::kValues, leaf::kWeight, {DType::kU8}, {PackedForm(logical, Axis{rows, 2}, rows)}});
+  parts.push_back({Role::kScale, leaf::kWeightScale, kNumbers, ScaleForms(logical, proposal.variant)});
+  if (proposal.format == FormatId::kW4A8Awq)
+    parts.push_back(ScalarPart(Role::kGlobalScale, leaf::kWeightScale2, {DType::kF32}, logical, true));
+  AddActivationScales(logical, &parts);
+  parts.push_back(SmoothingPart(logical, logical.size() - 1, false));
+  return parts;
+}
+
+void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
+  const StoredLeaf& value = module.value();
+  const StoredLeaf* scale = module.Find(leaf::kWeightScale);
+  const size_t rank = value.shape.size();
+  if (!module.HasOwnName() || value.dtype != DType::kU8 || scale == nullptr || rank < 2) return;
+  const FormatId id = module.Has(leaf::kWeightScale2) ? FormatId::kW4A8Awq : FormatId::kInt4;
+  const auto add = [&](Granularity granularity, uint64_t group) {
+    Proposal proposal{id, {value.shape.begin(), value.shape.end()}, {}};
+    proposal.shape[rank - 2] *= 2;
+    proposal.variant.granularity = granularity;
+    proposal.variant.group = group;
+    proposal.variant.bits = 4;
+    proposals->push_back(std::move(proposal));
+  };
+  add(Granularity::kRows, 0);
+  if (scale->shape.size() != rank) return;
+  if (const auto group = GroupSize(value.shape.back(), scale->shape.back(), module.options))
+    add(Granularity::kGroups, *group);
+}
+
+}  // namespace
+
+const Family kInt4Family = {kFormats, Int4Parts, Propose};
+
+}  // namespace quantport
