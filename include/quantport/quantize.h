@@ -87,7 +87,7 @@ struct QuantizeReport {
   std::vector<QuantizedWeight> weights;  // worst first, once data is written
   std::vector<FormatTotal> totals;
   std::vector<std::string> notes;
-  std::vector<std::string> warnings;
+  std::vector<Warning> warnings;
 };
 
 // Memory: headers, names, and buffers of less than 500 MB; never the size of a tensor or file. Errors: any kind; a

@@ -17,6 +17,7 @@
 
 #include "quantport/dtype.h"
 #include "quantport/error.h"
+#include "quantport/warning.h"
 
 namespace quantport {
 
@@ -200,7 +201,7 @@ struct RevertReport {
   uint64_t cloned_bytes = 0;                    // of them shared with the files they were made from
   std::vector<FileChangeReport> changed_files;  // in place only
   std::vector<std::string> notes;               // what was done beyond the obvious
-  std::vector<std::string> warnings;            // what may not be what you want
+  std::vector<Warning> warnings;                // what may not be what you want
   Errors unsupported;                           // with kKeptNames: why
   // Names that two hub names would load to; a reference settles which one the hub has.
   uint64_t ambiguous = 0;
@@ -306,9 +307,10 @@ struct VerifyOptions {
 struct VerifyReport {
   std::string mapping;  // the one used: "transformers 5.17.0"; empty where the files could not be read
   uint64_t tensors = 0;
-  uint64_t compared = 0;  // logical weights held against the reference
-  bool shapes = false;    // the reference had headers, so logical shapes were compared too
-  Errors problems;        // empty: verified
+  uint64_t compared = 0;         // logical weights held against the reference
+  bool shapes = false;           // the reference had headers, so logical shapes were compared too
+  uint64_t shapes_compared = 0;  // of `compared`: those whose form is known on both sides
+  Errors problems;               // empty: verified
   std::vector<std::string> notes;
 };
 
@@ -328,6 +330,7 @@ struct InspectModule {
   std::vector<uint64_t> shape;  // logical
   uint64_t bytes = 0;
   std::vector<std::string> tensors;  // "weight U8 [64, 48]"
+  std::string misfit;                // of "unrecognized": what does not fit which format
 };
 
 struct InspectTotal {
@@ -347,6 +350,7 @@ struct InspectReport {
   std::vector<InspectTotal> totals;  // by layout, largest first
   std::vector<InspectModule> modules;
   std::vector<std::string> notes;
+  std::vector<Warning> warnings;
   Errors problems;  // missing companions and the like
 };
 

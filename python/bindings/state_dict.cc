@@ -142,7 +142,7 @@ nb::list Merges(const StateDictPlan& plan) {
 
 nb::list Warnings(const StateDictPlan& plan) {
   nb::list out;
-  for (const std::string& warning : plan.report.warnings) out.append(Text(warning));
+  for (const Warning& warning : plan.report.warnings) out.append(Text(warning.ToString()));
   return out;
 }
 

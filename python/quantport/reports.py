@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from quantport._json_values import from_json
 from quantport._kept_texts import KeptTexts
+from quantport._report_warning import ReportWarning
 from quantport.errors import Problem
 
 R = TypeVar("R", bound="Report")
@@ -118,7 +119,7 @@ class RevertReport(Report):
     dropped: list[DroppedTensor]
     rescaled: list[RescaledTensor]
     notes: list[str]
-    warnings: list[str]
+    warnings: list[ReportWarning]
     unsupported: list[Problem]
 
     def text(self) -> str:
@@ -194,6 +195,7 @@ class VerifyReport(Report):
     tensors: int
     compared: int
     shapes: bool
+    shapes_compared: int
     problems: list[Problem]
     notes: list[str]
 
@@ -210,13 +212,14 @@ class LayoutTotal:
 
 @dataclass(frozen=True)
 class Module:
-    """A module with stored weights; ``shape`` is logical, ``tensors`` are lines such as "weight U8 [64, 48]"."""
+    """A module with stored weights; ``shape`` is logical, ``misfit`` says of an "unrecognized" one what fits no format."""
 
     name: str
     layout: str
     shape: list[int]
     bytes: int
     tensors: list[str]
+    misfit: str = ""
 
 
 @dataclass(repr=False, eq=False)
@@ -232,6 +235,7 @@ class InspectReport(Report):
     totals: list[LayoutTotal]
     modules: list[Module]
     notes: list[str]
+    warnings: list[ReportWarning]
     problems: list[Problem]
 
     def text(self, *, modules: bool = False, depth: int = 0, width: int | None = None) -> str:
@@ -447,7 +451,7 @@ class QuantizeReport(Report):
     modules: list[ModuleFormat]
     weights: list[QuantizedWeight]
     notes: list[str]
-    warnings: list[str]
+    warnings: list[ReportWarning]
 
     def text(self, *, most: int = 10) -> str:
         """The ``most`` weights that lost most and the totals by format as tables, and what was done."""

@@ -65,7 +65,7 @@ int Finish(const Errors& errors, bool json) {
 
 void PrintReport(const QuantizeReport& report) {
   PrintNotes(report.notes, "note");
-  PrintNotes(report.warnings, "warning");
+  PrintWarnings(report.warnings);
   fmt::print("{}", QuantizeText(report));
   fmt::print("{}", QuantizeSummary(report));
 }
@@ -116,7 +116,7 @@ int RunQuantize(const Arguments& arguments) {
   fmt::print("{}", arguments.json ? QuantizeJson(*report) : QuantizePlanText(*report));
   if (arguments.json || arguments.quiet) return kDone;
   PrintNotes(report->notes, "note");
-  PrintNotes(report->warnings, "warning");
+  PrintWarnings(report->warnings);
   fmt::print("{} would become {} in {} files\n", HumanSize(report->bytes_before), HumanSize(report->bytes),
              report->files);
   return kDone;

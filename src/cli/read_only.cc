@@ -51,6 +51,7 @@ int RunInspect(InspectArguments& arguments) {
   fmt::print("{}", arguments.json ? InspectJson(*report) : InspectText(*report, arguments.text));
   if (!arguments.json) {
     PrintNotes(report->notes, "note");
+    PrintWarnings(report->warnings);
     PrintErrors(report->problems);
   }
   return report->problems.empty() ? kDone : kFailed;

@@ -119,7 +119,7 @@ void PrintReport(const RevertReport& report) {
   PrintDropped(report.dropped);
   PrintRescaled(report.rescaled);
   PrintErrors(report.unsupported);
-  PrintNotes(report.warnings, "warning");
+  PrintWarnings(report.warnings);
 }
 
 int Finish(const Errors& errors, const Arguments& arguments) {

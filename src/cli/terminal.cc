@@ -28,6 +28,10 @@ int Fail(const Errors& errors, bool json) {
   return kFailed;
 }
 
+void PrintWarnings(const std::vector<Warning>& warnings) {
+  for (const Warning& warning : warnings) fmt::print(stderr, "warning: {}\n", warning.ToString());
+}
+
 void PrintNotes(const std::vector<std::string>& notes, std::string_view prefix) {
   for (const std::string& note : notes) {
     // The library escapes what it quotes in errors; notes go the same way.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "quantport/error.h"
+#include "quantport/warning.h"
 
 namespace quantport::cli {
 
@@ -15,6 +16,7 @@ namespace quantport::cli {
 void PrintErrors(const Errors& errors, size_t most = 200);
 // The same, and with `json` as an object on standard output too. Returns kFailed.
 int Fail(const Errors& errors, bool json);
+void PrintWarnings(const std::vector<Warning>& warnings);
 void PrintNotes(const std::vector<std::string>& notes, std::string_view prefix);
 
 // Bytes written so far, with rate and time left: redrawn in place on a terminal, a line every ten seconds elsewhere.

@@ -122,7 +122,7 @@ Result<Sides> MapSides(const Checkpoint& a, const Checkpoint& b, const MappingOp
     if (plan->revert.outcome != RevertOutcome::kReverted) continue;
     if (CountCommon(plan->tensors, attempt.a ? names_b : names_a) <= common) continue;
     sides.notes.push_back(AttemptNote(attempt));
-    for (const std::string& warning : plan->revert.warnings) sides.notes.push_back(warning);
+    for (const Warning& warning : plan->revert.warnings) sides.notes.push_back(warning.ToString());
     (attempt.a ? sides.a : sides.b) = PlannedSide(attempt.a ? a : b, std::move(*plan));
     return sides;
   }

@@ -22,8 +22,10 @@ std::vector<Part> AwqParts(const Proposal& proposal) {
                    leaf::kScales,
                    {DType::kF16, DType::kBF16, DType::kF32},
                    {FormOf(logical, 2, {Axis{1, 1}, Axis{0, group}})}});
-  parts.push_back(
-      {Role::kZeroPoint, leaf::kQZeros, {DType::kI32}, {FormOf(logical, 2, {PackedAxis(1, kPerWord), Axis{0, group}})}});
+  parts.push_back({Role::kZeroPoint,
+                   leaf::kQZeros,
+                   {DType::kI32},
+                   {FormOf(logical, 2, {PackedAxis(1, kPerWord), Axis{0, group}})}});
   AddActivationScales(logical, &parts);
   return parts;
 }

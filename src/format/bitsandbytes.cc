@@ -118,8 +118,7 @@ void Add4Bit(const Proposal& proposal, std::vector<Part>* parts) {
   for (Form& form : absmax) {
     for (auto& axis : form.axes) axis->whole = nested ? kNested : axis->whole;
   }
-  parts->push_back(
-      {Role::kScale, kAbsmax, nested ? DTypes{DType::kU8} : DTypes{DType::kF32}, std::move(absmax)});
+  parts->push_back({Role::kScale, kAbsmax, nested ? DTypes{DType::kU8} : DTypes{DType::kF32}, std::move(absmax)});
   for (const std::string_view leaf : {kStateNf4, kStateFp4}) {
     Part state{Role::kState, leaf, {DType::kU8}, {ListForm(logical, kAnySize, false)}, false};
     state.restate = [text = proposal.state](std::span<const uint64_t> shape) { return Restated(text, shape); };

@@ -139,11 +139,9 @@ void AddIntegers(const Proposal& proposal, std::vector<Part>* parts) {
   parts->push_back({Role::kZeroPoint, leaf::kWeightZeroPoint, {DType::kI32}, ZeroForms(logical, variant), false});
   Axes index(logical.size());
   index.back() = WholeAxis(0, logical.back(), logical.back(), "the groups of inputs are numbered through");
-  parts->push_back(
-      {Role::kGroupIndex, kGroupIndex, {DType::kI32}, {FormOf(logical, 1, std::move(index))}, false});
+  parts->push_back({Role::kGroupIndex, kGroupIndex, {DType::kI32}, {FormOf(logical, 1, std::move(index))}, false});
   if (logical.size() <= 3) parts->push_back(StatedShapePart(logical, !variant.narrow_shape));
-  parts->push_back(
-      ScalarPart(Role::kInputZeroPoint, leaf::kInputZeroPoint, {DType::kI8, DType::kI32}, logical, false));
+  parts->push_back(ScalarPart(Role::kInputZeroPoint, leaf::kInputZeroPoint, {DType::kI8, DType::kI32}, logical, false));
 }
 
 void ProposeIntegers(const StoredModule& module, const StoredLeaf& scale, std::vector<Proposal>* proposals) {

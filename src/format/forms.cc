@@ -130,7 +130,10 @@ void AddActivationScales(const Shape& logical, std::vector<Part>* parts) {
 }
 
 Part SmoothingPart(const Shape& logical, size_t dim, bool required) {
-  return {Role::kSmoothing, leaf::kPreQuantScale, {DType::kBF16, DType::kF16, DType::kF32}, InputForms(logical, dim),
+  return {Role::kSmoothing,
+          leaf::kPreQuantScale,
+          {DType::kBF16, DType::kF16, DType::kF32},
+          InputForms(logical, dim),
           required};
 }
 

@@ -29,8 +29,7 @@ std::vector<Part> Fp4Parts(const Proposal& proposal) {
 
 void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
   const StoredLeaf& value = module.value();
-  if (!module.HasOwnName() || value.dtype != DType::kI8 || value.shape.size() < 2 ||
-      !module.Has(leaf::kWeightScaleInv))
+  if (!module.HasOwnName() || value.dtype != DType::kI8 || value.shape.size() < 2 || !module.Has(leaf::kWeightScaleInv))
     return;
   Proposal proposal{FormatId::kFp4Block, {value.shape.begin(), value.shape.end()}, {}};
   proposal.shape.back() *= 2;

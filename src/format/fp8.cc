@@ -34,8 +34,8 @@ std::vector<Form> Fp8ScaleForms(const Shape& logical, const Variant& variant) {
     case Granularity::kTiles:
       if (variant.half_tiles) {
         const uint64_t half = std::max<uint64_t>(logical[1] / 2, 1);
-        return {FormOf(logical, 3,
-                       {Axis{0, 1}, Axis{1, half, CeilDiv(half, variant.tile[0])}, Axis{2, variant.tile[1]}})};
+        return {
+            FormOf(logical, 3, {Axis{0, 1}, Axis{1, half, CeilDiv(half, variant.tile[0])}, Axis{2, variant.tile[1]}})};
       }
       break;
     default:
@@ -43,7 +43,8 @@ std::vector<Form> Fp8ScaleForms(const Shape& logical, const Variant& variant) {
   }
   std::vector<Form> forms = ScaleForms(logical, variant);
   // Only ModelOpt, which does not say weight_scale_inv, has its dimensions of 1.
-  if (variant.granularity == Granularity::kTiles && variant.scale_inv && forms.size() > 1) std::swap(forms[0], forms[1]);
+  if (variant.granularity == Granularity::kTiles && variant.scale_inv && forms.size() > 1)
+    std::swap(forms[0], forms[1]);
   return forms;
 }
 

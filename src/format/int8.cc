@@ -47,14 +47,15 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
     proposal.variant.bits = 8;
     proposals->push_back(std::move(proposal));
   };
-  // One scale of shape [1] is one for all rows, and no list of a single row's.
-  add(FormatId::kIntQuantized, Granularity::kTensor, 0);
+  // One scale of shape [1] is one for all rows, and no list of rows' scales unless there is one row.
+  if (value.shape[rank - 2] != 1) add(FormatId::kIntQuantized, Granularity::kTensor, 0);
   const bool modelopt = scale->shape.size() + 1 == rank && !module.Has(leaf::kWeightZeroPoint);
   const bool static_inputs = module.Has(leaf::kInputScale) || module.Has(leaf::kPreQuantScale);
   add(!modelopt       ? FormatId::kIntQuantized
       : static_inputs ? FormatId::kInt8SmoothQuant
                       : FormatId::kInt8,
       Granularity::kRows, 0);
+  if (value.shape[rank - 2] == 1) add(FormatId::kIntQuantized, Granularity::kTensor, 0);
   if (scale->shape.size() != rank) return;
   if (const auto group = GroupSize(value.shape.back(), scale->shape.back(), module.options))
     add(FormatId::kIntQuantized, Granularity::kGroups, *group);

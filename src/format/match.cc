@@ -239,8 +239,7 @@ std::optional<std::string> MissingPart(const StoredModule& module) {
   const StoredLeaf& value = module.value();
   if (!module.HasOwnName() || value.shape.size() < 2) return std::nullopt;
   const bool input_only = module.leaves.size() == 2 && module.leaves[1].leaf == "input_scale";
-  const bool packed =
-      value.dtype == DType::kU8 || value.dtype == DType::kF8E4M3 || value.dtype == DType::kF8E5M2;
+  const bool packed = value.dtype == DType::kU8 || value.dtype == DType::kF8E4M3 || value.dtype == DType::kF8E5M2;
   if (packed && (input_only || (module.options.quantized && module.leaves.size() == 1)))
     return "weight_scale is missing: the weight is quantized";
   return std::nullopt;

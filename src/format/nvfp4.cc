@@ -2,7 +2,8 @@
 //   weight           U8       [out, in/2]   E2M1 values, input 2k in the low half of a byte
 //   weight_scale     F8_E4M3  [out, in/16]  (in/32 in W4A8_NVFP4_FP8)
 //   weight_scale_2   F32      []
-//   input_scale      F32      []            absent in W4A16_NVFP4
+//   input_scale      F32      []            absent in W4A16_NVFP4; Quark, whose activations have two stages, calls it
+//                                           input_scale_2
 //   pre_quant_scale  model's  [in]          NVFP4_AWQ, where it was not folded away
 //   svdquant_lora_a  model's  [r, in], svdquant_lora_b [out, r]   NVFP4_SVD
 // Batched experts are stored transposed, [E, in/2, out] and [E, in/16, out]; a linear by itself never is.
@@ -22,6 +23,8 @@ constexpr Format kFormats[] = {{FormatId::kNvfp4, "NVFP4", 2688},
                                {FormatId::kNvfp4Awq, "NVFP4_AWQ", 2688},
                                {FormatId::kNvfp4Svd, "NVFP4_SVD", 2688},
                                {FormatId::kW4A8Nvfp4Fp8, "W4A8_NVFP4_FP8", 448}};
+
+constexpr std::string_view kInputScale2 = "input_scale_2";
 
 // The factors' names: promoted by the diffusers exporter, and as they stand in the quantizer.
 constexpr std::array<std::string_view, 2> kLoraA = {"svdquant_lora_a", "weight_quantizer._svdquant_lora_a"};
@@ -53,9 +56,10 @@ std::vector<Part> NvParts(const Proposal& proposal) {
   parts.push_back(
       {Role::kScale, leaf::kWeightScale, {DType::kF8E4M3}, GroupForms(logical, dim, proposal.variant.group)});
   parts.push_back(ScalarPart(Role::kGlobalScale, leaf::kWeightScale2, {DType::kF32}, logical, true));
-  if (id != FormatId::kNvfp4WeightOnly)
-    parts.push_back(
-        ScalarPart(Role::kInputScale, leaf::kInputScale, kNumbers, logical, id == FormatId::kNvfp4));
+  if (id != FormatId::kNvfp4WeightOnly) {
+    parts.push_back(ScalarPart(Role::kInputScale, leaf::kInputScale, kNumbers, logical, false));
+    parts.push_back(ScalarPart(Role::kInputGlobalScale, kInputScale2, kNumbers, logical, false));
+  }
   parts.push_back(ScalarPart(Role::kOutputScale, leaf::kOutputScale, kNumbers, logical, false));
   if (id == FormatId::kNvfp4Awq || id == FormatId::kNvfp4Svd)
     parts.push_back(SmoothingPart(logical, dim, id == FormatId::kNvfp4Awq));
@@ -66,7 +70,7 @@ std::vector<Part> NvParts(const Proposal& proposal) {
 FormatId IdOf(const StoredModule& module, uint64_t block) {
   if (module.Has(kLoraA[0]) || module.Has(kLoraA[1])) return FormatId::kNvfp4Svd;
   if (module.Has(leaf::kPreQuantScale)) return FormatId::kNvfp4Awq;
-  if (!module.Has(leaf::kInputScale))
+  if (!module.Has(leaf::kInputScale) && !module.Has(kInputScale2))
     return module.options.algorithm == "W4A8_NVFP4_FP8" ? FormatId::kW4A8Nvfp4Fp8 : FormatId::kNvfp4WeightOnly;
   return block == 32 ? FormatId::kW4A8Nvfp4Fp8 : FormatId::kNvfp4;
 }

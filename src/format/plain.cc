@@ -32,7 +32,8 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
   const StoredLeaf& value = module.value();
   Proposal proposal{FormatId::kPlain, {value.shape.begin(), value.shape.end()}, {}};
   if (MayBeCodes(module))
-    proposal.misfit = fmt::format("the values are {}, which are codes, and no format has them so", DTypeName(value.dtype));
+    proposal.misfit =
+        fmt::format("the values are {}, which are codes, and no format has them so", DTypeName(value.dtype));
   proposals->push_back(std::move(proposal));
 }
 

@@ -25,11 +25,12 @@ std::vector<Part> QuarkParts(const Proposal& proposal) {
   if (groups) zeros = {FormOf(logical, 2, {PackedAxis(1, kPerWord), group})};
   if (variant.granularity == Granularity::kTensor) zeros = ScalarForms(logical);
   std::vector<Part> parts;
-  parts.push_back({Role::kValues,
-                   leaf::kWeight,
-                   {DType::kI32},
-                   {FormOf(logical, 2,
-                           groups ? Axes{PackedAxis(1, kPerWord), Axis{0, 1}} : Axes{Axis{0, 1}, PackedAxis(1, kPerWord)})}});
+  parts.push_back(
+      {Role::kValues,
+       leaf::kWeight,
+       {DType::kI32},
+       {FormOf(logical, 2,
+               groups ? Axes{PackedAxis(1, kPerWord), Axis{0, 1}} : Axes{Axis{0, 1}, PackedAxis(1, kPerWord)})}});
   parts.push_back({Role::kScale, leaf::kWeightScale, kNumbers,
                    groups ? std::vector{FormOf(logical, 2, {Axis{1, 1}, group})} : ScaleForms(logical, variant)});
   parts.push_back({Role::kZeroPoint, leaf::kWeightZeroPoint, {DType::kI32}, std::move(zeros), false});

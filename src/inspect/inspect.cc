@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "checkpoint/checkpoint.h"
+#include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
 #include "load/load.h"
@@ -11,6 +12,9 @@
 
 namespace quantport {
 namespace {
+
+// Weights that go wrong do so by the hundred, and all in the same way; --json has them all.
+constexpr size_t kMaxNotes = 20;
 
 uint64_t TensorBytesOf(const TensorInfo& info) { return info.end - info.begin; }
 
@@ -20,6 +24,7 @@ InspectModule DescribeUnit(const WeightUnit& unit, const TensorTable& table) {
                     ? unit.module
                     : table.tensors[unit.tensors[0]].info.name;
   module.layout = std::string(FormatName(unit.weight.format));
+  if (unit.weight.format == FormatId::kUnrecognized) module.misfit = MisfitText(unit.weight);
   module.dtype = table.tensors[unit.tensors[0]].info.dtype;
   module.shape = unit.weight.shape;
   for (size_t i = 0; i < unit.tensors.size(); ++i) {
@@ -70,6 +75,12 @@ Result<InspectReport> Inspect(const std::filesystem::path& path) {
   if (!units) {
     report.problems = units.errors();
     return report;
+  }
+  const std::vector<UnknownWeight> unknown = FindUnknownWeights(*units, options.quantized);
+  report.warnings = UnknownWeightWarnings(unknown);
+  for (const UnknownWeight& weight : unknown) {
+    if (weight.kind == UnknownWeight::Kind::kUnrecognized && report.notes.size() < kMaxNotes)
+      report.notes.push_back(fmt::format("{}: {}", weight.unit->key, MisfitText(weight.unit->weight)));
   }
   for (const WeightUnit& unit : *units) {
     report.modules.push_back(DescribeUnit(unit, table));

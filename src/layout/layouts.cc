@@ -1,6 +1,7 @@
 #include "layout/layouts.h"
 
 #include <absl/container/inlined_vector.h>
+#include <fmt/format.h>
 
 #include <utility>
 
@@ -37,6 +38,21 @@ void FillLayout(LogicalWeight* weight, std::string_view key, const RecognizeOpti
     part.role = match.parts[i].role;
     part.axes = std::move(match.parts[i].axes);
     part.restate = std::move(match.parts[i].restate);
+  }
+}
+
+void AddStray(std::string_view leaf, LogicalWeight* weight) {
+  Misfit misfit = weight->misfit ? *weight->misfit : Misfit{weight->format, {}};
+  const std::string text = misfit.nearest == FormatId::kUnrecognized
+                               ? fmt::format("{} stands beside them", leaf)
+                               : fmt::format("{} is no tensor of {}", leaf, FormatName(misfit.nearest));
+  misfit.text = misfit.text.empty() ? text : fmt::format("{}; {}", misfit.text, text);
+  weight->misfit = std::make_shared<const Misfit>(std::move(misfit));
+  weight->format = FormatId::kUnrecognized;
+  weight->shape = weight->parts[0].array.shape;
+  for (StoredPart& part : weight->parts) {
+    part.axes.assign(weight->shape.size(), std::nullopt);
+    part.restate = nullptr;
   }
 }
 

@@ -16,6 +16,9 @@ void FillLayout(LogicalWeight* weight, std::string_view key, const RecognizeOpti
 // One tensor that stands for itself: logical shape and axes are those of storage.
 void FillPlainLayout(LogicalWeight* weight);
 
+// A tensor `leaf` stands below the module that no format has: what the codes mean can't be told any more.
+void AddStray(std::string_view leaf, LogicalWeight* weight);
+
 // What the stored tensors call for and don't have, for example "weight_scale_2 is missing". Where a
 // config says that the checkpoint is quantized, packed bytes without any scale are a defect as well.
 std::optional<std::string> MissingCompanion(const LogicalWeight& weight, std::string_view key,

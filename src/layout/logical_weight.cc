@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "layout/misfits.h"
 #include "layout/shared_scales.h"
 
 namespace quantport {
@@ -21,8 +22,7 @@ std::string_view PartName(const StoredPart& part) {
 
 Status CheckKnown(const LogicalWeight& weight, std::string_view operation) {
   if (weight.format != FormatId::kUnrecognized) return {};
-  return Unsupported(
-      fmt::format("{} needs to know how this weight is stored, and its tensors match no layout", operation));
+  return Unsupported(fmt::format("{} needs to know how this weight is stored, and {}", operation, MisfitText(weight)));
 }
 
 // The stored range of logical elements [begin, begin + length): a partial block may only be the last one.

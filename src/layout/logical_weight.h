@@ -1,8 +1,9 @@
 // One logical weight with everything that is stored for it.
 //
-// Its format (src/format) says for each stored tensor which of its dimensions carries which dimension of the logical weight, and how
-// many logical elements one stored element stands for. Operations act on the logical weight; the axes lift them to
-// every stored tensor, so a new format is a row there and a new operation one function, not a table of cases.
+// Its format (src/format) says for each stored tensor which of its dimensions carries which dimension of the logical
+// weight, and how many logical elements one stored element stands for. Operations act on the logical weight; the axes
+// lift them to every stored tensor, so a new format is a row there and a new operation one function, not a table of
+// cases.
 #pragma once
 
 #include <cstddef>
@@ -39,8 +40,8 @@ struct LogicalWeight {
   FormatId format = FormatId::kPlain;
   std::vector<uint64_t> shape;  // logical, in elements; for kUnrecognized that of the value tensor as stored
   std::vector<StoredPart> parts;
-  Variant variant = {};                          // as recognized; cutting and joining leave it as it was
-  std::shared_ptr<const Misfit> misfit = {};     // of kUnrecognized
+  Variant variant = {};                       // as recognized; cutting and joining leave it as it was
+  std::shared_ptr<const Misfit> misfit = {};  // of kUnrecognized
 
   const StoredPart* Find(std::string_view leaf) const;
 };

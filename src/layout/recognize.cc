@@ -18,10 +18,11 @@ constexpr std::array<std::string_view, 3> kValueLeaves = {"weight", "weight_pack
 
 // Leaves that belong to the linear they stand beside, in the order they are written. formats.md of each producer:
 // ModelOpt, fine-grained FP8, compressed-tensors, GPTQ/AutoAWQ, bitsandbytes, SVDQuant.
-constexpr std::array<std::string_view, 26> kCompanionLeaves = {"weight_scale",
+constexpr std::array<std::string_view, 27> kCompanionLeaves = {"weight_scale",
                                                                "weight_scale_2",
                                                                "weight_scale_inv",
                                                                "input_scale",
+                                                               "input_scale_2",
                                                                "activation_scale",
                                                                "pre_quant_scale",
                                                                "weight_global_scale",
@@ -49,10 +50,19 @@ constexpr std::array<std::string_view, 26> kCompanionLeaves = {"weight_scale",
 constexpr std::array<std::string_view, 7> kGenericLeaves = {
     "output_scale", "activation_scale", "pre_quant_scale", "scales", "g_idx", "SCB", "weight_format"};
 
+// Of the KV cache, and of what attention computes in low precision besides, as vLLM reads them.
+constexpr std::array<std::string_view, 7> kCacheLeaves = {
+    "k_scale", "v_scale", "q_scale", "kv_scale", "prob_output_scale", "k_zero_point", "v_zero_point"};
+
+template <size_t N>
+bool Contains(const std::array<std::string_view, N>& leaves, std::string_view leaf) {
+  return std::find(leaves.begin(), leaves.end(), leaf) != leaves.end();
+}
+
 // Scales of the KV cache belong to the attention, whatever projection's name they carry. ModelOpt's affine biases
 // have names that models use for parameters (BEiT's v_bias), but only below the projections.
 bool IsCacheLeaf(std::string_view module, std::string_view leaf) {
-  if (leaf == "k_scale" || leaf == "v_scale") return true;
+  if (Contains(kCacheLeaves, leaf)) return true;
   return (leaf == "k_bias" && module.ends_with("k_proj")) || (leaf == "v_bias" && module.ends_with("v_proj"));
 }
 
@@ -79,11 +89,6 @@ constexpr std::string_view kBlocksSuffix = "_blocks";
 constexpr std::string_view kBlockScalesSuffix = "_scales";
 // bitsandbytes ends the name of its state with the name of the format.
 constexpr std::string_view kStateInfix = ".quant_state.";
-
-template <size_t N>
-bool Contains(const std::array<std::string_view, N>& leaves, std::string_view leaf) {
-  return std::find(leaves.begin(), leaves.end(), leaf) != leaves.end();
-}
 
 // What a name is, by itself and the names beside it.
 struct NameRole {
@@ -248,6 +253,34 @@ Result<WeightUnit> BuildUnit(const std::string& key, const Draft& draft, const T
   return unit;
 }
 
+// What a quantizer or an adapter leaves beside a weight stands at most so deep below its module:
+// "<linear>.lora_A.default.weight".
+constexpr int kStrayDepth = 3;
+
+// Values that stand below a module with a matrix of its own belong to that module, unless the mapping has a name for
+// them (plan/group_builder.cc). Beside codes they say that the codes are not what they look like.
+void FindStrays(std::vector<WeightUnit>* units) {
+  std::unordered_map<std::string_view, size_t> matrices;  // by module
+  for (size_t i = 0; i < units->size(); ++i) {
+    const WeightUnit& unit = (*units)[i];
+    if (unit.role == UnitRole::kValue && unit.style == NameStyle::kModule && unit.weight.shape.size() >= 2)
+      matrices.emplace(unit.module, i);
+  }
+  for (WeightUnit& unit : *units) {
+    if (unit.role != UnitRole::kValue) continue;
+    std::string_view above = unit.style == NameStyle::kModule ? std::string_view(unit.module) : unit.key;
+    for (int depth = 0; depth < kStrayDepth && !above.empty(); ++depth) {
+      above = SplitLeaf(above).module;
+      const auto found = above.empty() ? matrices.end() : matrices.find(above);
+      if (found == matrices.end()) continue;
+      WeightUnit& owner = (*units)[found->second];
+      unit.owner = owner.key;
+      if (owner.weight.format != FormatId::kPlain) AddStray(unit.key.substr(owner.module.size() + 1), &owner.weight);
+      break;
+    }
+  }
+}
+
 }  // namespace
 
 Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const RecognizeOptions& options) {
@@ -298,6 +331,7 @@ Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const R
     }
   }
   if (!errors.empty()) return errors;
+  FindStrays(&units);
   return units;
 }
 

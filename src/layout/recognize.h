@@ -24,13 +24,17 @@ enum class UnitRole : uint8_t { kValue, kBias, kCacheScale };
 
 // One logical weight and what is stored for it, or a single tensor that belongs to no other.
 struct WeightUnit {
-  std::string key;     // the name transformers would give the value: "<module>.weight", "<parameter>", or its own
-  std::string owner;   // of a bias or cache scale: the key of the value it belongs to; else `key`
+  std::string key;  // the name transformers would give the value: "<module>.weight", "<parameter>", or its own
+  // Of a bias, cache scale or stray: the key of the value it belongs to; else `key`. A stray is a value that no format
+  // has and that stands below the module of another one: "<linear>.act_scale".
+  std::string owner;
   std::string module;  // the module that owns it in the file, for config references
   UnitRole role = UnitRole::kValue;
   NameStyle style = NameStyle::kModule;
   LogicalWeight weight;
   std::vector<uint32_t> tensors;  // of the table, one for each part
+
+  bool IsStray() const { return role == UnitRole::kValue && owner != key; }
 };
 
 // The units in the order of their first tensor. Errors: kMissingCompanion for every weight that lacks a scale its

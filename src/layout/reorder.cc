@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/checked.h"
+#include "layout/misfits.h"
 
 namespace quantport {
 namespace {
@@ -20,7 +21,7 @@ std::string_view PartName(const StoredPart& part) {
 
 Status CheckKnown(const LogicalWeight& weight) {
   if (weight.format != FormatId::kUnrecognized) return {};
-  return Unsupported("needs to know how this weight is stored, and its tensors match no layout");
+  return Unsupported(fmt::format("needs to know how this weight is stored, and {}", MisfitText(weight)));
 }
 
 // Every moved row is a block of its own, of some 100 bytes of memory.

@@ -69,7 +69,8 @@ ReferenceView MakeReferenceView(ReferenceNames names) {
   if (!units) return view;
   for (const WeightUnit& unit : *units) {
     const bool weight = unit.role != UnitRole::kCacheScale;  // which goes by its projection's key
-    if (weight && unit.weight.format != FormatId::kUnrecognized) view.logical_shapes.emplace(unit.key, unit.weight.shape);
+    if (weight && unit.weight.format != FormatId::kUnrecognized)
+      view.logical_shapes.emplace(unit.key, unit.weight.shape);
   }
   return view;
 }

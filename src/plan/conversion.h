@@ -65,7 +65,6 @@ struct Conversion {
   std::vector<uint32_t> used_transforms;       // of the model's, in load order
   std::vector<std::string> only_in_reference;  // hub keys that nothing of the export became
   bool already_hub = false;                    // the tensors keep their names and bytes
-  std::vector<std::string> warnings;
   // The new path of a module, by the mapping and the reference, whether the export holds it or not.
   std::function<std::string(const std::string&)> rename_module;
 };

@@ -334,6 +334,7 @@ class Converter {
       conversion_.weights.push_back({PartName(key, module_style, role, *bias, false), units_[sources[0]].key,
                                      UnitRole::kBias, FormatId::kPlain, bias->array.shape});
     }
+    if (auto status = EmitFollowers(key, weight, sources); !status) return status;
     const bool reshaped = sources.size() > 1 || units_[sources[0]].weight.shape != weight.shape;
     for (size_t p = 0; p < weight.parts.size(); ++p) {
       StoredPart& part = weight.parts[p];
@@ -349,6 +350,36 @@ class Converter {
       if (role == UnitRole::kValue && OwnsWeight(unit)) AddModule(unit.module, std::string(SplitLeaf(key).module));
     }
     conversion_.weights.push_back({std::move(key), units_[sources[0]].key, role, weight.format, weight.shape});
+    return {};
+  }
+
+  // Strays stand below the weight's new module as they stood below the old one. Nothing says which part of a weight
+  // they are of, so a weight that is not whole any more can't have them.
+  Status EmitFollowers(const std::string& key, const LogicalWeight& weight, const std::vector<size_t>& sources) {
+    for (const size_t source : sources) {
+      const auto followers = grouping_.followers.find(source);
+      if (followers == grouping_.followers.end()) continue;
+      const WeightUnit& owner = units_[source];
+      const bool module_style = key.ends_with(".weight") || key == "weight";
+      const bool whole = sources.size() == 1 && module_style && IsUntouched(weight, owner.weight);
+      for (const size_t follower : followers->second) {
+        const WeightUnit& unit = units_[follower];
+        for (const uint32_t tensor : unit.tensors) {
+          const StoredTensor& stored = input_.table->tensors[tensor];
+          if (!whole)
+            return Error{ErrorKind::kQuantConversionUnsupported,
+                         fmt::format("it stands below {}, which is cut, joined or permuted, and no format says how it "
+                                     "would be as well",
+                                     owner.module),
+                         input_.table->shards[stored.shard].name, stored.info.name,
+                         "remove it if it is not needed, or keep the names"};
+          std::string name = JoinName(SplitLeaf(key).module, stored.info.name.substr(owner.module.size() + 1));
+          if (name != stored.info.name) renamed_[follower] = true;
+          conversion_.tensors.push_back({std::move(name), WholeTensor(tensor, stored.info.dtype, stored.info.shape),
+                                         unit.weight.format, stored.shard});
+        }
+      }
+    }
     return {};
   }
 
@@ -390,7 +421,8 @@ class Converter {
   // k_scale and v_scale are the attention's: they go where their projection goes, whole, to one place.
   void FollowWeight(const WeightUnit& unit) {
     std::string key = unit.key;
-    if (const auto owner = grouping_.unit_of_key.find(unit.owner); owner != grouping_.unit_of_key.end()) {
+    const auto owner = grouping_.unit_of_key.find(unit.owner);
+    if (owner != grouping_.unit_of_key.end() && grouping_.group_of[owner->second] != Grouping::npos) {
       key = ClosestProduct(produced_[grouping_.group_of[owner->second]], unit.weight.parts[0].leaf).value_or(key);
     } else {
       key = lookup_.NewKey(std::string(SplitLeaf(unit.key).module));

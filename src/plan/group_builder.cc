@@ -1,5 +1,7 @@
 #include "plan/group_builder.h"
 
+#include <algorithm>
+
 #include "base/text.h"
 
 namespace quantport {
@@ -17,8 +19,11 @@ class GroupBuilder {
     for (size_t i = 0; i < units_.size(); ++i) {
       if (units_[i].role == UnitRole::kValue) {
         grouping_.unit_of_key.emplace(units_[i].key, i);
-        Place(i);
+        if (!units_[i].IsStray()) Place(i);
       }
+    }
+    for (size_t i = 0; i < units_.size(); ++i) {
+      if (units_[i].IsStray()) PlaceStray(i);
     }
     for (size_t i = 0; i < units_.size(); ++i) {
       if (units_[i].role == UnitRole::kBias) PlaceBias(i);
@@ -88,8 +93,9 @@ class GroupBuilder {
   // (the mapping's pattern ends in ".weight"), it goes with the weight: left behind it would fit no linear.
   void PlaceBias(size_t unit) {
     const auto owner = grouping_.unit_of_key.find(units_[unit].owner);
-    const Group* group =
-        owner == grouping_.unit_of_key.end() ? nullptr : &grouping_.groups[grouping_.group_of[owner->second]];
+    const Group* group = owner == grouping_.unit_of_key.end() || grouping_.group_of[owner->second] == Grouping::npos
+                             ? nullptr
+                             : &grouping_.groups[grouping_.group_of[owner->second]];
     const bool moves = group != nullptr && (group->converter != nullptr || keys_[owner->second].piece);
     if (moves && GoesAlong(unit, owner->second, *group)) {
       grouping_.attached_bias.emplace(owner->second, unit);
@@ -107,6 +113,29 @@ class GroupBuilder {
     }
     const int own = rules_.Find(keys_[bias].key).converter;
     return own < 0 || (SplitsExperts(group.converter->operations) && own == rules_.Find(keys_[weight].key).converter);
+  }
+
+  // What stands below a module goes where its weight goes, unless the mapping has a name for it: a transform that fires
+  // on it and not on the weight (a router's e_score_correction_bias). With fewer of them its name would be half
+  // changed.
+  void PlaceStray(size_t unit) {
+    const auto owner = grouping_.unit_of_key.find(units_[unit].owner);
+    if (owner == grouping_.unit_of_key.end() || HasOwnName(unit, owner->second)) return Place(unit);
+    grouping_.followers[owner->second].push_back(unit);
+  }
+
+  bool HasOwnName(size_t stray, size_t owner) const {
+    if (inverse_ != nullptr && inverse_->Find(keys_[stray].key)) return true;
+    const RenamedKey& own = rules_.Find(keys_[stray].key);
+    const RenamedKey& weight = rules_.Find(keys_[owner].key);
+    const auto fires = [](const RenamedKey& key, uint32_t transform) {
+      return std::find(key.fired.begin(), key.fired.end(), transform) != key.fired.end();
+    };
+    const auto all = [&](const RenamedKey& a, const RenamedKey& b) {
+      return std::all_of(a.fired.begin(), a.fired.end(), [&](uint32_t transform) { return fires(b, transform); });
+    };
+    if (!all(own, weight)) return true;
+    return all(weight, own) && own.converter < 0;  // the same all along: both go the same way
   }
 
   void Append(size_t unit, Group group) {

@@ -15,6 +15,8 @@ struct Grouping {
   std::vector<size_t> group_of;  // for each unit; npos for those that follow another unit
   // Biases that are cut or fused with their weight: weight unit -> bias unit.
   std::unordered_map<size_t, size_t> attached_bias;
+  // Strays that the mapping says nothing of: weight unit -> the units that stand below its module.
+  std::unordered_map<size_t, std::vector<size_t>> followers;
   std::unordered_map<std::string, size_t> unit_of_key;  // values only
   std::vector<std::unique_ptr<Transform>> reversed;     // what `operations` of groups by reference point into
 

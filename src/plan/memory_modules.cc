@@ -147,8 +147,12 @@ class Finder {
       if (applied) {
         loaded = std::move(*applied);
       } else {
-        model_.warnings.push_back("what loading makes of the names could not be found out (" +
-                                  applied.errors().front().ToString() + "): recipes are matched against hub names");
+        model_.warnings.push_back({"names-in-memory-unknown",
+                                   "what loading makes of the names could not be found out (" +
+                                       applied.errors().front().ToString() + "): recipes are matched against hub names",
+                                   0,
+                                   {},
+                                   {}});
       }
     }
     for (ConvertedTensor& tensor : (loaded ? *loaded : kept).tensors)

@@ -10,6 +10,7 @@
 #include "layout/recognize.h"
 #include "mapping/resolve.h"
 #include "plan/conversion.h"
+#include "quantport/warning.h"
 #include "recipe/resolve.h"
 
 namespace quantport {
@@ -47,7 +48,7 @@ struct MemoryModel {
   std::vector<MemoryModule> modules;  // in about the order in which models have them
   std::vector<HubMatrix> matrices;
   ModuleMap hub_names;  // module in memory -> hub modules
-  std::vector<std::string> warnings;
+  std::vector<Warning> warnings;
 };
 
 struct MemoryInput {

@@ -72,7 +72,7 @@ class Chooser {
       const MemoryModule& module = memory_.modules[m];
       if (resolved == nullptr || resolved->format == FormatId::kPlain) continue;
       if (module.module.kind == ModuleKind::kConvolution || module.module.kind == ModuleKind::kEmbedding) {
-        left.push_back(Printable(module.module.name));
+        left.push_back(module.module.name);
       } else if (!module.obstacle.empty()) {
         errors_.push_back({ErrorKind::kQuantConversionUnsupported,
                            module.obstacle,
@@ -82,10 +82,14 @@ class Chooser {
       }
     }
     if (left.empty()) return;
-    chosen_.warnings.push_back(
-        fmt::format("{} convolutions and embeddings that the recipe asks for stay as they are, {} among them: only "
-                    "linears are exported quantized",
-                    left.size(), left.front()));
+    Warning warning{"left-unquantized",
+                    "convolutions and embeddings that the recipe asks for stay as they are: only linears are exported "
+                    "quantized",
+                    0,
+                    {},
+                    {}};
+    for (const auto& name : left) AddName(std::string(name), &warning);
+    chosen_.warnings.push_back(std::move(warning));
   }
 
   bool IsLeftAlone(size_t module) const {
@@ -236,8 +240,12 @@ class Chooser {
     if (!amax && input_.calibration != nullptr && !place.projection.empty()) {
       // As ModelOpt exports a container that no token reached.
       if (uncalibrated_.insert(module.module.name + "." + place.projection).second) {
-        chosen_.warnings.push_back(fmt::format("{}.{} has no calibrated amax: its experts get no input_scale",
-                                               Printable(module.module.name), place.projection));
+        chosen_.warnings.push_back({"uncalibrated-experts",
+                                    fmt::format("{}.{} has no calibrated amax: its experts get no input_scale",
+                                                Printable(module.module.name), place.projection),
+                                    0,
+                                    {},
+                                    {}});
       }
       return std::nullopt;
     }
@@ -251,7 +259,11 @@ class Chooser {
     const std::string other = place.projection == "down_proj" ? "gate_up_proj" : "down_proj";
     const float amax = Calibrated(fmt::format("{}.{}.input_amax", container, other)).value_or(kUncalibratedInput);
     chosen_.warnings.push_back(
-        fmt::format("{}.{} has no calibrated amax: {} is taken", Printable(container), place.projection, amax));
+        {"uncalibrated-experts",
+         fmt::format("{}.{} has no calibrated amax: {} is taken", Printable(container), place.projection, amax),
+         0,
+         {},
+         {}});
     return amax;
   }
 

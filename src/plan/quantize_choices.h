@@ -9,6 +9,7 @@
 
 #include "plan/memory_modules.h"
 #include "plan/quantize_plan.h"
+#include "quantport/warning.h"
 #include "recipe/recipe.h"
 #include "recipe/resolve.h"
 
@@ -23,7 +24,7 @@ struct ChosenFormats {
   std::vector<std::optional<MatrixChoice>> choices;  // of MemoryModel::matrices
   std::vector<CacheScale> cache_scales;
   std::set<std::string> used;  // entries of the calibration
-  std::vector<std::string> warnings;
+  std::vector<Warning> warnings;
 };
 
 struct ChoiceInput {

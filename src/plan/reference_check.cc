@@ -67,7 +67,8 @@ Errors CheckAgainstReference(const ReferenceView& reference, const std::vector<s
       continue;
     }
     const auto shape = reference.logical_shapes.find(weight.key);
-    if (shape == reference.logical_shapes.end() || weight.format == FormatId::kUnrecognized || shape->second == weight.shape)
+    if (shape == reference.logical_shapes.end() || weight.format == FormatId::kUnrecognized ||
+        shape->second == weight.shape)
       continue;
     errors.push_back({ErrorKind::kReferenceMismatch,
                       fmt::format("the logical shape is [{}], the reference's [{}]", fmt::join(weight.shape, ", "),

@@ -195,7 +195,7 @@ Result<MatrixSource> StoredSource(const WeightUnit& unit, const TensorTable& tab
     case FormatId::kMxfp4Pack:
     case FormatId::kW4A8Mxfp4Fp8:
       // Read along the last dimension, whatever that is: of batched experts it is the outputs.
-      if (Granularity(*scale, inputs, 1) != 32) return Refuse(unit, " with blocks across rows");
+      if (ElementsPerScale(*scale, inputs, 1) != 32) return Refuse(unit, " with blocks across rows");
       source.tile_columns = 32;
       break;
     case FormatId::kNvfp4:

@@ -7,6 +7,7 @@
 
 #include "config/excluded.h"
 #include "config/references.h"
+#include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/load.h"
 #include "verify/scheme_check.h"
@@ -37,7 +38,8 @@ Status NameConversion::ResolveMapping(const MappingOptions& options) {
   model_ = std::move(*model);
   report_->architecture = model_.resolved.architecture;
   report_->mapping = model_.version;
-  if (model_.resolved.remote_code) report_->warnings.push_back(*model_.resolved.remote_code);
+  if (model_.resolved.remote_code)
+    report_->warnings.push_back({"remote-code", *model_.resolved.remote_code, 0, {}, {}});
   return {};
 }
 
@@ -57,6 +59,9 @@ Status NameConversion::Convert(const RecognizeOptions& recognize) {
   if (!units) return KeepNames(std::move(units.errors()));
   units_ = std::move(*units);
   if (Errors contradictions = CheckScheme(*sources_.configs, units_); !contradictions.empty()) return contradictions;
+  for (Warning& warning :
+       UnknownWeightWarnings(FindUnknownWeights(units_, recognize.quantized || !choices_.configs_are_complete)))
+    report_->warnings.push_back(std::move(warning));
   const bool stacks = choices_.experts == ExpertForm::kStacked;
   if (model_.resolved.remote_code || (model_.resolved.transforms.empty() && !stacks && !reference_)) {
     conversion_ = quantport::KeepNames(*sources_.table, units_);
@@ -164,10 +169,15 @@ void NameConversion::Summarize(const CarriedModules& carried) {
   if (brought > 0)
     report.notes.push_back(fmt::format("{} weights were carried over from the reference as they are there", brought));
   if (!carried.quantized.empty()) {
-    report.warnings.push_back(
-        fmt::format("{} of the weights carried over are quantized in the reference's own format, which the export's "
-                    "configs do not describe: an inference engine may not read them",
-                    carried.quantized.size()));
+    Warning warning{
+        "carried-quantized",
+        "weights carried over are quantized in the reference's own format, which the export's configs do not "
+        "describe: an inference engine may not read them",
+        0,
+        {},
+        {}};
+    for (const std::string& module : carried.quantized) AddName(module, &warning);
+    report.warnings.push_back(std::move(warning));
   }
   if (conversion_.already_hub && !model_.resolved.remote_code) {
     report.notes.push_back(
@@ -177,9 +187,12 @@ void NameConversion::Summarize(const CarriedModules& carried) {
                                                   : "the export has hub names already: a plain copy");
   }
   if (kept_) {
-    report.warnings.push_back(
-        "the names could not be reverted: tensors and configs keep their in-memory names, which inference engines do "
-        "not map");
+    report.warnings.push_back({"names-kept",
+                               "the names could not be reverted: tensors and configs keep their in-memory names, which "
+                               "inference engines do not map",
+                               0,
+                               {},
+                               {}});
   }
 }
 

@@ -24,6 +24,8 @@ struct NameChoices {
   ExpertForm experts = ExpertForm::kExpanded;
   MergeScales merge_scales = MergeScales::kRefuse;
   bool strict = false;
+  // A state dict's config may not speak of its quantization yet: exporters add that at the end.
+  bool configs_are_complete = true;
 };
 
 // Where the conversion's tensors and configs come from; all of it must outlive the conversion.

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "config/modelopt.h"
 #include "config/references.h"
+#include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
 #include "load/load.h"
@@ -47,6 +48,24 @@ struct Opened {
   std::vector<WeightUnit> units;
 };
 
+// Tensors of a method that is not known may not even look quantized: torchao's and HQQ's have names of their own.
+Status CheckMethodIsKnown(const Opened& opened) {
+  for (const auto& [file, scheme] : opened.configs.schemes) {
+    const bool shared = scheme.method.empty() || scheme.method == "modelopt" || scheme.method == "compressed-tensors" ||
+                        scheme.method == "quark";
+    const bool any = std::any_of(opened.units.begin(), opened.units.end(), [](const WeightUnit& unit) {
+      return unit.role == UnitRole::kValue && unit.weight.format != FormatId::kPlain;
+    });
+    if (shared || !scheme.claims.empty() || any) continue;
+    return Error{ErrorKind::kQuantConversionUnsupported,
+                 fmt::format("quant_method is {}, and no weight is stored in a format that is known", scheme.method),
+                 file,
+                 {},
+                 "dequantize it with the tool that wrote it"};
+  }
+  return {};
+}
+
 Result<Opened> Open(const std::filesystem::path& folder, bool repair_index) {
   Opened opened;
   auto checkpoint = OpenCheckpoint(folder, {.repair_index = repair_index});
@@ -58,7 +77,13 @@ Result<Opened> Open(const std::filesystem::path& folder, bool repair_index) {
   auto units = RecognizeUnits(opened.checkpoint.table, RecognizeOptionsOf(opened.configs, opened.checkpoint));
   if (!units) return units.errors();
   opened.units = std::move(*units);
-  if (Errors problems = CheckScheme(opened.configs, opened.units); !problems.empty()) return problems;
+  Errors problems = CheckScheme(opened.configs, opened.units);
+  // Bytes that mean nothing known would stay codes while the config stops saying what they were.
+  for (Error& error : UnknownWeightErrors(FindUnknownWeights(opened.units, opened.configs.scheme.quantized),
+                                          ErrorKind::kQuantConversionUnsupported))
+    problems.push_back(std::move(error));
+  if (!problems.empty()) return problems;
+  if (auto known = CheckMethodIsKnown(opened); !known) return known.errors();
   return opened;
 }
 
@@ -145,7 +170,8 @@ class Preparer {
     if (model) {
       report.architecture = model->resolved.architecture;
       report.mapping = model->version;
-      if (model->resolved.remote_code) report.warnings.push_back(*model->resolved.remote_code);
+      if (model->resolved.remote_code)
+        report.warnings.push_back({"remote-code", *model->resolved.remote_code, 0, {}, {}});
       if (!model->resolved.remote_code) model_ = std::move(*model);
       return {};
     }
@@ -153,7 +179,11 @@ class Preparer {
                                      [](const Error& error) { return error.kind == ErrorKind::kUnknownArchitecture; });
     if (!unknown) return model.errors();
     report.warnings.push_back(
-        fmt::format("{}: the recipe is matched against the checkpoint's own names", model.errors()[0].ToString()));
+        {"unknown-architecture",
+         fmt::format("{}: the recipe is matched against the checkpoint's own names", model.errors()[0].ToString()),
+         0,
+         {},
+         {}});
     return {};
   }
 
@@ -261,7 +291,7 @@ class Preparer {
     return renamed.converter >= 0 ? module : std::string(SplitLeaf(renamed.name).module);
   }
 
-  static void Append(const std::vector<std::string>& from, std::vector<std::string>* to) {
+  static void Append(const std::vector<Warning>& from, std::vector<Warning>* to) {
     to->insert(to->end(), from.begin(), from.end());
   }
 

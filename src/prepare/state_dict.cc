@@ -56,7 +56,7 @@ ReferenceView ViewOf(const StateReference& reference, bool shapes_known) {
 }
 
 NameChoices ChoicesOf(const StateDictOptions& options) {
-  return {Direction::kRevert, options.on_unsupported, options.experts, options.merge_scales, options.strict};
+  return {Direction::kRevert, options.on_unsupported, options.experts, options.merge_scales, options.strict, false};
 }
 
 // Stays alive as long as a plan does: renaming modules and keeping names need what was found.

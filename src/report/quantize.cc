@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "report/warnings.h"
 
 namespace quantport {
 namespace {
@@ -134,7 +135,7 @@ std::string QuantizeJson(const QuantizeReport& report) {
                                {"clipped_share", weight.clipped_share}});
   }
   json["notes"] = report.notes;
-  json["warnings"] = report.warnings;
+  json["warnings"] = WarningList(report.warnings);
   return DumpJson(json);
 }
 

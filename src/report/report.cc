@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "quantport/quantport.h"
 #include "report/tree.h"
+#include "report/warnings.h"
 
 namespace quantport {
 namespace {
@@ -36,6 +37,22 @@ Json ErrorList(const Errors& errors) {
   }
   return list;
 }
+
+}  // namespace
+
+Json WarningList(const std::vector<Warning>& warnings) {
+  Json list = Json::array();
+  for (const Warning& warning : warnings) {
+    list.push_back({{"id", warning.id},
+                    {"text", warning.text},
+                    {"count", warning.count},
+                    {"names", warning.names},
+                    {"remedy", warning.remedy}});
+  }
+  return list;
+}
+
+namespace {
 
 Json RescaledList(const std::vector<RescaledTensor>& rescaled) {
   Json list = Json::array();
@@ -84,7 +101,7 @@ Json RevertReportJson(const RevertReport& report) {
           {"dropped", DroppedList(report.dropped)},
           {"rescaled", RescaledList(report.rescaled)},
           {"notes", report.notes},
-          {"warnings", report.warnings},
+          {"warnings", WarningList(report.warnings)},
           {"unsupported", ErrorList(report.unsupported)}};
 }
 
@@ -154,6 +171,7 @@ std::string VerifyJson(const VerifyReport& report) {
                    {"tensors", report.tensors},
                    {"compared", report.compared},
                    {"shapes", report.shapes},
+                   {"shapes_compared", report.shapes_compared},
                    {"problems", ErrorList(report.problems)},
                    {"notes", report.notes}});
 }
@@ -168,6 +186,7 @@ std::string InspectJson(const InspectReport& report) {
                {"totals", Json::array()},
                {"modules", Json::array()},
                {"notes", report.notes},
+               {"warnings", WarningList(report.warnings)},
                {"problems", ErrorList(report.problems)}};
   for (const InspectTotal& total : report.totals) {
     json["totals"].push_back(
@@ -179,6 +198,7 @@ std::string InspectJson(const InspectReport& report) {
                                {"shape", module.shape},
                                {"bytes", module.bytes},
                                {"tensors", module.tensors}});
+    if (!module.misfit.empty()) json["modules"].back()["misfit"] = module.misfit;
   }
   return DumpJson(json);
 }

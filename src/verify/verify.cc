@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "checkpoint/checkpoint.h"
+#include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
 #include "load/load.h"
@@ -54,9 +55,9 @@ class NameCheck {
     }
     ++report_->compared;
     const auto shape = reference_.logical_shapes.find(unit.key);
-    if (shape == reference_.logical_shapes.end() || unit.weight.format == FormatId::kUnrecognized ||
-        shape->second == unit.weight.shape)
-      return;
+    if (shape == reference_.logical_shapes.end() || unit.weight.format == FormatId::kUnrecognized) return;
+    ++report_->shapes_compared;
+    if (shape->second == unit.weight.shape) return;
     Add(fmt::format("the logical shape is [{}], the reference's [{}]", fmt::join(unit.weight.shape, ", "),
                     fmt::join(shape->second, ", ")),
         unit.key);
@@ -133,6 +134,9 @@ Result<VerifyReport> Verify(const VerifyOptions& options) {
   CheckSiblingScales(*units, &report);
   for (Error& error : CheckConfigs(*configs, *units)) report.problems.push_back(std::move(error));
   for (Error& error : CheckScheme(*configs, *units)) report.problems.push_back(std::move(error));
+  for (Error& error :
+       UnknownWeightErrors(FindUnknownWeights(*units, configs->scheme.quantized), ErrorKind::kReferenceMismatch))
+    report.problems.push_back(std::move(error));
   return report;
 }
 

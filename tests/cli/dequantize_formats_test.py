@@ -254,7 +254,7 @@ class StackedTest(QuantizeTest):
                     end = "" if leaf == "weight" else f"_{leaf}"
                     tensors.append((f"model.experts.down_proj{end}", parts[0][0], [len(names), *parts[0][1]],
                                     b"".join(data for _, _, data in parts)))
-                self.hub(tensors, name=f"{recipe}-stacked")
+                self.hub(tensors, llama_config(quantization_config={"quant_method": "modelopt"}), name=f"{recipe}-stacked")
                 self.assert_done(run("dequantize", self.path(f"{recipe}-stacked"), "-o", self.path(f"{recipe}-unstacked")))
                 got = read_checkpoint(self.path(f"{recipe}-unstacked"))
                 self.assertEqual(got, {"model.experts.down_proj": ("BF16", [len(names), 64, 128], b"".join(

@@ -55,25 +55,25 @@ class ScalesTest(QuantizeTest):
         for scale in f32(again[f"{MODULE}.weight_scale"][2]):
             self.assertAlmostEqual(scale, 0.01, delta=0.0002)
 
-    def test_scales_of_every_float_are_read_as_it(self):
+    def test_scales_of_every_float_that_producers_write_are_read_as_it(self):
         expected = [e4m3(code & 0x7E) / 128 for code in CODES]
-        for dtype, data in (("F64", struct.pack("<d", 0.0078125)), ("F32", struct.pack("<f", 0.0078125)),
-                            ("BF16", b"\x00\x3c"), ("F16", b"\x00\x20"), ("F8_E8M0", b"\x78")):
+        for dtype, data in (("F32", struct.pack("<f", 0.0078125)), ("BF16", b"\x00\x3c"), ("F16", b"\x00\x20"),
+                            ("F8_E8M0", b"\x78")):
             for shape, count in (([], 1), ([ROWS], ROWS)):
                 with self.subTest(dtype=dtype, shape=shape):
                     self.export(FP8, "F8_E4M3", (dtype, shape, data * count))
                     self.assert_done(self.dequantize())
                     self.assertEqual(f32(read_checkpoint(self.path("plain"))[f"{MODULE}.weight"][2]), expected)
 
-    def test_scales_that_are_no_floats_are_refused_by_name(self):
-        for dtype, size in (("I64", 8), ("U64", 8), ("I32", 4), ("U32", 4), ("I16", 2), ("U16", 2), ("U8", 1), ("I8", 1)):
+    def test_scales_of_any_other_type_are_refused_by_name(self):
+        for dtype, size in (("F64", 8), ("I64", 8), ("U64", 8), ("I32", 4), ("U32", 4), ("I16", 2), ("U16", 2), ("U8", 1), ("I8", 1)):
             for shape, count in (([], 1), ([ROWS], ROWS)):
                 with self.subTest(dtype=dtype, shape=shape):
                     self.export(FP8, "F8_E4M3", (dtype, shape, bytes(range(1, size + 1)) * count))
                     for result in (self.dequantize(), self.quantize(model="export", recipe="int8_weight_only")):
                         self.assertEqual(result.returncode, 1, result)
                         self.assertIn(f"{MODULE}.weight", result.stderr)
-                        self.assertIn(dtype, result.stderr)
+                        self.assertIn("weight_scale is", result.stderr)
                     self.assertFalse(os.path.exists(self.path("plain")))
                     self.assertFalse(os.path.exists(self.path("out")))
 

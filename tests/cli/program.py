@@ -9,7 +9,7 @@ import zlib
 
 PROGRAM = os.environ.get("QUANTPORT", "build/release/quantport")
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BITS = {"F4": 4, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E8M0": 8, "BF16": 16, "F16": 16, "F32": 32, "I32": 32, "I64": 64}
+BITS = {"F4": 4, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "BF16": 16, "F16": 16, "F32": 32, "I32": 32, "I64": 64}
 
 
 def run(*args, env=None, timeout=120):

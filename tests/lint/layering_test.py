@@ -46,7 +46,7 @@ PYTHON_OPTIONAL = {"numpy", "torch", "transformers", "modelopt", "safetensors", 
 # Modules that are imported when `calibrate` is asked for, and by each other: these have torch at their top.
 PYTHON_WITH_TORCH = {"calibration.py", "expert_containers.py"}
 # Public headers without a third-party type; folders that may include the whole interface and not only values of it.
-PUBLIC_VALUES = {"quantport/error.h", "quantport/dtype.h"}
+PUBLIC_VALUES = {"quantport/error.h", "quantport/dtype.h", "quantport/warning.h"}
 KNOWS_INTERFACE = {"load", "verify", "prepare", "inspect", "diff", "report", "cli"}
 
 

@@ -31,14 +31,15 @@ std::vector<TableCase> Cases() {
   const std::string state = R"({"blocksize": 64, "shape": [64, 128]})";
   return {
       {FormatId::kPlain, {64, 128}, {}},
-      {FormatId::kNvfp4, {64, 128}, {.granularity = kGroups, .group = 16}},
-      {FormatId::kNvfp4, {3, 64, 128}, {.granularity = kGroups, .group = 16, .inputs_first = true}},
+      {FormatId::kNvfp4, {64, 128}, {.granularity = kGroups, .group = 16}, {"input_scale"}},
+      {FormatId::kNvfp4, {64, 128}, {.granularity = kGroups, .group = 16}, {"input_scale_2"}},
+      {FormatId::kNvfp4, {3, 64, 128}, {.granularity = kGroups, .group = 16, .inputs_first = true}, {"input_scale"}},
       {FormatId::kNvfp4WeightOnly, {64, 128}, {.granularity = kGroups, .group = 16}},
       {FormatId::kNvfp4Awq, {64, 128}, {.granularity = kGroups, .group = 16}},
       {FormatId::kNvfp4Svd, {64, 128}, {.granularity = kGroups, .group = 16}, {"svdquant_lora_a", "svdquant_lora_b"}},
       {FormatId::kW4A8Nvfp4Fp8, {64, 128}, {.granularity = kGroups, .group = 32}, {"input_scale"}},
       {FormatId::kFp8PerTensor, {64, 128}, {}},
-      {FormatId::kFp8PerTensor, {3, 64, 128}, {.scale_inv = true}},
+      {FormatId::kFp8PerTensor, {3, 256, 384}, {.scale_inv = true}},
       {FormatId::kFp8PerChannel, {64, 128}, {.granularity = Granularity::kRows}},
       {FormatId::kFp8PerChannel, {3, 64, 128}, {.granularity = Granularity::kColumns}},
       {FormatId::kFp8Block, {300, 200}, {.granularity = Granularity::kTiles, .tile = {128, 128}}},
@@ -56,7 +57,13 @@ std::vector<TableCase> Cases() {
       {FormatId::kInt8SmoothQuant, {64, 128}, {.granularity = Granularity::kRows, .bits = 8}, {"input_scale"}},
       {FormatId::kIntQuantized, {64, 128}, {.bits = 8}},
       {FormatId::kIntQuantized, {64, 128}, {.granularity = kGroups, .group = 64, .bits = 8}, {"weight_zero_point"}},
-      {FormatId::kPackQuantized, {64, 128}, {.granularity = kGroups, .group = 64, .bits = 4}, {}, "weight_packed", "", 4},
+      {FormatId::kPackQuantized,
+       {64, 128},
+       {.granularity = kGroups, .group = 64, .bits = 4},
+       {},
+       "weight_packed",
+       "",
+       4},
       {FormatId::kNvfp4Pack, {64, 128}, {.granularity = kGroups, .group = 16}, {}, "weight_packed"},
       {FormatId::kMxfp4Pack, {64, 128}, {.granularity = kGroups, .group = 32}, {}, "weight_packed"},
       {FormatId::kGptq, {64, 128}, {.granularity = kGroups, .group = 64, .bits = 4}, {"g_idx"}, "qweight"},
@@ -68,7 +75,7 @@ std::vector<TableCase> Cases() {
        "weight",
        state},
       {FormatId::kBitsAndBytes8Bit, {64, 128}, {.granularity = Granularity::kRows, .bits = 8}},
-      {FormatId::kQuarkInt4, {64, 128}, {.granularity = kGroups, .group = 64, .bits = 4}},
+      {FormatId::kQuarkInt4, {64, 128}, {.granularity = kGroups, .group = 64, .bits = 4, .inputs_first = true}},
   };
 }
 
@@ -192,8 +199,8 @@ TEST(FormatTableTest, WhatDoesNotFitIsSaidInWords) {
   stored.leaves[1].shape = {64, 9};
   EXPECT_EQ(stored.Recognize().misfit.text, "weight_scale is [64, 9], and NVFP4 of [64, 128] has [64, 8] or [64, 4]");
   EXPECT_EQ(stored.Recognize().misfit.nearest, FormatId::kNvfp4);
-  Stored fp8(Cases()[7]);
-  ASSERT_EQ(Cases()[7].format, FormatId::kFp8PerTensor);
+  Stored fp8(Cases()[8]);
+  ASSERT_EQ(Cases()[8].format, FormatId::kFp8PerTensor);
   fp8.leaves[1].dtype = DType::kI32;
   EXPECT_EQ(fp8.Recognize().misfit.text, "weight_scale is I32, and FP8 takes F32, BF16, F16 or F8_E8M0");
 }

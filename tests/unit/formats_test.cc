@@ -313,6 +313,7 @@ TEST(FormatsTest, KnowsBitsAndBytes) {
             R"({"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [2, 32]})");
   EXPECT_EQ(FormatName(OnlyUnit(rows).weight.format), "unrecognized");
   auto nested = rows;
+  nested[1].dtype = DType::kU8;
   nested.push_back({"weight.nested_absmax", DType::kF32, {1}});
   nested.push_back({"weight.nested_quant_map", DType::kF32, {256}});
   ExpectRecognized({"BITSANDBYTES_4BIT", {8, 32}, nested, {{"weight.absmax", "0/2! 0/1!"}}}, options);
@@ -450,7 +451,8 @@ TEST(FormatsTest, TakesExpertsOutOfARowOfValues) {
 
 TEST(LayoutNameTest, NamesEveryLayoutOnce) {
   std::vector<std::string_view> names;
-  for (int i = 0; i <= static_cast<int>(FormatId::kUnrecognized); ++i) names.push_back(FormatName(static_cast<FormatId>(i)));
+  for (int i = 0; i <= static_cast<int>(FormatId::kUnrecognized); ++i)
+    names.push_back(FormatName(static_cast<FormatId>(i)));
   EXPECT_EQ(std::count(names.begin(), names.end(), "unrecognized"), 1);
   std::sort(names.begin(), names.end());
   EXPECT_EQ(std::unique(names.begin(), names.end()), names.end());

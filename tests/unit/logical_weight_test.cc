@@ -238,9 +238,11 @@ TEST(ChunkTest, RefusesWeightsOfNoLayoutAndDimensionsThatAreNotThere) {
   linears.Add("x.weight_scale", DType::kBF16, {8, 1});
   const LogicalWeight packed = linears.Weight("x.weight");
   ASSERT_EQ(packed.format, FormatId::kUnrecognized);
-  EXPECT_THAT(ErrorLines(Chunk(packed, 0, 2, 0)),
-              ElementsAre("QuantConversionUnsupportedError Chunk needs to know how this weight is stored, and its "
-                          "tensors match no layout"));
+  EXPECT_THAT(
+      ErrorLines(Chunk(packed, 0, 2, 0)),
+      ElementsAre("QuantConversionUnsupportedError Chunk needs to know how this weight is stored, and no format "
+                  "has these tensors; the nearest is pack-quantized, but neither weight_shape nor the config "
+                  "says how many values a row has"));
   EXPECT_FALSE(Unstack(packed, 0, 0).ok());
   EXPECT_FALSE(StackWeights({packed, packed}, 0).ok());
   EXPECT_THAT(ErrorLines(Chunk(linears.Plain("p", {8}), 1, 2, 0)),

@@ -192,7 +192,7 @@ TEST(TransposeStretchesTest, RefusesFormatsWithoutARow) {
   LogicalWeight unknown;
   unknown.format = FormatId::kUnrecognized;
   unknown.shape = {4, 4};
-  EXPECT_THAT(ErrorLines(TransposeStretches(unknown, 0, 2, 2)), ElementsAre(HasSubstr("match no layout")));
+  EXPECT_THAT(ErrorLines(TransposeStretches(unknown, 0, 2, 2)), ElementsAre(HasSubstr("no format has these tensors")));
   EXPECT_FALSE(TransposeWeight(unknown, 0, 1).ok());
   EXPECT_FALSE(FlattenWeight(unknown).ok());
   EXPECT_FALSE(UnflattenWeight(unknown, Shape{2, 2}).ok());

@@ -268,7 +268,7 @@ TEST(StateDictTest, AReferenceDecidesByNamesAloneOrWithShapes) {
 TEST(StateDictTest, ShapesThatAreNotKnownAreNotHeldAgainstTheReference) {
   StateDictOptions options = Options(kRename);
   options.reference_tensors = StateReference{{{"hub.weight", DType::kBF16, {8, 8}}}, {}};
-  const std::vector<StateTensor> packed = {{"memory.weight", DType::kU8, {8, 4}}};
+  const std::vector<StateTensor> packed = {{"memory.weight", DType::kBF16, {8, 4}}};
   EXPECT_FALSE(PlanStateDict(packed, options));
   options.shapes_known = false;
   EXPECT_THAT(Planned(packed, options).names, ElementsAre("hub.weight"));
