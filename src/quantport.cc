@@ -14,6 +14,7 @@
 #include "io/clone.h"
 #include "io/file.h"
 #include "io/folder_lock.h"
+#include "io/local_storage.h"
 #include "io/staging.h"
 #include "journal/replay.h"
 #include "plan/plan.h"
@@ -35,6 +36,12 @@ namespace {
 // written without passing through the page cache.
 constexpr uint64_t kBlockBytes = 4096;
 
+Status CopySidecar(const Folder& folder, const std::string& name, const fs::path& directory) {
+  auto file = folder.Open(name);
+  if (!file) return file.errors();
+  return CopyFile(**file, directory / name);
+}
+
 // `configs` are written instead of copied, and where the checkpoint has no such file as well.
 Status WriteSidecars(const Checkpoint& checkpoint, const std::map<std::string, std::string>& configs, const Plan& plan,
                      const fs::path& directory) {
@@ -54,7 +61,7 @@ Status WriteSidecars(const Checkpoint& checkpoint, const std::map<std::string, s
     }
     const auto rewritten = configs.find(name);
     auto status = rewritten != configs.end() ? WriteTextFile(directory / name, rewritten->second)
-                                             : CopyFile(checkpoint.directory / name, directory / name);
+                                             : CopySidecar(*checkpoint.folder, name, directory);
     if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
   }
   if (plan.index) {
@@ -85,13 +92,15 @@ ExecOptions ExecOptionsOf(const RevertOptions& options) {
 Status CheckReflink(Reflink reflink, const Plan& plan, const fs::path& directory) {
   if (reflink != Reflink::kAlways) return {};
   Errors errors;
-  for (const fs::path& source : plan.sources) {
-    auto can = CanClone(source, directory);
+  for (const PlanSource& source : plan.sources) {
+    auto file = LocalStorage().OpenFile(source.address);
+    if (!file) return file.errors();
+    auto can = CanClone(**file, directory);
     if (!can) return can.errors();
     if (*can) continue;
     errors.push_back({ErrorKind::kIo,
                       fmt::format("its blocks can't be shared with files in {}", directory.parent_path().string()),
-                      source.string(),
+                      source.address,
                       {},
                       "reflink needs one xfs or btrfs file system for both; --reflink auto copies otherwise"});
   }
@@ -109,12 +118,12 @@ void AddWritten(ExecReport written, RevertReport* report) {
 
 Result<RevertReport> Convert(const RevertOptions& options, Direction direction) {
   if (auto free = CheckTargetFree(options.output); !free) return free.errors();
-  auto prepared = Prepare(options, direction, {kBlockBytes, false});
+  auto prepared = Prepare(options, direction, {kBlockBytes, false}, LocalStorage());
   if (!prepared) return prepared.errors();
   auto staging = StagingDirectory::Create(options.output);
   if (!staging) return staging.errors();
   if (auto s = CheckReflink(options.reflink, prepared->plan, staging->path()); !s) return s.errors();
-  auto written = WriteFiles(prepared->plan, staging->path(), ExecOptionsOf(options));
+  auto written = WriteFiles(prepared->plan, LocalStorage(), staging->path(), ExecOptionsOf(options));
   if (!written) return written.errors();
   if (auto s = WriteSidecars(prepared->checkpoint, prepared->configs, prepared->plan, staging->path()); !s)
     return s.errors();
@@ -132,7 +141,7 @@ Result<QuantizeReport> WriteComputed(PreparedQuantize prepared, const fs::path& 
   if (!staging) return staging.errors();
   const Plan& plan = prepared.plan.files;
   if (auto s = CheckReflink(reflink, plan, staging->path()); !s) return s.errors();
-  auto written = WriteQuantized(prepared.plan, staging->path(), exec, compute);
+  auto written = WriteQuantized(prepared.plan, LocalStorage(), staging->path(), exec, compute);
   if (!written) return written.errors();
   if (auto s = WriteSidecars(prepared.checkpoint, prepared.configs, plan, staging->path()); !s) return s.errors();
   if (auto s = VerifyWritten(plan, staging->path()); !s) return s.errors();
@@ -206,7 +215,7 @@ Result<RevertReport> ConvertInPlace(const RevertOptions& options) {
   if (auto s = CheckNoJournal(options.input); !s) return s.errors();
   auto block = BlockSize(lock->folder());
   if (!block) return block.errors();
-  auto prepared = Prepare(options, Direction::kRevert, {UsableBlock(*block), true});
+  auto prepared = Prepare(options, Direction::kRevert, {UsableBlock(*block), true}, LocalStorage());
   if (!prepared) return prepared.errors();
   const InPlaceInput input = InputOf(*prepared, options, UsableBlock(*block));
   auto changes = ChooseChanges(input);
@@ -228,8 +237,8 @@ Result<RecoverReport> RecoverLeftovers(const fs::path& folder) {
 // A checkpoint that can't be opened is no end of a recovery. Its index may have been wrong before; but without it,
 // other safetensors files in the folder may be taken for shards.
 Status CheckRecovered(const fs::path& folder) {
-  auto checkpoint = OpenCheckpoint(folder, {.being_changed = true});
-  if (!checkpoint) checkpoint = OpenCheckpoint(folder, {.repair_index = true, .being_changed = true});
+  auto checkpoint = OpenCheckpoint(LocalStorage(), folder.string(), {.being_changed = true});
+  if (!checkpoint) checkpoint = OpenCheckpoint(LocalStorage(), folder.string(), {.repair_index = true, .being_changed = true});
   if (!checkpoint) return checkpoint.errors();
   return {};
 }
@@ -263,7 +272,7 @@ Result<RecoverReport> FinishOrUndo(const fs::path& folder, bool undo) {
 }
 
 Result<PlanReport> PlanConversion(const RevertOptions& options) {
-  auto prepared = Prepare(options, Direction::kRevert, {kBlockBytes, options.in_place});
+  auto prepared = Prepare(options, Direction::kRevert, {kBlockBytes, options.in_place}, LocalStorage());
   if (!prepared) return prepared.errors();
   if (options.in_place) {
     auto changes = ChooseChanges(InputOf(*prepared, options, kBlockBytes));
@@ -275,7 +284,7 @@ Result<PlanReport> PlanConversion(const RevertOptions& options) {
 
 Result<QuantizeReport> WriteQuantizedCheckpoint(const QuantizeOptions& options) {
   if (auto free = CheckTargetFree(options.output); !free) return free.errors();
-  auto prepared = PrepareQuantize(options);
+  auto prepared = PrepareQuantize(options, LocalStorage());
   if (!prepared) return prepared.errors();
   return WriteComputed(std::move(*prepared), options.output,
                        {{options.threads, options.progress, options.cancel}, CloneModeOf(options.reflink)},
@@ -284,7 +293,7 @@ Result<QuantizeReport> WriteQuantizedCheckpoint(const QuantizeOptions& options) 
 
 Result<QuantizeReport> WriteDequantizedCheckpoint(const DequantizeOptions& options) {
   if (auto free = CheckTargetFree(options.output); !free) return free.errors();
-  auto prepared = PrepareDequantize(options);
+  auto prepared = PrepareDequantize(options, LocalStorage());
   if (!prepared) return prepared.errors();
   return WriteComputed(std::move(*prepared), options.output,
                        {{options.threads, options.progress, options.cancel}, CloneModeOf(options.reflink)}, {},
@@ -318,7 +327,7 @@ Result<QuantizeReport> Quantize(const QuantizeOptions& options) {
 
 Result<QuantizeReport> PlanQuantize(const QuantizeOptions& options) {
   return WithinMemory([&]() -> Result<QuantizeReport> {
-    auto prepared = PrepareQuantize(options);
+    auto prepared = PrepareQuantize(options, LocalStorage());
     if (!prepared) return prepared.errors();
     return std::move(prepared->report);
   });
@@ -334,7 +343,7 @@ Result<RuleComparison> CompareRules(const std::filesystem::path& checkpoint, con
   options.input = checkpoint;
   options.reference = reference;
   options.mapping = mapping;
-  return WithinMemory([&] { return CompareNames(options); });
+  return WithinMemory([&] { return CompareNames(options, LocalStorage()); });
 }
 
 }  // namespace quantport

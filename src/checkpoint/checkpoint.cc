@@ -4,61 +4,20 @@
 
 #include <algorithm>
 #include <set>
-#include <system_error>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "checkpoint/shards.h"
-#include "io/file.h"
-#include "io/folder_lock.h"
 
 namespace quantport {
-
-namespace fs = std::filesystem;
 
 namespace {
 
 // An index of a few million tensors; a larger file is not one.
 constexpr uint64_t kMaxIndexBytes = 1ull << 30;
 
-Error CantList(const fs::path& directory, const std::error_code& code) {
-  return Error{ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, {}};
-}
-
-// Every file below the folder, relative. Hidden folders, of version control and download caches, are not part of a
-// checkpoint; links to folders are followed, but for those that lead back to where they are.
-Status ListBelow(const fs::path& directory, const fs::path& relative, std::vector<fs::path>* above,
-                 std::vector<std::string>* files) {
-  std::error_code code;
-  const fs::path here = fs::canonical(directory / relative, code);
-  if (code) return CantList(directory / relative, code);
-  if (std::find(above->begin(), above->end(), here) != above->end()) return {};
-  above->push_back(here);
-  fs::directory_iterator it(here, code);
-  for (; !code && it != fs::directory_iterator(); it.increment(code)) {
-    const fs::path name = it->path().filename();
-    std::error_code ignored;
-    if (!fs::is_directory(it->path(), ignored)) {
-      files->push_back((relative / name).string());
-    } else if (!name.string().starts_with(".")) {
-      if (auto status = ListBelow(directory, relative / name, above, files); !status) return status;
-    }
-  }
-  above->pop_back();
-  if (code) return CantList(directory / relative, code);
-  return {};
-}
-
-Result<std::vector<std::string>> ListFiles(const fs::path& directory) {
-  std::vector<std::string> files;
-  std::vector<fs::path> above;
-  if (auto status = ListBelow(directory, {}, &above, &files); !status) return status.errors();
-  std::sort(files.begin(), files.end());
-  return files;
-}
-
-Result<Header> ReadHeaderOf(const File& file, uint64_t size) {
-  const std::string name = file.path().string();
+Result<Header> ReadHeaderOf(const ByteSource& file, uint64_t size) {
+  const std::string& name = file.address();
   std::vector<std::byte> first(std::min(size, kLengthBytes));
   if (auto status = file.ReadAt(first, 0); !status) return status.errors();
   auto length = ParseHeaderLength(first, size, name);
@@ -73,31 +32,34 @@ struct StampedHeader {
   FileStamp stamp;
 };
 
-Result<StampedHeader> ReadStampedHeader(const fs::path& path) {
-  auto file = File::OpenForReading(path);
-  if (!file) return file.errors();
+Result<StampedHeader> ReadStampedHeader(const ByteSource& file) {
   // Before the header is read: a change between the two must show later.
-  auto stamp = file->Stamp();
+  auto stamp = file.Stamp();
   if (!stamp) return stamp.errors();
-  auto header = ReadHeaderOf(*file, stamp->size);
+  auto header = ReadHeaderOf(file, stamp->size);
   if (!header) return header.errors();
-  return StampedHeader{std::move(*header), *stamp};
+  return StampedHeader{std::move(*header), std::move(*stamp)};
 }
 
-Result<TensorTable> ReadHeaders(const fs::path& directory, const std::vector<std::string>& shards) {
+Result<StampedHeader> ReadStampedHeader(const Folder& folder, const std::string& shard) {
+  auto file = folder.Open(shard);
+  if (!file) return file.errors();
+  return ReadStampedHeader(**file);
+}
+
+Result<TensorTable> ReadHeaders(const Folder& folder, const std::vector<std::string>& shards) {
   TensorTable table;
   Errors errors;
   for (const std::string& shard : shards) {
-    const fs::path path = directory / shard;
-    auto read = ReadStampedHeader(path);
+    auto read = ReadStampedHeader(folder, shard);
     if (!read) {
       errors.insert(errors.end(), read.errors().begin(), read.errors().end());
       continue;
     }
     Header& header = read->header;
     const auto number = static_cast<uint32_t>(table.shards.size());
-    table.shards.push_back(
-        {shard, header.data_start, header.data_start + header.data_bytes, std::move(header.metadata), read->stamp});
+    table.shards.push_back({shard, header.data_start, header.data_start + header.data_bytes,
+                            std::move(header.metadata), std::move(read->stamp)});
     for (TensorInfo& tensor : header.tensors) table.tensors.push_back({std::move(tensor), number});
   }
   if (!errors.empty()) return errors;
@@ -105,7 +67,7 @@ Result<TensorTable> ReadHeaders(const fs::path& directory, const std::vector<std
 }
 
 // Where each name stands; a name in two shards is an error whatever the index says.
-Errors CheckDuplicates(const TensorTable& table, const fs::path& directory) {
+Errors CheckDuplicates(const TensorTable& table, const Folder& folder) {
   std::unordered_map<std::string_view, uint32_t> seen;
   seen.reserve(table.tensors.size() * 2);
   Errors errors;
@@ -114,15 +76,15 @@ Errors CheckDuplicates(const TensorTable& table, const fs::path& directory) {
     if (fresh) continue;
     errors.push_back({ErrorKind::kInvalidIndex,
                       fmt::format("the tensor stands in {} as well", table.shards[it->second].name),
-                      (directory / table.shards[tensor.shard].name).string(),
+                      folder.AddressOf(table.shards[tensor.shard].name),
                       tensor.info.name,
                       {}});
   }
   return errors;
 }
 
-Errors CheckIndex(const TensorTable& table, const Index& index, const fs::path& directory) {
-  const std::string file = (directory / kIndexName).string();
+Errors CheckIndex(const TensorTable& table, const Index& index, const Folder& folder) {
+  const std::string file = folder.AddressOf(kIndexName);
   std::unordered_map<std::string_view, std::string_view> stored;
   stored.reserve(table.tensors.size() * 2);
   for (const StoredTensor& tensor : table.tensors) stored.emplace(tensor.info.name, table.shards[tensor.shard].name);
@@ -149,19 +111,21 @@ Errors CheckIndex(const TensorTable& table, const Index& index, const fs::path& 
   for (const StoredTensor& tensor : table.tensors) {
     if (listed.contains(tensor.info.name)) continue;
     errors.push_back({ErrorKind::kInvalidIndex, "the index does not name this tensor",
-                      (directory / table.shards[tensor.shard].name).string(), tensor.info.name, hint});
+                      folder.AddressOf(table.shards[tensor.shard].name), tensor.info.name, hint});
   }
   return errors;
 }
 
-Result<std::optional<Index>> ReadIndex(const fs::path& path) {
-  std::error_code code;
-  if (fs::symlink_status(path, code).type() == fs::file_type::not_found) return std::optional<Index>();
-  auto text = ReadTextFile(path, kMaxIndexBytes);
+Result<Index> ReadIndex(const ByteSource& file) {
+  auto text = ReadText(file, kMaxIndexBytes);
   if (!text) return text.errors();
-  auto index = ParseIndex(*text, path.string());
-  if (!index) return index.errors();
-  return std::optional<Index>(std::move(*index));
+  return ParseIndex(*text, file.address());
+}
+
+Result<Index> ReadIndex(const Folder& folder) {
+  auto file = folder.Open(kIndexName);
+  if (!file) return file.errors();
+  return ReadIndex(**file);
 }
 
 bool IsWeights(const std::string& file) {
@@ -170,30 +134,23 @@ bool IsWeights(const std::string& file) {
 
 }  // namespace
 
-Result<Header> ReadHeader(const fs::path& path) {
-  auto read = ReadStampedHeader(path);
+Result<Header> ReadHeader(const ByteSource& file) {
+  auto read = ReadStampedHeader(file);
   if (!read) return read.errors();
   return std::move(read->header);
 }
 
-Result<Checkpoint> OpenCheckpoint(const fs::path& directory, const OpenOptions& options) {
-  std::error_code code;
-  if (!fs::is_directory(directory, code)) {
-    return Error{ErrorKind::kIo,
-                 fs::exists(directory, code) ? "not a folder" : "no such folder",
-                 directory.string(),
-                 {},
-                 "give the folder that holds config.json and the safetensors files"};
-  }
+Result<Checkpoint> OpenCheckpoint(std::shared_ptr<const Folder> folder, const OpenOptions& options) {
   if (!options.being_changed) {
-    if (auto status = CheckNoUnfinishedChange(directory); !status) return status.errors();
+    if (auto status = folder->CheckNoUnfinishedChange(); !status) return status.errors();
   }
-  auto files = ListFiles(directory);
+  auto files = folder->List();
   if (!files) return files.errors();
   Checkpoint checkpoint;
-  checkpoint.directory = directory;
-  if (!options.repair_index) {
-    auto index = ReadIndex(directory / kIndexName);
+  checkpoint.folder = folder;
+  const bool has_index = std::binary_search(files->begin(), files->end(), kIndexName);
+  if (has_index && !options.repair_index) {
+    auto index = ReadIndex(*folder);
     if (!index) return index.errors();
     checkpoint.index = std::move(*index);
   }
@@ -205,52 +162,64 @@ Result<Checkpoint> OpenCheckpoint(const fs::path& directory, const OpenOptions& 
       checkpoint.sidecars.push_back(file);
     }
   }
-  auto shards = ChooseShards(weights, checkpoint.index, options.repair_index, directory);
+  auto shards = ChooseShards(weights, checkpoint.index, options.repair_index, folder->address());
   if (!shards) return shards.errors();
   for (const std::string& file : shards->left_out) {
     checkpoint.notes.push_back(fmt::format("{} is left out: its naming is not that of this checkpoint's shards", file));
   }
   Errors errors = std::move(shards->errors);
-  auto table = ReadHeaders(directory, shards->shards);
+  auto table = ReadHeaders(*folder, shards->shards);
   if (!table) {
     errors.insert(errors.end(), table.errors().begin(), table.errors().end());
     return errors;
   }
   checkpoint.table = std::move(*table);
-  for (Error& error : CheckDuplicates(checkpoint.table, directory)) errors.push_back(std::move(error));
+  for (Error& error : CheckDuplicates(checkpoint.table, *folder)) errors.push_back(std::move(error));
   if (checkpoint.index) {
-    for (Error& error : CheckIndex(checkpoint.table, *checkpoint.index, directory)) errors.push_back(std::move(error));
+    for (Error& error : CheckIndex(checkpoint.table, *checkpoint.index, *folder)) errors.push_back(std::move(error));
   }
   if (!errors.empty()) return errors;
   const std::vector<Shard>& read = checkpoint.table.shards;
-  // One that is to be rebuilt was not read; a stale one would stay beside a single file that is changed in place.
-  const bool had_index = checkpoint.index || fs::exists(directory / kIndexName, code);
-  checkpoint.sharded = had_index || read.size() > 1 || IsNumberedShard(read[0].name);
+  // An index that is to be rebuilt was not read; a stale one would stay beside a single file that is changed in place.
+  checkpoint.sharded = has_index || read.size() > 1 || IsNumberedShard(read[0].name);
   if (checkpoint.sharded && !checkpoint.index) checkpoint.notes.push_back("the index is rebuilt from the headers");
   return checkpoint;
 }
 
-Result<ReferenceNames> OpenReference(const fs::path& path) {
-  std::error_code code;
-  ReferenceNames reference;
-  if (fs::is_directory(path, code)) {
-    auto files = ListFiles(path);
-    if (!files) return files.errors();
-    const bool has_weights = std::any_of(files->begin(), files->end(), IsWeights);
-    if (has_weights || !fs::exists(path / kIndexName, code)) {
-      auto checkpoint = OpenCheckpoint(path);
-      if (!checkpoint) return checkpoint.errors();
-      for (const StoredTensor& tensor : checkpoint->table.tensors) reference.names.push_back(tensor.info.name);
-      reference.table = std::move(checkpoint->table);
-      return reference;
-    }
-  }
-  const fs::path index_path = fs::is_directory(path, code) ? path / kIndexName : path;
-  auto text = ReadTextFile(index_path, kMaxIndexBytes);
-  if (!text) return text.errors();
-  auto index = ParseIndex(*text, index_path.string());
+Result<Checkpoint> OpenCheckpoint(const Storage& storage, const std::string& address, const OpenOptions& options) {
+  auto folder = storage.OpenFolder(address);
+  if (!folder) return folder.errors();
+  return OpenCheckpoint(std::move(*folder), options);
+}
+
+namespace {
+
+Result<ReferenceNames> NamesOf(Result<Index> index) {
   if (!index) return index.errors();
+  ReferenceNames reference;
   for (auto& [name, shard] : index->weight_map) reference.names.push_back(std::move(name));
+  return reference;
+}
+
+}  // namespace
+
+Result<ReferenceNames> OpenReference(const Storage& storage, const std::string& address) {
+  if (!storage.IsFolder(address)) {
+    auto file = storage.OpenFile(address);
+    if (!file) return file.errors();
+    return NamesOf(ReadIndex(**file));
+  }
+  auto folder = storage.OpenFolder(address);
+  if (!folder) return folder.errors();
+  auto files = (*folder)->List();
+  if (!files) return files.errors();
+  const bool has_weights = std::any_of(files->begin(), files->end(), IsWeights);
+  if (!has_weights && (*folder)->Has(kIndexName)) return NamesOf(ReadIndex(**folder));
+  auto checkpoint = OpenCheckpoint(std::move(*folder));
+  if (!checkpoint) return checkpoint.errors();
+  ReferenceNames reference;
+  for (const StoredTensor& tensor : checkpoint->table.tensors) reference.names.push_back(tensor.info.name);
+  reference.table = std::move(checkpoint->table);
   return reference;
 }
 

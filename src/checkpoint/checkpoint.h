@@ -2,12 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "io/storage.h"
 #include "quantport/error.h"
 #include "safetensors/header.h"
 #include "safetensors/index.h"
@@ -16,7 +17,7 @@
 namespace quantport {
 
 struct Checkpoint {
-  std::filesystem::path directory;
+  std::shared_ptr<const Folder> folder;
   TensorTable table;
   bool sharded = false;               // several shards, with an index on output
   std::optional<Index> index;         // as read; absent where the folder has none or it is being repaired
@@ -29,20 +30,21 @@ struct OpenOptions {
   bool being_changed = false;  // by the caller, in place: its journal is no obstacle
 };
 
-// Reads every header of the checkpoint in `directory`.
+// Reads every header of the checkpoint in the folder.
 // Errors: kIo, kInvalidHeader, kInvalidIndex (ghost keys, unlisted tensors or shards, missing shards); all are
 // listed, and none is repaired unless asked for. kLocked and kUnfinishedChange where the folder is being changed in
 // place, or was when that was interrupted.
-Result<Checkpoint> OpenCheckpoint(const std::filesystem::path& directory, const OpenOptions& options = {});
+Result<Checkpoint> OpenCheckpoint(std::shared_ptr<const Folder> folder, const OpenOptions& options = {});
+Result<Checkpoint> OpenCheckpoint(const Storage& storage, const std::string& address, const OpenOptions& options = {});
 
 // Names alone, from an index file or a folder's index or headers: what a reference needs at least.
 struct ReferenceNames {
   std::vector<std::string> names;
   std::optional<TensorTable> table;  // absent where only an index was given
 };
-Result<ReferenceNames> OpenReference(const std::filesystem::path& path);
+Result<ReferenceNames> OpenReference(const Storage& storage, const std::string& address);
 
 // Reads the header of one file.
-Result<Header> ReadHeader(const std::filesystem::path& path);
+Result<Header> ReadHeader(const ByteSource& file);
 
 }  // namespace quantport

@@ -7,8 +7,6 @@
 #include <optional>
 #include <span>
 
-#include "io/file.h"
-
 namespace quantport {
 namespace {
 
@@ -36,13 +34,13 @@ struct Window {
 
 class Comparer {
  public:
-  Comparer(const std::vector<BytePair>& pairs, const WorkOptions& options)
-      : pairs_(pairs), options_(options), differences_(pairs.size()) {
+  Comparer(const std::vector<std::unique_ptr<const ByteSource>>& files, const std::vector<BytePair>& pairs,
+           const WorkOptions& options)
+      : files_(files), pairs_(pairs), options_(options), differences_(pairs.size()) {
     for (size_t p = 0; p < pairs.size(); ++p) AddWindows(p);
   }
 
-  Result<std::vector<ByteDifference>> Run(const std::vector<std::filesystem::path>& paths) {
-    if (auto status = Open(paths); !status) return status.errors();
+  Result<std::vector<ByteDifference>> Run() {
     const auto stop = [this] { next_window_.store(windows_.size(), std::memory_order_relaxed); };
     progress_.emplace(options_.progress, total_);
     if (auto status = RunWorkers(
@@ -66,20 +64,6 @@ class Comparer {
       window.b.Advance(both.b, window.bytes);
     }
     total_ += both.bytes;
-  }
-
-  Status Open(const std::vector<std::filesystem::path>& paths) {
-    Errors errors;
-    for (const auto& path : paths) {
-      auto file = File::OpenForReading(path);
-      if (!file) {
-        errors.insert(errors.end(), file.errors().begin(), file.errors().end());
-        continue;
-      }
-      files_.push_back(std::move(*file));
-    }
-    if (!errors.empty()) return errors;
-    return {};
   }
 
   Status Work() {
@@ -121,16 +105,16 @@ class Comparer {
     while (!out.empty()) {
       const FileRange& range = ranges[at.range];
       const auto part = out.first(std::min<uint64_t>(out.size(), range.bytes - at.skipped));
-      if (auto status = files_[range.file].ReadAt(part, range.offset + at.skipped); !status) return status;
+      if (auto status = files_[range.file]->ReadAt(part, range.offset + at.skipped); !status) return status;
       at.Advance(ranges, part.size());
       out = out.subspan(part.size());
     }
     return {};
   }
 
+  const std::vector<std::unique_ptr<const ByteSource>>& files_;
   const std::vector<BytePair>& pairs_;
   const WorkOptions& options_;
-  std::vector<File> files_;
   std::vector<Window> windows_;
   uint64_t largest_ = 0;
   uint64_t total_ = 0;
@@ -142,9 +126,9 @@ class Comparer {
 
 }  // namespace
 
-Result<std::vector<ByteDifference>> CompareBytes(const std::vector<std::filesystem::path>& files,
+Result<std::vector<ByteDifference>> CompareBytes(const std::vector<std::unique_ptr<const ByteSource>>& files,
                                                  const std::vector<BytePair>& pairs, const WorkOptions& options) {
-  return Comparer(pairs, options).Run(files);
+  return Comparer(files, pairs, options).Run();
 }
 
 }  // namespace quantport

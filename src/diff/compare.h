@@ -2,10 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <memory>
 #include <vector>
 
 #include "base/workers.h"
+#include "io/byte_source.h"
 #include "quantport/error.h"
 
 namespace quantport {
@@ -29,7 +30,7 @@ struct ByteDifference {
 };
 
 // One result for each pair. Memory: two buffers of 4 MiB a thread. Errors: kIo, kCancelled.
-Result<std::vector<ByteDifference>> CompareBytes(const std::vector<std::filesystem::path>& files,
+Result<std::vector<ByteDifference>> CompareBytes(const std::vector<std::unique_ptr<const ByteSource>>& files,
                                                  const std::vector<BytePair>& pairs, const WorkOptions& options);
 
 }  // namespace quantport

@@ -1,4 +1,5 @@
-// Two checkpoints: tensors by name, then the bytes of those that agree in form, then the files beside them.
+#include "diff/diff.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "diff/compare.h"
 #include "diff/side.h"
 #include "diff/sidecars.h"
+#include "io/local_storage.h"
 #include "load/configs.h"
 #include "quantport/quantport.h"
 
@@ -80,9 +82,9 @@ class TensorComparer {
 
   Status CompareData() {
     if (pairs_.empty()) return {};
-    std::vector<std::filesystem::path> files = sides_.a.files;
-    files.insert(files.end(), sides_.b.files.begin(), sides_.b.files.end());
-    auto differences = CompareBytes(files, pairs_, {options_.threads, options_.progress, options_.cancel});
+    auto files = OpenFiles();
+    if (!files) return files.errors();
+    auto differences = CompareBytes(*files, pairs_, {options_.threads, options_.progress, options_.cancel});
     if (!differences) return differences.errors();
     for (size_t i = 0; i < pairs_.size(); ++i) {
       const auto [a, b] = compared_[i];
@@ -98,6 +100,24 @@ class TensorComparer {
     return {};
   }
 
+  // A's and then B's, as pairs count them.
+  Result<std::vector<std::unique_ptr<const ByteSource>>> OpenFiles() const {
+    std::vector<std::unique_ptr<const ByteSource>> files;
+    Errors errors;
+    for (const Side* side : {&sides_.a, &sides_.b}) {
+      for (const std::string& name : side->files) {
+        auto file = side->folder->Open(name);
+        if (!file) {
+          errors.insert(errors.end(), file.errors().begin(), file.errors().end());
+          continue;
+        }
+        files.push_back(std::move(*file));
+      }
+    }
+    if (!errors.empty()) return errors;
+    return files;
+  }
+
   Sides& sides_;
   const DiffOptions& options_;
   DiffReport* report_;
@@ -106,6 +126,8 @@ class TensorComparer {
   std::vector<std::pair<const SideTensor*, const SideTensor*>> compared_;  // of each pair
 };
 
+// A checkpoint whose configs can't be understood is none that is quantized; files that can't be read show when they are
+// compared.
 std::string QuantizationOf(const Checkpoint& checkpoint) {
   const auto configs = ReadConfigs(checkpoint);
   if (!configs || !configs->scheme.quantized) return "not quantized";
@@ -134,9 +156,11 @@ void NoteWhole(const Checkpoint& a, const Checkpoint& b, std::vector<std::string
 
 }  // namespace
 
-Result<DiffReport> Diff(const DiffOptions& options) {
-  auto a = OpenCheckpoint(options.a);
-  auto b = OpenCheckpoint(options.b);
+Result<DiffReport> Diff(const DiffOptions& options) { return Diff(options, LocalStorage()); }
+
+Result<DiffReport> Diff(const DiffOptions& options, const Storage& storage) {
+  auto a = OpenCheckpoint(storage, options.a.string());
+  auto b = OpenCheckpoint(storage, options.b.string());
   Errors errors;
   for (const auto* side : {&a, &b}) {
     if (!*side) errors.insert(errors.end(), side->errors().begin(), side->errors().end());

@@ -17,10 +17,10 @@ struct Attempt {
 Result<PlanReport> PlanAttempt(const Checkpoint& reverted, const Checkpoint& other, const MappingOptions& mapping,
                                bool guided) {
   RevertOptions options;
-  options.input = reverted.directory;
+  options.input = reverted.folder->address();
   // Names alone where there is an index: shapes that differ are to be reported, and a reference with other shapes would
   // be refused.
-  if (guided) options.reference = other.index ? other.directory / kIndexName : other.directory;
+  if (guided) options.reference = other.index ? other.folder->AddressOf(kIndexName) : other.folder->address();
   options.mapping = mapping;
   return PlanRevert(options);
 }
@@ -53,7 +53,8 @@ std::string AttemptNote(const Attempt& attempt) {
 Side StoredSide(const Checkpoint& checkpoint) {
   Side side;
   const TensorTable& table = checkpoint.table;
-  for (const Shard& shard : table.shards) side.files.push_back(checkpoint.directory / shard.name);
+  side.folder = checkpoint.folder;
+  for (const Shard& shard : table.shards) side.files.push_back(shard.name);
   side.tensors.reserve(table.tensors.size());
   for (const StoredTensor& tensor : table.tensors) {
     const TensorInfo& info = tensor.info;
@@ -71,10 +72,11 @@ Side StoredSide(const Checkpoint& checkpoint) {
 
 Side PlannedSide(const Checkpoint& checkpoint, PlanReport plan) {
   Side side;
+  side.folder = checkpoint.folder;
   std::unordered_map<std::string_view, uint32_t> numbers;
   for (const Shard& shard : checkpoint.table.shards) {
     numbers.emplace(shard.name, static_cast<uint32_t>(side.files.size()));
-    side.files.push_back(checkpoint.directory / shard.name);
+    side.files.push_back(shard.name);
   }
   side.tensors.reserve(plan.tensors.size());
   for (PlannedTensorReport& planned : plan.tensors) {

@@ -1,8 +1,8 @@
 // One side of a comparison: a checkpoint as it is stored, or as a reversal would write it.
 #pragma once
 
-#include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,7 +22,8 @@ struct SideTensor {
 };
 
 struct Side {
-  std::vector<std::filesystem::path> files;    // shards
+  std::shared_ptr<const Folder> folder;
+  std::vector<std::string> files;              // shards
   std::vector<SideTensor> tensors;             // in the order of their bytes
   std::map<std::string, std::string> configs;  // files that would be written anew, with their text
 };

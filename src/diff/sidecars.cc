@@ -5,7 +5,6 @@
 
 #include "base/json.h"
 #include "diff/json_values.h"
-#include "io/file.h"
 
 namespace quantport {
 namespace {
@@ -15,14 +14,16 @@ constexpr uint64_t kMaxJsonBytes = 16 << 20;
 
 Result<uint64_t> SizeOf(const Sidecars& side, const std::string& name) {
   if (const auto it = side.rewritten.find(name); it != side.rewritten.end()) return it->second.size();
-  auto file = File::OpenForReading(side.checkpoint.directory / name);
+  auto file = side.checkpoint.folder->Open(name);
   if (!file) return file.errors();
-  return file->Size();
+  return (*file)->Size();
 }
 
 Result<std::string> TextOf(const Sidecars& side, const std::string& name) {
   if (const auto it = side.rewritten.find(name); it != side.rewritten.end()) return it->second;
-  return ReadTextFile(side.checkpoint.directory / name, kMaxJsonBytes);
+  auto file = side.checkpoint.folder->Open(name);
+  if (!file) return file.errors();
+  return ReadText(**file, kMaxJsonBytes);
 }
 
 class SidecarComparer {
@@ -83,8 +84,13 @@ class SidecarComparer {
   }
 
   Status CompareContent(const std::string& name, uint64_t size) {
-    auto differences = CompareBytes({a_.checkpoint.directory / name, b_.checkpoint.directory / name},
-                                    {{{{0, 0, size}}, {{1, 0, size}}, size}}, options_);
+    std::vector<std::unique_ptr<const ByteSource>> files;
+    for (const Sidecars* side : {&a_, &b_}) {
+      auto file = side->checkpoint.folder->Open(name);
+      if (!file) return file.errors();
+      files.push_back(std::move(*file));
+    }
+    auto differences = CompareBytes(files, {{{{0, 0, size}}, {{1, 0, size}}, size}}, options_);
     if (!differences) return differences.errors();
     if (differences->front().count == 0) {
       ++diff_.equal;

@@ -17,7 +17,7 @@ constexpr uint64_t kMinCloneBlocks = 2;
 
 }  // namespace
 
-Result<std::vector<Stretch>> Cloner::Clone(std::span<const CopyRange> ranges, std::span<const File> sources,
+Result<std::vector<Stretch>> Cloner::Clone(std::span<const CopyRange> ranges, const Sources& sources,
                                            File* target, uint64_t target_bytes) {
   const std::vector<Stretch> whole =
       target_bytes == 0 ? std::vector<Stretch>() : std::vector<Stretch>{{0, target_bytes}};
@@ -42,19 +42,19 @@ Result<std::vector<Stretch>> Cloner::Clone(std::span<const CopyRange> ranges, st
   return left;
 }
 
-Result<bool> Cloner::CloneInside(const Stretch& inside, const CopyRange& range, std::span<const File> sources,
+Result<bool> Cloner::CloneInside(const Stretch& inside, const CopyRange& range, const Sources& sources,
                                  File* target) {
   if (refused_.contains(range.source)) return false;
-  const File& source = sources[range.source];
+  const ByteSource& source = sources[range.source];
   const uint64_t bytes = inside.end - inside.begin;
-  auto cloned = CloneRange(source, range.from + (inside.begin - range.to), target, inside.begin, bytes);
+  auto cloned = source.local() == nullptr ? Result<bool>(false) : CloneRange(*source.local(), range.from + (inside.begin - range.to), target, inside.begin, bytes);
   if (!cloned) return cloned.errors();
   if (*cloned) {
     cloned_bytes_ += bytes;
   } else if (mode_ == CloneMode::kAlways) {
     return Error{ErrorKind::kIo,
                  fmt::format("can't share blocks with {}: the file system has no reflinks, or it is another one",
-                             source.path().string()),
+                             source.address()),
                  target->path().string(),
                  {},
                  "copy instead, or write to the file system of the export"};

@@ -53,16 +53,16 @@ std::vector<Window> SpreadOverFiles(std::vector<Window> windows, size_t files, s
 
 class Copier {
  public:
-  Copier(const Plan& plan, const ExecOptions& options)
-      : plan_(plan), options_(options), chosen_(ChosenFiles(plan, options)), cloner_(options.clone) {
+  Copier(const Plan& plan, const Storage& storage, const ExecOptions& options)
+      : plan_(plan), storage_(storage), options_(options), chosen_(ChosenFiles(plan, options)), cloner_(options.clone) {
     for (const size_t file : chosen_) total_ += plan.files[file].bytes;
   }
 
   Result<ExecReport> Run(const std::filesystem::path& directory) {
-    auto sources = OpenSources(plan_);
+    auto sources = Sources::Open(options_.sources ? *options_.sources : plan_.sources, storage_);
     if (!sources) return sources.errors();
     sources_ = std::move(*sources);
-    auto scales = MergedScales::Read(plan_, sources_.files);
+    auto scales = MergedScales::Read(plan_, sources_);
     if (!scales) return scales.errors();
     scales_.emplace(std::move(*scales));
     if (auto status = CreateTargets(directory); !status) return status.errors();
@@ -73,7 +73,7 @@ class Copier {
       if (auto status = options_.work.Continue(); !status) return status.errors();
       if (auto status = target.Sync(); !status) return status.errors();
     }
-    if (auto status = CheckUnchanged(sources_); !status) return status.errors();
+    if (auto status = sources_.CheckUnchanged(); !status) return status.errors();
     ExecReport report{scales_->Errors(), cloner_.cloned_bytes(), total_ - cloner_.cloned_bytes()};
     // Of the files that were not asked for.
     std::erase_if(report.rescaled, [](const RescaleError& error) { return error.elements == 0; });
@@ -108,9 +108,9 @@ class Copier {
   Status PrepareTarget(const PlannedFile& planned) {
     const size_t number = targets_.size() - 1;
     File& target = targets_.back();
-    outputs_.emplace_back(plan_, planned, sources_.files, &*scales_);
+    outputs_.emplace_back(plan_, planned, sources_, &*scales_);
     if (auto status = target.SetSize(planned.bytes); !status) return status;
-    auto left = cloner_.Clone(outputs_.back().ranges(), sources_.files, &target, planned.bytes);
+    auto left = cloner_.Clone(outputs_.back().ranges(), sources_, &target, planned.bytes);
     if (!left) return left.errors();
     for (const Stretch& stretch : *left) {
       if (auto status = target.Allocate(stretch.begin, stretch.end - stretch.begin); !status) return status;
@@ -142,7 +142,7 @@ class Copier {
   // After every file that must be opened: at the limit of descriptors, second ones may fail.
   void OpenTransfers() {
     for (File& file : targets_) writers_.emplace_back(&file);
-    for (File& file : sources_.files) readers_.emplace_back(&file);
+    for (size_t i = 0; i < sources_.size(); ++i) readers_.emplace_back(&sources_[i]);
   }
 
   Status CopyWindows() {
@@ -177,6 +177,7 @@ class Copier {
   }
 
   const Plan& plan_;
+  const Storage& storage_;
   const ExecOptions& options_;
   const std::vector<size_t> chosen_;  // indices into Plan::files; all below count in their order
   uint64_t total_ = 0;
@@ -193,7 +194,7 @@ class Copier {
 };
 
 // Reads ranges that must be equal: scalars and scale vectors, never whole weights.
-Result<std::vector<std::byte>> ReadRanges(const std::vector<File>& sources, const std::vector<CopyRange>& ranges) {
+Result<std::vector<std::byte>> ReadRanges(const Sources& sources, const std::vector<CopyRange>& ranges) {
   std::vector<std::byte> bytes;
   for (const CopyRange& range : ranges) {
     const size_t begin = bytes.size();
@@ -214,15 +215,15 @@ Error UnequalScales(const std::string& leaf, const std::string& tensor_a, const 
           "unify the scales when quantizing, or pass --merge-scales max to re-express both under the larger one"};
 }
 
-Status RunChecks(const Plan& plan) {
+Status RunChecks(const Plan& plan, const Storage& storage) {
   if (plan.checks.empty()) return {};
-  auto sources = OpenSources(plan);
+  auto sources = Sources::Open(plan.sources, storage);
   if (!sources) return sources.errors();
   Errors errors;
   for (const PlannedCheck& check : plan.checks) {
-    auto a = ReadRanges(sources->files, check.a);
+    auto a = ReadRanges(*sources, check.a);
     if (!a) return a.errors();
-    auto b = ReadRanges(sources->files, check.b);
+    auto b = ReadRanges(*sources, check.b);
     if (!b) return b.errors();
     if (*a == *b) continue;
     errors.push_back(UnequalScales(check.leaf, check.tensor_a, check.tensor_b));
@@ -231,8 +232,9 @@ Status RunChecks(const Plan& plan) {
   return {};
 }
 
-Result<ExecReport> WriteFiles(const Plan& plan, const std::filesystem::path& directory, const ExecOptions& options) {
-  return Copier(plan, options).Run(directory);
+Result<ExecReport> WriteFiles(const Plan& plan, const Storage& storage, const std::filesystem::path& directory,
+                              const ExecOptions& options) {
+  return Copier(plan, storage, options).Run(directory);
 }
 
 }  // namespace quantport

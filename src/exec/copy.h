@@ -10,6 +10,7 @@
 #include "base/workers.h"
 #include "exec/clone_ranges.h"
 #include "exec/merged_scales.h"
+#include "io/storage.h"
 #include "plan/plan.h"
 #include "quantport/error.h"
 
@@ -19,13 +20,15 @@ struct ExecOptions {
   WorkOptions work;
   CloneMode clone = CloneMode::kAuto;
   std::optional<std::vector<size_t>> files = {};  // indices into Plan::files: only these are written; none: all
+  // Plan::sources with other stamps, where the caller changed them itself; none: the plan's.
+  std::optional<std::vector<PlanSource>> sources = {};
 };
 
 // What it means that a check failed.
 Error UnequalScales(const std::string& leaf, const std::string& tensor_a, const std::string& tensor_b);
 
 // Compares what the plan says must be equal. Errors: kQuantConversionUnsupported naming both tensors, kIo.
-Status RunChecks(const Plan& plan);
+Status RunChecks(const Plan& plan, const Storage& storage);
 
 struct ExecReport {
   std::vector<RescaleError> rescaled;
@@ -36,6 +39,7 @@ struct ExecReport {
 // Writes the files of the plan into `directory` and fsyncs them. Memory: one 4 MiB buffer a thread, two where elements
 // are reordered. Errors: kIo, also where a source is not what the plan was made from or changed meanwhile; kCancelled;
 // kQuantConversionUnsupported for scalars that can't be merged. What was written is left for the caller to remove.
-Result<ExecReport> WriteFiles(const Plan& plan, const std::filesystem::path& directory, const ExecOptions& options);
+Result<ExecReport> WriteFiles(const Plan& plan, const Storage& storage, const std::filesystem::path& directory,
+                              const ExecOptions& options);
 
 }  // namespace quantport

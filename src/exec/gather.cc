@@ -35,7 +35,7 @@ void ScatterElements(const std::byte* from, std::byte* to, uint64_t count, uint6
 
 class Gatherer {
  public:
-  Gatherer(const Array& array, std::span<const SourceTensor> tensors, std::span<const File> sources,
+  Gatherer(const Array& array, std::span<const SourceTensor> tensors, const Sources& sources,
            MergedScales* scales)
       : array_(array),
         tensors_(tensors),
@@ -122,7 +122,7 @@ class Gatherer {
   }
 
   // Reads what lies together in the source and puts it where it belongs, the outermost distance first.
-  Status Outer(size_t dims, uint32_t step, const File* file, uint64_t from, std::byte* to) {
+  Status Outer(size_t dims, uint32_t step, const ByteSource* file, uint64_t from, std::byte* to) {
     if (dims > dense_) {
       const BoxDim& dim = dims_[dims - 1];
       for (uint64_t i = 0; i < dim.extent; ++i) {
@@ -156,7 +156,7 @@ class Gatherer {
 
   const Array& array_;
   std::span<const SourceTensor> tensors_;
-  std::span<const File> sources_;
+  const Sources& sources_;
   MergedScales* scales_;
   const uint64_t element_;
   std::byte* out_ = nullptr;
@@ -171,7 +171,7 @@ class Gatherer {
 
 }  // namespace
 
-Status Gather(const Array& array, std::span<const SourceTensor> tensors, std::span<const File> sources,
+Status Gather(const Array& array, std::span<const SourceTensor> tensors, const Sources& sources,
               MergedScales* scales, uint64_t begin, std::span<std::byte> out) {
   if (!array.literal.empty()) {
     std::copy_n(array.literal.begin() + static_cast<std::ptrdiff_t>(begin), out.size(), out.begin());

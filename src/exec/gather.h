@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "exec/merged_scales.h"
-#include "io/file.h"
+#include "exec/sources.h"
 #include "plan/plan.h"
 #include "quantport/error.h"
 
@@ -16,7 +16,7 @@ namespace quantport {
 // Fills `out` with bytes [begin, begin + out.size()) of the array. `tensors` and `sources` are the plan's; `scales`
 // carries out the steps of its blocks. Memory: as much again as `out`. Requires elements of whole bytes.
 // Errors: kIo.
-Status Gather(const Array& array, std::span<const SourceTensor> tensors, std::span<const File> sources,
+Status Gather(const Array& array, std::span<const SourceTensor> tensors, const Sources& sources,
               MergedScales* scales, uint64_t begin, std::span<std::byte> out);
 
 }  // namespace quantport

@@ -10,9 +10,11 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "exec/output_bytes.h"
+#include "exec/sources.h"
 #include "io/clone.h"
 #include "io/extents.h"
 #include "io/folder_lock.h"
+#include "io/local_storage.h"
 #include "io/staging.h"
 #include "journal/journal.h"
 #include "journal/replay.h"
@@ -89,16 +91,18 @@ class Chooser {
   }
 
   bool CanCloneData(const PlannedFile& file) const {
-    const auto can = CanClone(input_.plan->sources[file.stays->source], input_.folder);
+    auto source = LocalStorage().OpenFile(input_.plan->sources[file.stays->source].address);
+    if (!source) return false;
+    const auto can = CanClone(**source, input_.folder);
     return can && *can;
   }
 
   // Without the places of its blocks an interrupted insertion could not be finished.
   bool HasPlaces(const PlannedFile& file) const {
-    auto source = File::OpenForReading(input_.plan->sources[file.stays->source]);
-    if (!source) return false;
-    auto own = HasPlacesOfItsOwn(*source);
-    auto extents = FileExtents(*source);
+    auto source = LocalStorage().OpenFile(input_.plan->sources[file.stays->source].address);
+    if (!source || (*source)->local() == nullptr) return false;
+    auto own = HasPlacesOfItsOwn(*(*source)->local());
+    auto extents = FileExtents(*(*source)->local());
     return own && *own && extents && !extents->empty() && extents->front().logical == 0 && AreDisjoint(*extents);
   }
 
@@ -150,7 +154,11 @@ class Chooser {
 class Stager {
  public:
   Stager(const InPlaceInput& input, const std::vector<FileChange>& changes, const ExecOptions& options)
-      : input_(input), changes_(changes), options_(options), staging_(input.folder / kStagingName) {}
+      : input_(input),
+        changes_(changes),
+        options_(options),
+        staging_(input.folder / kStagingName),
+        planned_sources_(input.plan->sources) {}
 
   Result<ExecReport> Run() {
     if (auto status = CheckWritable(); !status) return status.errors();
@@ -172,12 +180,15 @@ class Stager {
   }
 
   // One that can't be opened could not be taken back either, once the journal is there.
-  Status CheckWritable() const {
+  Status CheckWritable() {
+    if (auto status = CheckSources(); !status) return status;
     Errors errors;
-    for (const FileChange& change : changes_) {
-      if (!IsChangedWhereItLies(change)) continue;
-      auto file = File::OpenForChange(input_.folder / change.name);
-      if (!file) errors.insert(errors.end(), file.errors().begin(), file.errors().end());
+    for (size_t i = 0; i < changes_.size(); ++i) {
+      if (!IsChangedWhereItLies(changes_[i])) continue;
+      auto file = File::OpenForChange(input_.folder / changes_[i].name);
+      auto status = file ? StampAgain(*file, &planned_sources_[input_.plan->files[i].stays->source])
+                         : Status(std::move(file.errors()));
+      if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
     }
     if (!errors.empty()) return errors;
     return {};
@@ -186,6 +197,15 @@ class Stager {
   void RemoveStaging() const {
     std::error_code ignored;
     fs::remove_all(staging_, ignored);
+  }
+
+  // An overlay file system copies a file up when it is opened for writing, which gives it another ctime.
+  static Status StampAgain(const File& file, PlanSource* source) {
+    if (!source->stamp) return {};
+    auto stamp = file.Stamp();
+    if (!stamp) return std::move(stamp.errors());
+    source->stamp->changed_ns = stamp->changed_ns;
+    return {};
   }
 
   Status MakeFolders() {
@@ -200,6 +220,9 @@ class Stager {
 
   Status StageAndPublish() {
     if (auto status = StageFiles(); !status) return status;
+    auto sources = Sources::Open(planned_sources_, LocalStorage());
+    if (!sources) return sources.errors();
+    sources_ = std::move(*sources);
     auto writer = JournalWriter::Create(input_.folder);
     if (!writer) return writer.errors();
     Journal journal;
@@ -229,7 +252,8 @@ class Stager {
     }
     ExecOptions options = options_;
     options.files = std::move(files);
-    auto written = WriteFiles(*input_.plan, staging_ / "new", options);
+    options.sources = planned_sources_;
+    auto written = WriteFiles(*input_.plan, LocalStorage(), staging_ / "new", options);
     if (!written) return written.errors();
     report_ = std::move(*written);
     for (const auto& [name, text] : input_.texts) {
@@ -250,15 +274,14 @@ class Stager {
 
   Result<ShardChange> WriteShard(const PlannedFile& file, JournalWriter* writer) {
     const StayingData& stays = *file.stays;
-    auto source = File::OpenForReading(input_.plan->sources[stays.source]);
-    if (!source) return source.errors();
+    const ByteSource& source = sources_[stays.source];
     ShardChange change;
     change.name = file.name;
     change.inserted = file.header.size() - stays.source_data_start;
     change.old_size = stays.source_data_start + stays.kept;
     change.new_size = file.bytes;
     std::string old_header(stays.source_data_start, '\0');
-    if (auto status = source->ReadAt(std::as_writable_bytes(std::span(old_header)), 0); !status) return status.errors();
+    if (auto status = source.ReadAt(std::as_writable_bytes(std::span(old_header)), 0); !status) return status.errors();
     auto old_piece = writer->Add(std::as_bytes(std::span(old_header)));
     if (!old_piece) return old_piece.errors();
     auto new_piece = writer->Add(std::as_bytes(std::span(file.header)));
@@ -266,44 +289,28 @@ class Stager {
     change.old_header = *old_piece;
     change.new_header = *new_piece;
     if (change.inserted != 0) {
-      auto extents = FileExtents(*source);
+      auto extents = FileExtents(*source.local());
       if (!extents) return extents.errors();
       change.extents = std::move(*extents);
     }
-    if (auto status = WritePatches(file, *source, writer, &change); !status) return status.errors();
+    if (auto status = WritePatches(file, writer, &change); !status) return status.errors();
     return change;
   }
 
-  Status CheckSources() const {
-    Errors errors;
-    for (size_t i = 0; i < input_.plan->sources.size(); ++i) {
-      auto file = File::OpenForReading(input_.plan->sources[i]);
-      auto status = file ? CheckUnchanged(*file, static_cast<uint32_t>(i)) : Status(file.errors());
-      if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
-    }
-    if (!errors.empty()) return errors;
-    return {};
+  // What the plan was made from must be what the names stand for now, so the files are opened by their names again.
+  Status CheckSources() {
+    sources_ = {};
+    auto sources = Sources::Open(planned_sources_, LocalStorage());
+    return sources ? Status() : Status(std::move(sources.errors()));
   }
 
-  Status CheckUnchanged(const File& file, uint32_t number) const {
-    auto stamp = file.Stamp();
-    if (!stamp) return stamp.errors();
-    const auto& planned = input_.plan->stamps.at(number);
-    if (!planned || *planned == *stamp) return {};
-    return Error{ErrorKind::kIo,
-                 "the file changed while the conversion was prepared",
-                 file.path().string(),
-                 {},
-                 "run again when nothing else writes to it"};
-  }
-
-  Status WritePatches(const PlannedFile& file, const File& source, JournalWriter* writer, ShardChange* change) {
+  Status WritePatches(const PlannedFile& file, JournalWriter* writer, ShardChange* change) {
     const StayingData& stays = *file.stays;
+    const ByteSource& source = sources_[stays.source];
     std::vector<ByteRange> ranges = stays.rewritten;
     const uint64_t data_bytes = file.bytes - file.header.size();
     if (data_bytes > stays.kept) ranges.push_back({stays.kept, data_bytes});
     if (ranges.empty()) return {};
-    if (auto status = OpenSources(); !status) return status;
     const OutputBytes output(*input_.plan, file, sources_, nullptr);
     std::vector<std::byte> buffer;
     for (const ByteRange& range : ranges) {
@@ -327,21 +334,12 @@ class Stager {
     return {};
   }
 
-  Status OpenSources() {
-    if (!sources_.empty()) return {};
-    for (const auto& path : input_.plan->sources) {
-      auto file = File::OpenForReading(path);
-      if (!file) return file.errors();
-      sources_.push_back(std::move(*file));
-    }
-    return {};
-  }
-
   const InPlaceInput& input_;
   const std::vector<FileChange>& changes_;
   const ExecOptions& options_;
   const fs::path staging_;
-  std::vector<File> sources_;
+  std::vector<PlanSource> planned_sources_;
+  Sources sources_;
   ExecReport report_;
 };
 

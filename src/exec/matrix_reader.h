@@ -20,7 +20,7 @@ namespace quantport {
 class MatrixReader {
  public:
   // All must outlive this.
-  MatrixReader(const QuantizePlan& plan, std::span<const File> sources, std::deque<SourceFile>* readers)
+  MatrixReader(const QuantizePlan& plan, const Sources& sources, std::deque<SourceFile>* readers)
       : plan_(plan), sources_(sources), readers_(*readers), stored_(plan.files, sources) {}
 
   // Fills the first rows * columns elements of the buffer, of the matrix's dtype. `first_row` is a multiple of the
@@ -41,7 +41,7 @@ class MatrixReader {
   Result<std::vector<float>> ReadScales(uint32_t tensor, uint64_t first, uint64_t count) const;
 
   const QuantizePlan& plan_;
-  std::span<const File> sources_;
+  const Sources& sources_;
   std::deque<SourceFile>& readers_;
   StoredBytes stored_;
 };

@@ -8,7 +8,7 @@ struct Merged {
   std::vector<std::byte> bytes;  // of the scalar that won
 };
 
-Result<Merged> ReadMerge(const PlannedMerge& merge, std::span<const File> sources) {
+Result<Merged> ReadMerge(const PlannedMerge& merge, const Sources& sources) {
   std::vector<std::vector<std::byte>> scalars;
   for (const CopyRange& range : merge.scalars) {
     std::vector<std::byte> bytes(range.bytes);
@@ -40,7 +40,7 @@ std::vector<const PlannedTensor*> FindTargets(const Plan& plan) {
 
 }  // namespace
 
-Result<MergedScales> MergedScales::Read(const Plan& plan, std::span<const File> sources) {
+Result<MergedScales> MergedScales::Read(const Plan& plan, const Sources& sources) {
   std::vector<Merged> merges;
   quantport::Errors errors;
   for (const PlannedMerge& planned : plan.merges) {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "exec/rescale.h"
-#include "io/file.h"
+#include "exec/sources.h"
 #include "plan/plan.h"
 #include "quantport/error.h"
 
@@ -20,7 +20,7 @@ class MergedScales {
  public:
   // Reads every scalar of the plan's merges. Errors: kIo; kQuantConversionUnsupported for scalars that are no positive
   // numbers.
-  static Result<MergedScales> Read(const Plan& plan, std::span<const File> sources);
+  static Result<MergedScales> Read(const Plan& plan, const Sources& sources);
 
   // Carries out step `step` (1 + index into Plan::steps) on stored elements, in place. Safe in several threads.
   void Apply(uint32_t step, std::span<std::byte> bytes);

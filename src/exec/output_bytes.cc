@@ -7,7 +7,7 @@
 
 namespace quantport {
 
-OutputBytes::OutputBytes(const Plan& plan, const PlannedFile& file, std::span<const File> sources, MergedScales* scales)
+OutputBytes::OutputBytes(const Plan& plan, const PlannedFile& file, const Sources& sources, MergedScales* scales)
     : plan_(plan),
       file_(file),
       sources_(sources),

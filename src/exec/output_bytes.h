@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "exec/merged_scales.h"
-#include "io/file.h"
+#include "exec/sources.h"
 #include "plan/plan.h"
 #include "quantport/error.h"
 
@@ -21,7 +21,7 @@ class OutputBytes {
   using ReadSource = std::function<Status(uint32_t source, uint64_t from, uint64_t at, uint64_t bytes)>;
 
   // All must outlive this; `scales` may be null where the plan has no steps.
-  OutputBytes(const Plan& plan, const PlannedFile& file, std::span<const File> sources, MergedScales* scales);
+  OutputBytes(const Plan& plan, const PlannedFile& file, const Sources& sources, MergedScales* scales);
 
   // Fills `out` with the file's bytes from `begin` on, header included, and with zeros for computed tensors; straight
   // copies come through `read`. Memory: as Gather's. Errors: kIo.
@@ -37,7 +37,7 @@ class OutputBytes {
 
   const Plan& plan_;
   const PlannedFile& file_;
-  const std::span<const File> sources_;
+  const Sources& sources_;
   MergedScales* const scales_;
   std::vector<CopyRange> ranges_;
   std::vector<Stretch> computed_;

@@ -27,8 +27,8 @@ float Larger(float a, float b) { return std::isnan(a) || a > b ? a : b; }
 
 class Quantizer {
  public:
-  Quantizer(const QuantizePlan& plan, const ExecOptions& options, const ComputeOptions& compute)
-      : plan_(plan), options_(options), compute_(compute) {
+  Quantizer(const QuantizePlan& plan, const Storage& storage, const ExecOptions& options, const ComputeOptions& compute)
+      : plan_(plan), storage_(storage), options_(options), compute_(compute) {
     CutTiles();
     report_.errors.resize(plan.matrices.size());
     report_.amax.assign(plan.groups, 0.0f);
@@ -36,7 +36,7 @@ class Quantizer {
 
   Result<QuantizedReport> Run(const std::filesystem::path& directory) {
     if (auto s = CopyTheRest(directory); !s) return s.errors();
-    auto sources = OpenSources(plan_.files);
+    auto sources = Sources::Open(plan_.files.sources, storage_);
     if (!sources) return sources.errors();
     sources_ = std::move(*sources);
     if (auto s = OpenTargets(directory); !s) return s.errors();
@@ -47,7 +47,7 @@ class Quantizer {
       if (auto s = options_.work.Continue(); !s) return s.errors();
       if (auto s = target.Sync(); !s) return s.errors();
     }
-    if (auto s = CheckUnchanged(sources_); !s) return s.errors();
+    if (auto s = sources_.CheckUnchanged(); !s) return s.errors();
     // Scales of whole matrices are in no stretch.
     if (options_.work.progress) options_.work.progress(plan_.files.TotalBytes(), plan_.files.TotalBytes());
     return std::move(report_);
@@ -101,7 +101,7 @@ class Quantizer {
     if (report) {
       copy.work.progress = [&](uint64_t done, uint64_t) { report(std::min(done, copied_), all); };
     }
-    auto copied = WriteFiles(plan_.files, directory, copy);
+    auto copied = WriteFiles(plan_.files, storage_, directory, copy);
     if (!copied) return copied.errors();
     report_.copied = std::move(*copied);
     return {};
@@ -113,8 +113,8 @@ class Quantizer {
       if (!target) return target.errors();
       targets_.push_back(std::move(*target));
     }
-    for (File& file : sources_.files) readers_.emplace_back(&file);
-    reader_.emplace(plan_, sources_.files, &readers_);
+    for (size_t i = 0; i < sources_.size(); ++i) readers_.emplace_back(&sources_[i]);
+    reader_.emplace(plan_, sources_, &readers_);
     return {};
   }
 
@@ -339,6 +339,7 @@ class Quantizer {
   }
 
   const QuantizePlan& plan_;
+  const Storage& storage_;
   const ExecOptions& options_;
   const ComputeOptions& compute_;
   std::vector<Tile> tiles_;
@@ -361,9 +362,10 @@ class Quantizer {
 
 }  // namespace
 
-Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const std::filesystem::path& directory,
-                                       const ExecOptions& options, const ComputeOptions& compute) {
-  return Quantizer(plan, options, compute).Run(directory);
+Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const Storage& storage,
+                                       const std::filesystem::path& directory, const ExecOptions& options,
+                                       const ComputeOptions& compute) {
+  return Quantizer(plan, storage, options, compute).Run(directory);
 }
 
 }  // namespace quantport

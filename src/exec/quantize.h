@@ -26,7 +26,8 @@ struct QuantizedReport {
 
 // Writes the files of the plan into `directory` and fsyncs them. Memory: about 300 MB, and whatever a row takes where
 // it is longer than 4 MB. Errors: as WriteFiles; kQuantConversionUnsupported naming a tensor with NaN or infinity.
-Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const std::filesystem::path& directory,
-                                       const ExecOptions& options, const ComputeOptions& compute);
+Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const Storage& storage,
+                                       const std::filesystem::path& directory, const ExecOptions& options,
+                                       const ComputeOptions& compute);
 
 }  // namespace quantport

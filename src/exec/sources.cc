@@ -1,43 +1,45 @@
 #include "exec/sources.h"
 
+#include "io/file.h"
+
 namespace quantport {
 namespace {
 
-Error ChangedError(const File& file) {
+Error ChangedError(const ByteSource& file) {
   return Error{ErrorKind::kIo,
                "the file changed while it was being read",
-               file.path().string(),
+               file.address(),
                {},
                "run again when nothing writes to it"};
 }
 
 }  // namespace
 
-Result<Sources> OpenSources(const Plan& plan) {
+Result<Sources> Sources::Open(std::span<const PlanSource> planned, const Storage& storage) {
   Sources sources;
   Errors errors;
-  for (size_t i = 0; i < plan.sources.size(); ++i) {
-    auto file = File::OpenForReading(plan.sources[i]);
-    auto stamp = file ? file->Stamp() : Result<FileStamp>(file.errors());
+  for (const PlanSource& source : planned) {
+    auto file = storage.OpenFile(source.address);
+    auto stamp = file ? (*file)->Stamp() : Result<FileStamp>(file.errors());
     if (!stamp) {
       errors.insert(errors.end(), stamp.errors().begin(), stamp.errors().end());
       continue;
     }
-    if (i < plan.stamps.size() && plan.stamps[i] && *plan.stamps[i] != *stamp) errors.push_back(ChangedError(*file));
-    file->AdviseSequential();
-    sources.files.push_back(std::move(*file));
-    sources.stamps.push_back(*stamp);
+    if (source.stamp && *source.stamp != *stamp) errors.push_back(ChangedError(**file));
+    if (const File* local = (*file)->local()) local->AdviseSequential();
+    sources.files_.push_back(std::move(*file));
+    sources.stamps_.push_back(std::move(*stamp));
   }
   if (!errors.empty()) return errors;
   return sources;
 }
 
-Status CheckUnchanged(const Sources& sources) {
+Status Sources::CheckUnchanged() const {
   Errors errors;
-  for (size_t i = 0; i < sources.files.size(); ++i) {
-    auto stamp = sources.files[i].Stamp();
+  for (size_t i = 0; i < files_.size(); ++i) {
+    auto stamp = files_[i]->Stamp();
     if (!stamp) return stamp.errors();
-    if (*stamp != sources.stamps[i]) errors.push_back(ChangedError(sources.files[i]));
+    if (*stamp != stamps_[i]) errors.push_back(ChangedError(*files_[i]));
   }
   if (!errors.empty()) return errors;
   return {};

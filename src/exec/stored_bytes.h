@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "io/file.h"
+#include "exec/sources.h"
 #include "plan/plan.h"
 #include "quantize/element.h"
 #include "quantport/error.h"
@@ -22,7 +22,7 @@ Status CheckWithin(const SourceTensor& tensor, uint64_t begin, uint64_t bytes);
 class StoredBytes {
  public:
   // Both must outlive this.
-  StoredBytes(const Plan& plan, std::span<const File> sources) : plan_(plan), sources_(sources) {}
+  StoredBytes(const Plan& plan, const Sources& sources) : plan_(plan), sources_(sources) {}
 
   // Bytes [begin, begin + bytes) of the tensor, an index into Plan::tensors. Errors: kIo; as CheckWithin.
   Result<std::vector<uint8_t>> Read(uint32_t tensor, uint64_t begin, uint64_t bytes) const;
@@ -36,7 +36,7 @@ class StoredBytes {
 
  private:
   const Plan& plan_;
-  std::span<const File> sources_;
+  const Sources& sources_;
 };
 
 }  // namespace quantport

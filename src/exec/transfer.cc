@@ -19,11 +19,12 @@ uint64_t RoundDown(uint64_t value) { return value / kDirectBlock * kDirectBlock;
 
 Status SourceFile::Read(std::span<std::byte> buffer, uint64_t at, uint64_t bytes, uint64_t from) {
   const auto out = buffer.subspan(at, bytes);
-  if (bytes < kMinDirectBytes) return file_->ReadAt(out, from);
-  if (file_->CachedBytes(from, bytes) >= bytes / 4 * 3) return file_->ReadAt(out, from);
-  if (direct_.usable()) return ReadDirect(buffer, at, bytes, from);
-  auto status = file_->ReadAt(out, from);
-  file_->AdviseDontNeed(from, bytes);
+  const File* file = source_->local();
+  if (file == nullptr || bytes < kMinDirectBytes) return source_->ReadAt(out, from);
+  if (file->CachedBytes(from, bytes) >= bytes / 4 * 3) return source_->ReadAt(out, from);
+  if (direct_->usable()) return ReadDirect(buffer, at, bytes, from);
+  auto status = source_->ReadAt(out, from);
+  file->AdviseDontNeed(from, bytes);
   return status;
 }
 
@@ -38,7 +39,7 @@ Status SourceFile::ReadDirect(std::span<std::byte> buffer, uint64_t at, uint64_t
   const auto kept = buffer.subspan(landing, at - landing);
   std::copy(kept.begin(), kept.end(), front.begin());
   const auto blocks = buffer.subspan(landing, RoundUp(needed, kDirectBlock));
-  auto status = direct_.ReadBlocks(blocks, first, needed);
+  auto status = direct_->ReadBlocks(blocks, first, needed);
   if (from - first != at - landing) std::memmove(buffer.data() + at, blocks.data() + (from - first), bytes);
   std::copy_n(front.begin(), kept.size(), kept.begin());
   return status;

@@ -9,8 +9,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
+#include "io/byte_source.h"
 #include "io/direct.h"
 #include "io/file.h"
 #include "quantport/error.h"
@@ -23,8 +25,10 @@ inline constexpr uint64_t kReadSlack = 2 * kDirectBlock;
 // Safe in several threads.
 class SourceFile {
  public:
-  // `file` must live as long as this does.
-  explicit SourceFile(File* file) : file_(file), direct_(file, DirectFile::Access::kRead) {}
+  // `source` must live as long as this does.
+  explicit SourceFile(const ByteSource* source) : source_(source) {
+    if (source->local() != nullptr) direct_.emplace(source->local());
+  }
 
   // Puts `bytes` bytes from `from` on at `at` of the buffer, and may change up to kReadSlack bytes behind them.
   // Requires a buffer that begins on a page.
@@ -33,15 +37,15 @@ class SourceFile {
  private:
   Status ReadDirect(std::span<std::byte> buffer, uint64_t at, uint64_t bytes, uint64_t from);
 
-  File* file_;
-  DirectFile direct_;
+  const ByteSource* source_;
+  std::optional<DirectReader> direct_;  // none: not a file of this machine
 };
 
 // Safe in several threads.
 class TargetFile {
  public:
   // `file` must live as long as this does.
-  explicit TargetFile(File* file) : file_(file), direct_(file, DirectFile::Access::kWrite) {}
+  explicit TargetFile(File* file) : file_(file), direct_(file) {}
 
   // Requires data that begins on a page and an offset that is a multiple of kDirectBlock. True where the data is in the
   // page cache now and not on its way to the disk.
@@ -51,7 +55,7 @@ class TargetFile {
 
  private:
   File* file_;
-  DirectFile direct_;
+  DirectWriter direct_;
 };
 
 // What one thread wrote into the page cache, on its way out of it: the disk works while the thread fills its next

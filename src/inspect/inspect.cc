@@ -1,9 +1,12 @@
+#include "inspect/inspect.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "base/text.h"
 #include "checkpoint/checkpoint.h"
+#include "io/local_storage.h"
 #include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
@@ -48,20 +51,27 @@ void AddTotal(const WeightUnit& unit, uint64_t bytes, std::vector<InspectTotal>*
   it->bytes += bytes;
 }
 
+bool IsIo(const Errors& errors) {
+  return std::any_of(errors.begin(), errors.end(), [](const Error& error) { return error.kind == ErrorKind::kIo; });
+}
+
 }  // namespace
 
-Result<InspectReport> Inspect(const std::filesystem::path& path) {
-  auto checkpoint = OpenCheckpoint(path);
+Result<InspectReport> Inspect(const std::filesystem::path& path) { return Inspect(LocalStorage(), path.string()); }
+
+Result<InspectReport> Inspect(const Storage& storage, const std::string& address) {
+  auto checkpoint = OpenCheckpoint(storage, address);
   if (!checkpoint) return checkpoint.errors();
   InspectReport report;
   report.notes = checkpoint->notes;
-  RecognizeOptions options;
   // A folder of tensors without a config can be looked at as well.
-  if (auto configs = ReadConfigs(*checkpoint)) {
+  auto configs = ReadConfigs(*checkpoint);
+  if (configs) {
     report.quantization = configs->scheme.quant_algo;
-    options = RecognizeOptionsOf(*configs, *checkpoint);
-    if (auto model = LoadModel(configs->config_text, (path / kConfigName).string(), {}))
+    if (auto model = LoadModel(configs->config_text, checkpoint->folder->AddressOf(kConfigName), {}))
       report.architecture = model->resolved.architecture;
+  } else if (checkpoint->folder->Has(kConfigName) && IsIo(configs.errors())) {
+    return configs.errors();
   } else {
     for (const Error& error : configs.errors()) report.notes.push_back(error.ToString());
   }
@@ -71,8 +81,9 @@ Result<InspectReport> Inspect(const std::filesystem::path& path) {
   report.bytes = table.TotalBytes();
   for (const StoredTensor& tensor : table.tensors)
     report.bytes_by_dtype[std::string(DTypeName(tensor.info.dtype))] += TensorBytesOf(tensor.info);
-  auto units = RecognizeUnits(table, options);
+  auto units = configs ? RecognizeCheckpoint(*checkpoint, *configs) : RecognizeUnits(table, {});
   if (!units) {
+    if (IsIo(units.errors())) return units.errors();
     report.problems = units.errors();
     return report;
   }

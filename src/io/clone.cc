@@ -52,10 +52,9 @@ Result<uint64_t> BlockSize(const File& file) {
   return static_cast<uint64_t>(std::max<decltype(info.f_bsize)>(info.f_bsize, 1));
 }
 
-Result<bool> CanClone(const fs::path& source_file, const fs::path& directory) {
-  auto source = File::OpenForReading(source_file);
-  if (!source) return source.errors();
-  auto size = source->Size();
+Result<bool> CanClone(const ByteSource& source, const fs::path& directory) {
+  if (source.local() == nullptr) return false;
+  auto size = source.Size();
   if (!size) return size.errors();
   if (*size == 0) return false;
   auto target = CreateUnnamed(directory);
@@ -63,7 +62,7 @@ Result<bool> CanClone(const fs::path& source_file, const fs::path& directory) {
   auto block = BlockSize(*target);
   if (!block) return block.errors();
   // A file's last block may be shared although it is not full, where it becomes the last of the other file too.
-  return CloneRange(*source, 0, &*target, 0, std::min(*size, *block));
+  return CloneRange(*source.local(), 0, &*target, 0, std::min(*size, *block));
 }
 
 }  // namespace quantport

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "io/byte_source.h"
 #include "io/file.h"
 #include "quantport/error.h"
 
@@ -16,8 +17,9 @@ Result<bool> CloneRange(const File& source, uint64_t from, File* target, uint64_
 // The block size of the file system that the file is on. Errors: kIo.
 Result<uint64_t> BlockSize(const File& file);
 
-// Whether files in `directory` can share blocks with `source_file`, found out by doing it once with a file that never
-// gets a name; where that is impossible, a hidden one that is removed. False for an empty source. Errors: kIo.
-Result<bool> CanClone(const std::filesystem::path& source_file, const std::filesystem::path& directory);
+// Whether files in `directory` can share blocks with `source`, found out by doing it once with a file that never gets a
+// name; where that is impossible, a hidden one that is removed. False for an empty source, and for one that is not on
+// this machine. Errors: kIo.
+Result<bool> CanClone(const ByteSource& source, const std::filesystem::path& directory);
 
 }  // namespace quantport

@@ -20,24 +20,25 @@ bool SameFile(int a, int b) {
 
 }  // namespace
 
-DirectFile::DirectFile(File* file, Access access) : file_(file) {
-  const int mode = access == Access::kRead ? O_RDONLY : O_WRONLY;
+DirectDescriptor::DirectDescriptor(const File& file, int mode) {
   // Any failure means the page cache: EINVAL where the file system has no direct transfers, EMFILE at the limit.
-  fd_ = Retry([&] { return ::open(file->path().c_str(), mode | O_DIRECT | O_CLOEXEC | O_NONBLOCK); });
-  usable_ = fd_ >= 0 && SameFile(fd_, file->descriptor());
+  fd_ = Retry([&] { return ::open(file.path().c_str(), mode | O_DIRECT | O_CLOEXEC | O_NONBLOCK); });
+  usable_ = fd_ >= 0 && SameFile(fd_, file.descriptor());
 }
 
-DirectFile::~DirectFile() {
+DirectDescriptor::~DirectDescriptor() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-Status DirectFile::ReadBlocks(std::span<std::byte> out, uint64_t offset, uint64_t needed) {
+DirectReader::DirectReader(const File* file) : file_(file), direct_(*file, O_RDONLY) {}
+
+Status DirectReader::ReadBlocks(std::span<std::byte> out, uint64_t offset, uint64_t needed) {
   uint64_t done = 0;
   while (done < needed && usable()) {
     const ssize_t n =
-        Retry([&] { return ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
+        Retry([&] { return ::pread(direct_.get(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
     if (n < 0 && errno != EINVAL) return SystemError("read", file_->path());
-    if (n < 0) usable_.store(false, std::memory_order_relaxed);
+    if (n < 0) direct_.GiveUp();
     if (n <= 0) break;
     const auto count = static_cast<uint64_t>(n);
     if (done + count >= needed) return {};
@@ -48,11 +49,13 @@ Status DirectFile::ReadBlocks(std::span<std::byte> out, uint64_t offset, uint64_
   return file_->ReadAt(out.subspan(done, needed - done), offset + done);
 }
 
-Status DirectFile::WriteBlocks(std::span<const std::byte> data, uint64_t offset) {
+DirectWriter::DirectWriter(File* file) : file_(file), direct_(*file, O_WRONLY) {}
+
+Status DirectWriter::WriteBlocks(std::span<const std::byte> data, uint64_t offset) {
   while (!data.empty() && usable()) {
-    const ssize_t n = Retry([&] { return ::pwrite(fd_, data.data(), data.size(), static_cast<off_t>(offset)); });
+    const ssize_t n = Retry([&] { return ::pwrite(direct_.get(), data.data(), data.size(), static_cast<off_t>(offset)); });
     if (n < 0 && errno != EINVAL) return SystemError("write", file_->path());
-    if (n < 0) usable_.store(false, std::memory_order_relaxed);
+    if (n < 0) direct_.GiveUp();
     if (n < static_cast<ssize_t>(kDirectBlock)) break;
     const uint64_t done = static_cast<uint64_t>(n) / kDirectBlock * kDirectBlock;
     data = data.subspan(done);

@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "base/checked.h"
+#include "io/local_storage.h"
+#include "io/read_whole.h"
 #include "io/retry.h"
 
 namespace quantport {
@@ -99,24 +101,20 @@ Result<uint64_t> File::Size() const {
 Result<FileStamp> File::Stamp() const {
   struct stat info = {};
   if (::fstat(fd_, &info) != 0) return SystemError("stat", path_);
-  return FileStamp{info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size),
-                   info.st_mtim.tv_sec * 1'000'000'000 + info.st_mtim.tv_nsec};
+  const auto nanoseconds = [](const timespec& time) { return time.tv_sec * 1'000'000'000 + time.tv_nsec; };
+  return FileStamp{info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size), nanoseconds(info.st_mtim),
+                   nanoseconds(info.st_ctim)};
+}
+
+Result<size_t> File::ReadSome(std::span<std::byte> out, uint64_t offset) const {
+  const ssize_t n = Retry([&] { return ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset)); });
+  if (n < 0) return SystemError("read", path_);
+  return static_cast<size_t>(n);
 }
 
 Status File::ReadAt(std::span<std::byte> out, uint64_t offset) const {
-  while (!out.empty()) {
-    const ssize_t n = Retry([&] { return ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset)); });
-    if (n < 0) return SystemError("read", path_);
-    if (n == 0)
-      return Error{ErrorKind::kIo,
-                   fmt::format("the file ends at byte {}, {} bytes too early", offset, out.size()),
-                   path_.string(),
-                   {},
-                   "did it change while it was read?"};
-    out = out.subspan(static_cast<size_t>(n));
-    offset += static_cast<uint64_t>(n);
-  }
-  return {};
+  return ReadWhole(out, offset, path_.string(),
+                   [this](std::span<std::byte> rest, uint64_t at) { return ReadSome(rest, at); });
 }
 
 Status File::WriteAt(std::span<const std::byte> data, uint64_t offset) {
@@ -205,20 +203,9 @@ void File::AdviseDontNeed(uint64_t offset, uint64_t bytes) const {
 }
 
 Result<std::string> ReadTextFile(const fs::path& path, uint64_t max_bytes) {
-  auto file = File::OpenForReading(path);
+  auto file = LocalStorage().OpenFile(path.string());
   if (!file) return file.errors();
-  auto size = file->Size();
-  if (!size) return size.errors();
-  if (*size > max_bytes) {
-    return Error{ErrorKind::kIo,
-                 fmt::format("the file has {} bytes, more than the {} that such a file can need", *size, max_bytes),
-                 path.string(),
-                 {},
-                 {}};
-  }
-  std::string text(*size, '\0');
-  if (auto status = file->ReadAt(std::as_writable_bytes(std::span(text)), 0); !status) return status.errors();
-  return text;
+  return ReadText(**file, max_bytes);
 }
 
 Status WriteTextFile(const fs::path& path, std::string_view text) {
@@ -228,17 +215,15 @@ Status WriteTextFile(const fs::path& path, std::string_view text) {
   return file->Sync();
 }
 
-Status CopyFile(const fs::path& from, const fs::path& to) {
-  auto source = File::OpenForReading(from);
-  if (!source) return source.errors();
+Status CopyFile(const ByteSource& from, const fs::path& to) {
   auto target = File::Create(to);
   if (!target) return target.errors();
-  auto size = source->Size();
+  auto size = from.Size();
   if (!size) return size.errors();
   std::vector<std::byte> buffer(std::min<uint64_t>(*size, 1 << 20));
   for (uint64_t offset = 0; offset < *size; offset += buffer.size()) {
     const std::span<std::byte> chunk(buffer.data(), std::min<uint64_t>(buffer.size(), *size - offset));
-    if (auto status = source->ReadAt(chunk, offset); !status) return status;
+    if (auto status = from.ReadAt(chunk, offset); !status) return status;
     if (auto status = target->WriteAt(chunk, offset); !status) return status;
   }
   return target->Sync();

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/file_stamp.h"
+#include "io/byte_source.h"
 #include "quantport/error.h"
 
 namespace quantport {
@@ -36,6 +37,8 @@ class File {
 
   Result<uint64_t> Size() const;
   Result<FileStamp> Stamp() const;
+  // What one read gives: at most out.size() bytes, none at the end of the file.
+  Result<size_t> ReadSome(std::span<std::byte> out, uint64_t offset) const;
   // Fills `out` from `offset`; an end of file before that is an error.
   Status ReadAt(std::span<std::byte> out, uint64_t offset) const;
   Status WriteAt(std::span<const std::byte> data, uint64_t offset);
@@ -70,14 +73,14 @@ class File {
 // The error of the last system call, for example "can't read: No space left on device".
 Error SystemError(std::string_view doing, const std::filesystem::path& path);
 
-// The whole text of a small file. Errors: kIo, also where the file is larger than `max_bytes`.
+// The whole text of a small file of this machine. Errors: kIo, also where the file is larger than `max_bytes`.
 Result<std::string> ReadTextFile(const std::filesystem::path& path, uint64_t max_bytes);
 
 // Writes a new file and fsyncs it.
 Status WriteTextFile(const std::filesystem::path& path, std::string_view text);
 
-// Copies a regular file's bytes into a new one and fsyncs it; a symbolic link is followed.
-Status CopyFile(const std::filesystem::path& from, const std::filesystem::path& to);
+// Copies a file's bytes into a new one and fsyncs it.
+Status CopyFile(const ByteSource& from, const std::filesystem::path& to);
 
 // Gives `to` the mode of `from` and, where this process may, its owner and group. A symbolic link is followed.
 Status CopyPermissions(const std::filesystem::path& from, const std::filesystem::path& to);

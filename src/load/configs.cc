@@ -5,8 +5,6 @@
 #include <memory>
 #include <span>
 
-#include "io/file.h"
-
 namespace quantport {
 namespace {
 
@@ -38,26 +36,36 @@ class SmallTensorReader {
  public:
   explicit SmallTensorReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
+  // Nothing for a tensor that is not small, and for one that can't be read, of which errors() tells.
   std::optional<std::string> Read(uint32_t index) {
     const StoredTensor& tensor = checkpoint_.table.tensors[index];
     const uint64_t bytes = tensor.info.end - tensor.info.begin;
     if (bytes > kMaxSmallTensor) return std::nullopt;
     if (!file_ || shard_ != tensor.shard) {
-      auto file = File::OpenForReading(checkpoint_.directory / checkpoint_.table.shards[tensor.shard].name);
-      if (!file) return std::nullopt;
+      auto file = checkpoint_.folder->Open(checkpoint_.table.shards[tensor.shard].name);
+      if (!file) return Fail(std::move(file.errors()));
       file_ = std::move(*file);
       shard_ = tensor.shard;
     }
     std::string content(bytes, '\0');
-    const auto status = file_->ReadAt(std::as_writable_bytes(std::span(content)),
-                                      checkpoint_.table.shards[tensor.shard].data_start + tensor.info.begin);
-    return status ? std::optional(std::move(content)) : std::nullopt;
+    auto status = file_->ReadAt(std::as_writable_bytes(std::span(content)),
+                                checkpoint_.table.shards[tensor.shard].data_start + tensor.info.begin);
+    if (!status) return Fail(std::move(status.errors()));
+    return content;
   }
 
+  const Errors& errors() const { return errors_; }
+
  private:
+  std::optional<std::string> Fail(Errors errors) {
+    errors_.insert(errors_.end(), errors.begin(), errors.end());
+    return std::nullopt;
+  }
+
   const Checkpoint& checkpoint_;
-  std::optional<File> file_;
+  std::unique_ptr<const ByteSource> file_;
   uint32_t shard_ = 0;
+  Errors errors_;
 };
 
 // The only value of a list, or 0.
@@ -76,12 +84,19 @@ RecognizeOptions RecognizeOptionsOf(const QuantScheme& scheme) {
   return options;
 }
 
-RecognizeOptions RecognizeOptionsOf(const ConfigFiles& configs, const Checkpoint& checkpoint) {
+Result<std::vector<WeightUnit>> RecognizeCheckpoint(const Checkpoint& checkpoint, const ConfigFiles& configs) {
+  SmallTensorReader reader(checkpoint);
   RecognizeOptions options = RecognizeOptionsOf(configs.scheme);
-  options.read = [reader = std::make_shared<SmallTensorReader>(checkpoint)](uint32_t tensor) {
-    return reader->Read(tensor);
-  };
-  return options;
+  options.read = [&reader](uint32_t tensor) { return reader.Read(tensor); };
+  auto units = RecognizeUnits(checkpoint.table, options);
+  if (!reader.errors().empty()) return reader.errors();
+  return units;
+}
+
+Result<std::string> ReadConfigText(const Folder& folder, std::string_view name) {
+  auto file = folder.Open(name);
+  if (!file) return file.errors();
+  return ReadText(**file, kMaxConfigBytes);
 }
 
 Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint) {
@@ -89,23 +104,23 @@ Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint) {
   Errors errors;
   for (const std::string_view name : kFiles) {
     const bool there = std::binary_search(checkpoint.sidecars.begin(), checkpoint.sidecars.end(), name);
-    const auto path = checkpoint.directory / name;
+    const std::string path = checkpoint.folder->AddressOf(name);
     if (!there) {
       if (name == kConfigName) {
         errors.push_back({ErrorKind::kIo,
                           "the checkpoint has no config.json",
-                          path.string(),
+                          path,
                           {},
                           "it says which model this is; copy it from the model's hub repository"});
       }
       continue;
     }
-    auto text = ReadTextFile(path, kMaxConfigBytes);
+    auto text = ReadConfigText(*checkpoint.folder, name);
     if (!text) {
       errors.insert(errors.end(), text.errors().begin(), text.errors().end());
       continue;
     }
-    auto added = AddConfig(name, path.string(), std::move(*text), &configs);
+    auto added = AddConfig(name, path, std::move(*text), &configs);
     if (!added) errors.insert(errors.end(), added.errors().begin(), added.errors().end());
   }
   if (!errors.empty()) return errors;

@@ -3,10 +3,13 @@
 
 #include <map>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "config/references.h"
 #include "layout/layouts.h"
+#include "layout/recognize.h"
 #include "quantport/error.h"
 
 namespace quantport {
@@ -21,14 +24,17 @@ struct ConfigFiles {
   QuantScheme scheme;                                     // of all together
 };
 
-// What helps to recognize the checkpoint's tensors: what the configs say, and the bytes of small tensors.
-// `checkpoint` must outlive the result.
-RecognizeOptions RecognizeOptionsOf(const ConfigFiles& configs, const Checkpoint& checkpoint);
-// The same without a way to read bytes.
+// RecognizeUnits with all that helps: what the configs say, and the bytes of small tensors that say how others are
+// stored. Errors: as RecognizeUnits; kIo where one of these can't be read.
+Result<std::vector<WeightUnit>> RecognizeCheckpoint(const Checkpoint& checkpoint, const ConfigFiles& configs);
+// What the configs alone say.
 RecognizeOptions RecognizeOptionsOf(const QuantScheme& scheme);
 
 // Errors: kIo where config.json is missing or unreadable, kInvalidConfig.
 Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint);
+
+// The text of the config file `name`. Errors: kIo.
+Result<std::string> ReadConfigText(const Folder& folder, std::string_view name);
 
 // Adds the text of the file `name`, which errors call `file`. Of texts that speak of the same, the first is taken, so
 // that config.json comes first. Errors: kInvalidConfig.

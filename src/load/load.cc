@@ -1,8 +1,10 @@
 #include "load/load.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "io/file.h"
+#include "load/configs.h"
 
 namespace quantport {
 namespace {
@@ -10,6 +12,13 @@ namespace {
 constexpr uint64_t kMaxMappingBytes = 256 << 20;
 // What errors and reports call a mapping that is in no file.
 constexpr const char* kMappingText = "the mapping given as text";
+
+// The folder that a reference is, or the one that its index file is in.
+std::string FolderOf(const Storage& storage, const std::string& reference) {
+  if (storage.IsFolder(reference)) return reference;
+  const std::string parent = std::filesystem::path(reference).parent_path().string();
+  return parent.empty() ? "." : parent;
+}
 
 }  // namespace
 
@@ -43,21 +52,22 @@ Result<ModelMapping> LoadModel(const std::string& config_text, const std::string
   return ResolveMapping(config_text, config_file, text, file, options.architecture, options.transformers_version);
 }
 
-std::optional<ResolvedModel> LoadReferenceModel(const std::filesystem::path& reference, const MappingOptions& options,
-                                                const ModelMapping& part) {
-  std::error_code code;
-  const auto folder = std::filesystem::is_directory(reference, code) ? reference : reference.parent_path();
-  const auto file = folder / "config.json";
-  auto text = ReadTextFile(file, kMaxMappingBytes);
-  if (!text) return std::nullopt;
+Result<std::optional<ResolvedModel>> LoadReferenceModel(const Storage& storage, const std::string& reference,
+                                                        const MappingOptions& options, const ModelMapping& part) {
+  const std::optional<ResolvedModel> unknown;
+  auto folder = storage.OpenFolder(FolderOf(storage, reference));
+  if (!folder) return folder.errors();
+  if (!(*folder)->Has(kConfigName)) return unknown;
+  auto text = ReadConfigText(**folder, kConfigName);
+  if (!text) return text.errors();
   MappingOptions same = options;
   same.architecture.reset();
   constexpr std::string_view kPrefix = "transformers ";
   if (!same.mapping_file && !same.mapping_json && part.version.starts_with(kPrefix))
     same.transformers_version = part.version.substr(kPrefix.size());
-  auto model = LoadModel(*text, file.string(), same);
-  if (!model || model->resolved.remote_code) return std::nullopt;
-  return std::move(model->resolved);
+  auto model = LoadModel(*text, (*folder)->AddressOf(kConfigName), same);
+  if (!model || model->resolved.remote_code) return unknown;
+  return std::optional(std::move(model->resolved));
 }
 
 ReferenceView MakeReferenceView(ReferenceNames names) {

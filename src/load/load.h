@@ -1,7 +1,6 @@
 // What several commands begin with: the mapping for a config, and a reference to hold names against.
 #pragma once
 
-#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -17,9 +16,9 @@ Result<ModelMapping> LoadModel(const std::string& config_text, const std::string
                                const MappingOptions& options);
 
 // The reference's own model, by the mapping that `part` is resolved with; nothing where there is no config.json in the
-// reference's folder or its class is not known.
-std::optional<ResolvedModel> LoadReferenceModel(const std::filesystem::path& reference, const MappingOptions& options,
-                                                const ModelMapping& part);
+// reference's folder or its class is not known. Errors: kIo where there is one that can't be read.
+Result<std::optional<ResolvedModel>> LoadReferenceModel(const Storage& storage, const std::string& reference,
+                                                        const MappingOptions& options, const ModelMapping& part);
 
 // The reference's value keys and, where it has headers whose layouts are known, their logical shapes.
 ReferenceView MakeReferenceView(ReferenceNames names);

@@ -32,11 +32,11 @@ RecipeSources SourcesOf(const std::vector<std::filesystem::path>& folders) {
   return sources;
 }
 
-Result<Calibration> ReadCalibration(const std::filesystem::path& path) {
-  auto header = ReadHeader(path);
-  if (!header) return header.errors();
-  auto file = File::OpenForReading(path);
+Result<Calibration> ReadCalibration(const Storage& storage, const std::string& address) {
+  auto file = storage.OpenFile(address);
   if (!file) return file.errors();
+  auto header = ReadHeader(**file);
+  if (!header) return header.errors();
   Calibration calibration;
   Errors errors;
   for (const TensorInfo& tensor : header->tensors) {
@@ -44,12 +44,12 @@ Result<Calibration> ReadCalibration(const std::filesystem::path& path) {
     if (!IsScalar(tensor) || (leaf != "input_amax" && leaf != "k_amax" && leaf != "v_amax")) {
       errors.push_back({ErrorKind::kUnsupportedRecipe,
                         fmt::format("a {} of {} dimensions", DTypeName(tensor.dtype), tensor.shape.size()),
-                        path.string(), tensor.name,
+                        address, tensor.name,
                         "a calibration holds F32 scalars <module>.input_amax, <attention>.k_amax and .v_amax"});
       continue;
     }
     float amax = 0;
-    if (auto s = file->ReadAt(std::as_writable_bytes(std::span(&amax, 1)), header->data_start + tensor.begin); !s)
+    if (auto s = (*file)->ReadAt(std::as_writable_bytes(std::span(&amax, 1)), header->data_start + tensor.begin); !s)
       return s.errors();
     calibration.emplace(tensor.name, amax);
   }

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "io/storage.h"
 #include "plan/quantize_choices.h"
 #include "quantport/error.h"
 #include "recipe/load.h"
@@ -15,6 +16,6 @@ RecipeSources SourcesOf(const std::vector<std::filesystem::path>& folders);
 
 // The scalars of a calibration file. Errors: kIo, kInvalidHeader; kUnsupportedRecipe for tensors that are no F32
 // scalars called input_amax, k_amax or v_amax.
-Result<Calibration> ReadCalibration(const std::filesystem::path& path);
+Result<Calibration> ReadCalibration(const Storage& storage, const std::string& address);
 
 }  // namespace quantport

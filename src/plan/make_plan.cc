@@ -30,8 +30,7 @@ class Planner {
   Result<Plan> Make(const std::filesystem::path& directory) {
     Plan plan;
     for (const Shard& shard : table_.shards) {
-      plan.sources.push_back(directory / shard.name);
-      plan.stamps.push_back(shard.stamp);
+      plan.sources.push_back({(directory / shard.name).string(), shard.stamp});
     }
     for (const StoredTensor& tensor : table_.tensors) {
       plan.tensors.push_back({tensor.info.name, tensor.shard,

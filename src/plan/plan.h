@@ -15,6 +15,12 @@
 
 namespace quantport {
 
+// A file that is read.
+struct PlanSource {
+  std::string address;                   // what Storage::OpenFile opens it by
+  std::optional<FileStamp> stamp = {};  // when its header was read; none: not compared
+};
+
 // Where a stored tensor's data lies. What is read for a tensor is read within it.
 struct SourceTensor {
   std::string name;
@@ -85,9 +91,8 @@ struct PlannedMerge {
 };
 
 struct Plan {
-  std::vector<std::filesystem::path> sources;    // one for each shard of the export
-  std::vector<std::optional<FileStamp>> stamps;  // of the sources when their headers were read; none: not compared
-  std::vector<SourceTensor> tensors;             // of the export; runs refer to them
+  std::vector<PlanSource> sources;   // one for each shard of the export
+  std::vector<SourceTensor> tensors;  // of the export; runs refer to them
   std::vector<PlannedFile> files;
   std::vector<PlannedCheck> checks;
   std::vector<PlannedMerge> merges;

@@ -43,19 +43,21 @@ Status NameConversion::ResolveMapping(const MappingOptions& options) {
   return {};
 }
 
-void NameConversion::FindWhole(const std::filesystem::path& reference, const MappingOptions& options) {
-  if (model_.resolved.remote_code) return;
-  auto whole = LoadReferenceModel(reference, options, model_);
-  if (!whole) return;
+Status NameConversion::FindWhole(const Storage& storage, const std::string& reference, const MappingOptions& options) {
+  if (model_.resolved.remote_code) return {};
+  auto loaded = LoadReferenceModel(storage, reference, options, model_);
+  if (!loaded) return loaded.errors();
+  std::optional<ResolvedModel>& whole = *loaded;
+  if (!whole) return {};
   place_ = FindSubModel(model_.resolved, *whole);
-  if (!place_) return;
+  if (!place_) return {};
   report_->notes.push_back(fmt::format("{} is taken for {} of the reference's {}", model_.resolved.architecture,
                                        place_->path, whole->architecture));
   whole_ = std::move(*whole);
+  return {};
 }
 
-Status NameConversion::Convert(const RecognizeOptions& recognize) {
-  auto units = RecognizeUnits(*sources_.table, recognize);
+Status NameConversion::Convert(Result<std::vector<WeightUnit>> units) {
   if (!units) return KeepNames(std::move(units.errors()));
   units_ = std::move(*units);
   if (Errors contradictions = CheckScheme(*sources_.configs, units_); !contradictions.empty()) return contradictions;

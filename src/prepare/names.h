@@ -1,12 +1,12 @@
 // From tensors, configs and a mapping to names on the other side: what files and state dicts are converted with alike.
 #pragma once
 
-#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "io/storage.h"
 #include "load/configs.h"
 #include "mapping/model.h"
 #include "plan/conversion.h"
@@ -53,10 +53,12 @@ class NameConversion {
 
   // A model that was saved alone goes by the names it has inside the reference's: the language model of a
   // vision-language model. A reference that says nothing of its class, or is of the same one, changes nothing.
-  void FindWhole(const std::filesystem::path& reference, const MappingOptions& options);
+  // Errors: kIo.
+  Status FindWhole(const Storage& storage, const std::string& reference, const MappingOptions& options);
 
-  // Errors: those of RevertNames and RecognizeUnits, but for what KeepNames deals with; contradictions of the configs.
-  Status Convert(const RecognizeOptions& recognize);
+  // `units` are the table's. Errors: theirs and those of RevertNames, but for what KeepNames deals with; contradictions of
+  // the configs.
+  Status Convert(Result<std::vector<WeightUnit>> units);
 
   // The outcome where `errors` mean that the export can't be converted and the caller asked to keep its names then: all
   // or nothing, so names and configs both stay as they are. Else the errors themselves.

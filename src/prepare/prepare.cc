@@ -17,9 +17,10 @@ NameChoices ChoicesOf(const RevertOptions& options, Direction direction) {
 
 class Preparer {
  public:
-  Preparer(const RevertOptions& options, Direction direction, const DataPlaces& places)
+  Preparer(const RevertOptions& options, Direction direction, const DataPlaces& places, const Storage& storage)
       : options_(options),
         places_(places),
+        storage_(storage),
         names_(ChoicesOf(options, direction), {&prepared_.checkpoint.table, &configs_, options.input.string()},
                &prepared_.report) {}
 
@@ -44,7 +45,7 @@ class Preparer {
 
  private:
   Status ReadExport() {
-    auto checkpoint = OpenCheckpoint(options_.input, {.repair_index = options_.repair_index});
+    auto checkpoint = OpenCheckpoint(storage_, options_.input.string(), {.repair_index = options_.repair_index});
     if (!checkpoint) return checkpoint.errors();
     prepared_.checkpoint = std::move(*checkpoint);
     input_tensors_ = prepared_.checkpoint.table.tensors.size();
@@ -58,7 +59,7 @@ class Preparer {
 
   Status ReadReference() {
     if (!options_.reference) return {};
-    auto names = OpenReference(*options_.reference);
+    auto names = OpenReference(storage_, options_.reference->string());
     if (!names) return names.errors();
     if (options_.carry_missing) reference_table_ = names->table;
     names_.SetReference(MakeReferenceView(std::move(*names)));
@@ -67,8 +68,10 @@ class Preparer {
 
   Status ConvertNames() {
     if (auto s = names_.ResolveMapping(options_.mapping); !s) return s;
-    if (options_.reference) names_.FindWhole(*options_.reference, options_.mapping);
-    return names_.Convert(RecognizeOptionsOf(configs_, prepared_.checkpoint));
+    if (options_.reference) {
+      if (auto s = names_.FindWhole(storage_, options_.reference->string(), options_.mapping); !s) return s;
+    }
+    return names_.Convert(RecognizeCheckpoint(prepared_.checkpoint, configs_));
   }
 
   // What the export lacks, by kind, and brought over where that is asked for.
@@ -100,11 +103,11 @@ class Preparer {
     const Checkpoint& checkpoint = prepared_.checkpoint;
     PlanOptions options{options_.max_shard_bytes, checkpoint.index ? &*checkpoint.index : nullptr, checkpoint.sharded,
                         places_.block_bytes, places_.keep_header_room};
-    auto plan = MakePlan(names_.conversion(), checkpoint.table, checkpoint.directory, options);
+    auto plan = MakePlan(names_.conversion(), checkpoint.table, checkpoint.folder->address(), options);
     if (!plan) return names_.kept() ? Status(plan.errors()) : FallbackAndLayOut(std::move(plan.errors()));
     prepared_.plan = std::move(*plan);
     // Scalars of weights that become one must be equal; a few bytes of data, read before anything is written.
-    if (auto status = RunChecks(prepared_.plan); !status) return FallbackAndLayOut(std::move(status.errors()));
+    if (auto status = RunChecks(prepared_.plan, storage_); !status) return FallbackAndLayOut(std::move(status.errors()));
     return {};
   }
 
@@ -139,6 +142,7 @@ class Preparer {
 
   const RevertOptions& options_;
   const DataPlaces places_;
+  const Storage& storage_;
   Prepared prepared_;
   ConfigFiles configs_;
   size_t input_tensors_ = 0;  // of the export alone; the table may grow by what is carried over
@@ -150,12 +154,13 @@ class Preparer {
 
 }  // namespace
 
-Result<Prepared> Prepare(const RevertOptions& options, Direction direction, const DataPlaces& places) {
-  return Preparer(options, direction, places).Prepare();
+Result<Prepared> Prepare(const RevertOptions& options, Direction direction, const DataPlaces& places,
+                         const Storage& storage) {
+  return Preparer(options, direction, places, storage).Prepare();
 }
 
-Result<RuleComparison> CompareNames(const RevertOptions& options) {
-  return Preparer(options, Direction::kRevert, {}).CompareNames();
+Result<RuleComparison> CompareNames(const RevertOptions& options, const Storage& storage) {
+  return Preparer(options, Direction::kRevert, {}, storage).CompareNames();
 }
 
 }  // namespace quantport

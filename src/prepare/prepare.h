@@ -26,9 +26,10 @@ struct DataPlaces {
 };
 
 // Errors: as Revert.
-Result<Prepared> Prepare(const RevertOptions& options, Direction direction, const DataPlaces& places);
+Result<Prepared> Prepare(const RevertOptions& options, Direction direction, const DataPlaces& places,
+                         const Storage& storage);
 
 // As far as names go; nothing is laid out. Errors: as Revert.
-Result<RuleComparison> CompareNames(const RevertOptions& options);
+Result<RuleComparison> CompareNames(const RevertOptions& options, const Storage& storage);
 
 }  // namespace quantport

@@ -66,15 +66,15 @@ Status CheckMethodIsKnown(const Opened& opened) {
   return {};
 }
 
-Result<Opened> Open(const std::filesystem::path& folder, bool repair_index) {
+Result<Opened> Open(const Storage& storage, const std::string& address, bool repair_index) {
   Opened opened;
-  auto checkpoint = OpenCheckpoint(folder, {.repair_index = repair_index});
+  auto checkpoint = OpenCheckpoint(storage, address, {.repair_index = repair_index});
   if (!checkpoint) return checkpoint.errors();
   opened.checkpoint = std::move(*checkpoint);
   auto configs = ReadConfigs(opened.checkpoint);
   if (!configs) return configs.errors();
   opened.configs = std::move(*configs);
-  auto units = RecognizeUnits(opened.checkpoint.table, RecognizeOptionsOf(opened.configs, opened.checkpoint));
+  auto units = RecognizeCheckpoint(opened.checkpoint, opened.configs);
   if (!units) return units.errors();
   opened.units = std::move(*units);
   Errors problems = CheckScheme(opened.configs, opened.units);
@@ -123,7 +123,7 @@ void Summarize(const Opened& opened, PreparedQuantize* prepared) {
 
 class Preparer {
  public:
-  explicit Preparer(const QuantizeOptions& options) : options_(options) {}
+  Preparer(const QuantizeOptions& options, const Storage& storage) : options_(options), storage_(storage) {}
 
   Result<PreparedQuantize> Prepare() {
     if (auto s = ReadRecipe(); !s) return s.errors();
@@ -150,14 +150,14 @@ class Preparer {
       ReplaceKvCache(*entries, &recipe_);
     }
     if (!options_.calibration) return {};
-    auto calibration = ReadCalibration(*options_.calibration);
+    auto calibration = ReadCalibration(storage_, options_.calibration->string());
     if (!calibration) return calibration.errors();
     calibration_ = std::move(*calibration);
     return {};
   }
 
   Status ReadCheckpoint() {
-    auto opened = Open(options_.input, options_.repair_index);
+    auto opened = Open(storage_, options_.input.string(), options_.repair_index);
     if (!opened) return opened.errors();
     opened_ = std::move(*opened);
     return {};
@@ -335,6 +335,7 @@ class Preparer {
   }
 
   const QuantizeOptions& options_;
+  const Storage& storage_;
   PreparedQuantize prepared_;
   Recipe recipe_;
   Calibration calibration_;
@@ -350,10 +351,12 @@ class Preparer {
 
 }  // namespace
 
-Result<PreparedQuantize> PrepareQuantize(const QuantizeOptions& options) { return Preparer(options).Prepare(); }
+Result<PreparedQuantize> PrepareQuantize(const QuantizeOptions& options, const Storage& storage) {
+  return Preparer(options, storage).Prepare();
+}
 
-Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options) {
-  auto opened = Open(options.input, options.repair_index);
+Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options, const Storage& storage) {
+  auto opened = Open(storage, options.input.string(), options.repair_index);
   if (!opened) return opened.errors();
   const MemoryModel memory;
   QuantizeInput input;

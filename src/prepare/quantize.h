@@ -19,8 +19,8 @@ struct PreparedQuantize {
 };
 
 // Errors: as Quantize.
-Result<PreparedQuantize> PrepareQuantize(const QuantizeOptions& options);
+Result<PreparedQuantize> PrepareQuantize(const QuantizeOptions& options, const Storage& storage);
 // Errors: as Dequantize.
-Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options);
+Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options, const Storage& storage);
 
 }  // namespace quantport

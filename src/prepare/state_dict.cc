@@ -8,6 +8,7 @@
 #include "config/references.h"
 #include "exec/copy.h"
 #include "exec/rescale.h"
+#include "io/local_storage.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
 #include "load/load.h"
@@ -70,10 +71,12 @@ class Planner : public std::enable_shared_from_this<Planner> {
     if (auto s = ReadConfigTexts(options); !s) return s.errors();
     if (auto s = ReadReference(options); !s) return s.errors();
     if (auto s = names_.ResolveMapping(options.mapping); !s) return s.errors();
-    if (options.reference) names_.FindWhole(*options.reference, options.mapping);
+    if (options.reference) {
+      if (auto s = names_.FindWhole(LocalStorage(), options.reference->string(), options.mapping); !s) return s.errors();
+    }
     RecognizeOptions recognize = RecognizeOptionsOf(configs_.scheme);
     recognize.read = options.read;
-    if (auto s = names_.Convert(recognize); !s) return s.errors();
+    if (auto s = names_.Convert(RecognizeUnits(table_, recognize)); !s) return s.errors();
     if (auto s = ListDropped(); !s) return s.errors();
     if (auto s = names_.CheckStrict(); !s) return s.errors();
     return Finish();
@@ -99,7 +102,7 @@ class Planner : public std::enable_shared_from_this<Planner> {
       if (auto s = CheckTensors(options.reference_tensors->tensors); !s) return s;
       names_.SetReference(ViewOf(*options.reference_tensors, options.shapes_known));
     } else if (options.reference) {
-      auto names = OpenReference(*options.reference);
+      auto names = OpenReference(LocalStorage(), options.reference->string());
       if (!names) return names.errors();
       if (!options.shapes_known) names->table.reset();
       names_.SetReference(MakeReferenceView(std::move(*names)));

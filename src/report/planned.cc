@@ -1,6 +1,7 @@
 #include "report/planned.h"
 
 #include <algorithm>
+#include <filesystem>
 
 namespace quantport {
 namespace {
@@ -17,12 +18,14 @@ std::string_view Computed(const PlannedTensor& tensor) {
   return std::any_of(blocks.begin(), blocks.end(), stepped) ? "reordered, rescaled" : "reordered";
 }
 
+std::string FileName(const PlanSource& source) { return std::filesystem::path(source.address).filename().string(); }
+
 // A block's elements need not lie together; it begins at `offset` and has so many bytes.
 SourceRange BlockRange(const Plan& plan, const PlannedTensor& tensor, const Block& block) {
   const SourceTensor& source = plan.tensors[block.tensor];
   uint64_t elements = 1;
   for (const BlockDim& dim : block.dims) elements *= dim.extent;
-  return {plan.sources[source.source].filename().string(), source.name, source.offset + block.offset / 8,
+  return {FileName(plan.sources[source.source]), source.name, source.offset + block.offset / 8,
           elements * static_cast<uint64_t>(DTypeBits(tensor.info.dtype)) / 8};
 }
 
@@ -45,7 +48,7 @@ std::vector<PlannedTensorReport> PlannedTensors(const Plan& plan) {
         if (run.tensor == kZeros) continue;
         const SourceTensor& source = plan.tensors[run.tensor];
         row.sources.push_back(
-            {plan.sources[source.source].filename().string(), source.name, source.offset + run.source, run.bytes});
+            {FileName(plan.sources[source.source]), source.name, source.offset + run.source, run.bytes});
       }
       if (tensor.gathered) {
         for (const Block& block : tensor.gathered->blocks) {

@@ -4,8 +4,8 @@
 
 #include "base/json.h"
 #include "base/text.h"
-#include "io/file.h"
-#include "io/folder_lock.h"
+#include "io/local_storage.h"
+#include "load/configs.h"
 #include "load/load.h"
 #include "mapping/renamer.h"
 #include "plan/groups.h"
@@ -13,11 +13,6 @@
 #include "report/transform_json.h"
 
 namespace quantport {
-namespace {
-
-constexpr uint64_t kMaxConfigBytes = 64 << 20;
-
-}  // namespace
 
 std::vector<std::string> BuiltInTransformersVersions() {
   std::vector<std::string> versions;
@@ -28,18 +23,19 @@ std::vector<std::string> BuiltInTransformersVersions() {
 namespace {
 
 // By config.json alone, which is all that some have at hand.
-Result<ModelMapping> ModelOf(const std::filesystem::path& checkpoint, const MappingOptions& options) {
-  if (auto status = CheckNoUnfinishedChange(checkpoint); !status) return status.errors();
-  const auto file = checkpoint / "config.json";
-  auto text = ReadTextFile(file, kMaxConfigBytes);
+Result<ModelMapping> ModelOf(const Storage& storage, const std::string& address, const MappingOptions& options) {
+  auto folder = storage.OpenFolder(address);
+  if (!folder) return folder.errors();
+  if (auto status = (*folder)->CheckNoUnfinishedChange(); !status) return status.errors();
+  auto text = ReadConfigText(**folder, kConfigName);
   if (!text) return text.errors();
-  return LoadModel(*text, file.string(), options);
+  return LoadModel(*text, (*folder)->AddressOf(kConfigName), options);
 }
 
 }  // namespace
 
 Result<RulesReport> Rules(const std::filesystem::path& checkpoint, const MappingOptions& options) {
-  auto model = ModelOf(checkpoint, options);
+  auto model = ModelOf(LocalStorage(), checkpoint.string(), options);
   if (!model) return model.errors();
   const ResolvedModel& resolved = model->resolved;
   RulesReport report;
@@ -104,10 +100,11 @@ Json StepsJson(const std::vector<NameStep>& steps) {
 
 Result<std::vector<ExplainedName>> ExplainNames(const std::filesystem::path& checkpoint,
                                                 const std::vector<std::string>& names, const MappingOptions& options) {
-  auto model = ModelOf(checkpoint, options);
+  auto model = ModelOf(LocalStorage(), checkpoint.string(), options);
   if (!model) return model.errors();
   std::vector<std::string> stored;
-  if (auto checkpoint_names = OpenReference(checkpoint)) stored = MakeReferenceView(std::move(*checkpoint_names)).keys;
+  if (auto checkpoint_names = OpenReference(LocalStorage(), checkpoint.string()))
+    stored = MakeReferenceView(std::move(*checkpoint_names)).keys;
   std::sort(stored.begin(), stored.end(), DotNaturalLess);
   auto save = MakeRenamer(model->resolved, Renamer::Direction::kSave, stored);
   if (!save) return save.errors();

@@ -1,3 +1,5 @@
+#include "verify/verify.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,6 +8,7 @@
 
 #include "base/text.h"
 #include "checkpoint/checkpoint.h"
+#include "io/local_storage.h"
 #include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
@@ -105,11 +108,13 @@ void CheckSiblingScales(const std::vector<WeightUnit>& units, VerifyReport* repo
 
 }  // namespace
 
-Result<VerifyReport> Verify(const VerifyOptions& options) {
+Result<VerifyReport> Verify(const VerifyOptions& options) { return Verify(options, LocalStorage()); }
+
+Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage) {
   VerifyReport report;
-  auto reference_names = OpenReference(options.reference);
+  auto reference_names = OpenReference(storage, options.reference.string());
   if (!reference_names) return reference_names.errors();
-  auto checkpoint = OpenCheckpoint(options.checkpoint);
+  auto checkpoint = OpenCheckpoint(storage, options.checkpoint.string());
   if (!checkpoint) {
     // A broken index or header is what verification is there to find.
     report.problems = checkpoint.errors();
@@ -119,10 +124,10 @@ Result<VerifyReport> Verify(const VerifyOptions& options) {
   report.notes = checkpoint->notes;
   auto configs = ReadConfigs(*checkpoint);
   if (!configs) return configs.errors();
-  auto model = LoadModel(configs->config_text, (options.checkpoint / kConfigName).string(), options.mapping);
+  auto model = LoadModel(configs->config_text, checkpoint->folder->AddressOf(kConfigName), options.mapping);
   if (!model) return model.errors();
   report.mapping = model->version;
-  auto units = RecognizeUnits(checkpoint->table, RecognizeOptionsOf(*configs, *checkpoint));
+  auto units = RecognizeCheckpoint(*checkpoint, *configs);
   if (!units) {
     report.problems = units.errors();
     return report;

@@ -5,11 +5,12 @@
 #include <unordered_map>
 
 #include "checkpoint/checkpoint.h"
+#include "io/local_storage.h"
 
 namespace quantport {
 
 Status VerifyWritten(const Plan& plan, const std::filesystem::path& directory, bool being_changed) {
-  auto checkpoint = OpenCheckpoint(directory, {.being_changed = being_changed});
+  auto checkpoint = OpenCheckpoint(LocalStorage(), directory.string(), {.being_changed = being_changed});
   if (!checkpoint) return checkpoint.errors();
   std::unordered_map<std::string_view, std::pair<const TensorInfo*, std::string_view>> planned;
   for (const PlannedFile& file : plan.files) {

@@ -24,9 +24,9 @@ LAYERS = {
     "exec": {"base", "format", "io", "plan", "journal", "quantize"},
     "load": {"base", "format", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "config", "recipe"},
     "verify": {"base", "format", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "config", "load"},
-    "inspect": {"base", "format", "safetensors", "checkpoint", "layout", "load"},
+    "inspect": {"base", "io", "format", "safetensors", "checkpoint", "layout", "load"},
     "diff": {"base", "io", "safetensors", "checkpoint", "load"},
-    "prepare": {"base", "format", "safetensors", "checkpoint", "mapping", "layout", "recipe", "plan", "config", "exec", "load", "verify"},
+    "prepare": {"base", "io", "format", "safetensors", "checkpoint", "mapping", "layout", "recipe", "plan", "config", "exec", "load", "verify"},
     "report": {"base", "format", "io", "mapping", "recipe", "plan", "quantize", "load"},
     "cli": set(),
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "io/local_storage.h"
 #include "support/checkpoint_builder.h"
 #include "unit/error_lines.h"
 
@@ -58,7 +59,7 @@ std::vector<std::string> Located(const Errors& errors) {
 }
 
 std::vector<std::string> OpenErrors(const fs::path& directory, const OpenOptions& options = {}) {
-  const auto checkpoint = OpenCheckpoint(directory, options);
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), directory, options);
   return checkpoint ? std::vector<std::string>() : Located(checkpoint.errors());
 }
 
@@ -67,7 +68,7 @@ std::vector<std::string> OpenErrors(const fs::path& directory, const OpenOptions
 TEST(CheckpointTest, ReadsASingleFile) {
   const TempDir dir;
   WriteCheckpoint(dir.path(), "{}", {Bytes("a"), Bytes("b")});
-  const auto checkpoint = OpenCheckpoint(dir.path());
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), dir.path());
   ASSERT_TRUE(checkpoint.ok());
   EXPECT_THAT(Names(checkpoint->table), ElementsAre("a", "b"));
   EXPECT_THAT(ShardNames(checkpoint->table), ElementsAre("model.safetensors"));
@@ -84,7 +85,7 @@ TEST(CheckpointTest, ReadsASingleFile) {
 TEST(CheckpointTest, ReadsShardsWithTheirIndex) {
   const TempDir dir;
   WriteCheckpoint(dir.path(), "{}", {Bytes("a"), Bytes("b"), Bytes("c")}, 2);
-  const auto checkpoint = OpenCheckpoint(dir.path());
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), dir.path());
   ASSERT_TRUE(checkpoint.ok());
   EXPECT_THAT(ShardNames(checkpoint->table), ElementsAre(kFirst, kSecond));
   EXPECT_THAT(Names(checkpoint->table), ElementsAre("a", "c", "b"));
@@ -99,7 +100,7 @@ TEST(CheckpointTest, ReadsShardsWithoutAnIndexAndSaysSo) {
   const TempDir dir;
   WriteShard(dir / std::string(kFirst), {"a"});
   WriteShard(dir / std::string(kSecond), {"b"});
-  const auto checkpoint = OpenCheckpoint(dir.path());
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), dir.path());
   ASSERT_TRUE(checkpoint.ok());
   EXPECT_THAT(Names(checkpoint->table), ElementsAre("a", "b"));
   EXPECT_TRUE(checkpoint->sharded);
@@ -117,7 +118,7 @@ TEST(CheckpointTest, FollowsTheSymbolicLinksOfAHubCache) {
   fs::create_symlink("../../blobs/0123abcd", snapshot / kFirst);
   fs::create_symlink("../../blobs/4567ef01", snapshot / kSecond);
   fs::create_symlink("../../blobs/model.safetensors.index.json", snapshot / "model.safetensors.index.json");
-  const auto checkpoint = OpenCheckpoint(snapshot);
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), snapshot);
   ASSERT_TRUE(checkpoint.ok());
   EXPECT_THAT(Names(checkpoint->table), ElementsAre("a", "b"));
   EXPECT_TRUE(checkpoint->index.has_value());
@@ -133,7 +134,7 @@ TEST(CheckpointTest, ListsSidecarsOfAllFoldersButHiddenOnes) {
   WriteFile(dir / ".git/HEAD", "");
   WriteFile(dir / ".cache/huggingface/download/x.metadata", "");
   WriteFile(dir / "assets/.hidden/x", "");
-  const auto checkpoint = OpenCheckpoint(dir.path());
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), dir.path());
   ASSERT_TRUE(checkpoint.ok());
   EXPECT_THAT(checkpoint->sidecars, ElementsAre(".gitattributes", "assets/deep/logo.png", "config.json",
                                                 "onnx/model.safetensors", "tokenizer.json"));
@@ -146,7 +147,7 @@ TEST(CheckpointTest, LeavesOutFilesOfAnotherNamingWithANote) {
     const TempDir dir;
     WriteCheckpoint(dir.path(), "{}", {Bytes("a"), Bytes("b")}, shards);
     WriteShard(dir / "consolidated.safetensors", {"a", "b", "other.name"});
-    const auto checkpoint = OpenCheckpoint(dir.path());
+    const auto checkpoint = OpenCheckpoint(LocalStorage(), dir.path());
     ASSERT_TRUE(checkpoint.ok());
     EXPECT_THAT(Names(checkpoint->table), ElementsAre("a", "b"));
     EXPECT_THAT(checkpoint->notes, ElementsAre("consolidated.safetensors is left out: its naming is not that of this "
@@ -158,7 +159,7 @@ TEST(CheckpointTest, LeavesOutFilesOfAnotherNamingWithANote) {
 TEST(CheckpointTest, TakesTheOnlyNamingThereIs) {
   const TempDir dir;
   WriteShard(dir / "weights-00001-of-00001.safetensors", {"a"});
-  const auto checkpoint = OpenCheckpoint(dir.path());
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), dir.path());
   ASSERT_TRUE(checkpoint.ok());
   EXPECT_THAT(Names(checkpoint->table), ElementsAre("a"));
 }
@@ -167,7 +168,7 @@ TEST(CheckpointTest, RefusesToChooseAmongSeveralNamings) {
   const TempDir dir;
   WriteShard(dir / "adapter.safetensors", {"a"});
   WriteShard(dir / "weights.safetensors", {"a"});
-  const auto checkpoint = OpenCheckpoint(dir.path());
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), dir.path());
   ASSERT_FALSE(checkpoint.ok());
   EXPECT_EQ(checkpoint.errors()[0].ToString(),
             dir.path().string() +
@@ -206,7 +207,7 @@ TEST(CheckpointTest, SaysHowToRepairAnIndex) {
   const TempDir dir;
   WriteShard(dir / "model.safetensors", {"a"});
   WriteIndex(dir.path(), R"("a": "model.safetensors", "ghost": "model.safetensors")");
-  const auto checkpoint = OpenCheckpoint(dir.path());
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), dir.path());
   ASSERT_FALSE(checkpoint.ok());
   EXPECT_EQ(checkpoint.errors()[0].hint, "pass --repair-index to rebuild the index from the headers");
 }
@@ -214,7 +215,7 @@ TEST(CheckpointTest, SaysHowToRepairAnIndex) {
 TEST(CheckpointTest, TrustsTheHeadersWhereTheIndexIsToBeRepaired) {
   const TempDir dir;
   WriteLyingIndex(dir.path());
-  const auto checkpoint = OpenCheckpoint(dir.path(), {.repair_index = true});
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), dir.path(), {.repair_index = true});
   ASSERT_TRUE(checkpoint.ok());
   EXPECT_THAT(Names(checkpoint->table), ElementsAre("a", "moved", "b", "unlisted", "d"));
   EXPECT_FALSE(checkpoint->index.has_value());
@@ -229,7 +230,7 @@ TEST(CheckpointTest, RepairsAnIndexThatCannotEvenBeRead) {
   WriteFile(dir / "model.safetensors.index.json", "{\"weight_map\": ");
   EXPECT_THAT(OpenErrors(dir.path()),
               ElementsAre("model.safetensors.index.json: InvalidIndexError the index is not a JSON object"));
-  EXPECT_TRUE(OpenCheckpoint(dir.path(), {.repair_index = true}).ok());
+  EXPECT_TRUE(OpenCheckpoint(LocalStorage(), dir.path(), {.repair_index = true}).ok());
 }
 
 TEST(CheckpointTest, RefusesAnIndexThatPointsOutsideTheFolder) {
@@ -257,7 +258,7 @@ TEST(CheckpointTest, NoticesAMissingShardWithoutAnIndex) {
   const TempDir dir;
   WriteShard(dir / "model-00001-of-00003.safetensors", {"a"});
   WriteShard(dir / "model-00003-of-00003.safetensors", {"c"});
-  const auto checkpoint = OpenCheckpoint(dir.path());
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), dir.path());
   ASSERT_FALSE(checkpoint.ok());
   ASSERT_EQ(checkpoint.errors().size(), 1u);
   EXPECT_EQ(checkpoint.errors()[0].ToString(),
@@ -265,7 +266,7 @@ TEST(CheckpointTest, NoticesAMissingShardWithoutAnIndex) {
                 ": the folder has no index, and 2 of 3 shards (download the missing shards, or pass "
                 "--repair-index to take what is there)");
   EXPECT_EQ(checkpoint.errors()[0].kind, ErrorKind::kInvalidIndex);
-  EXPECT_TRUE(OpenCheckpoint(dir.path(), {.repair_index = true}).ok());
+  EXPECT_TRUE(OpenCheckpoint(LocalStorage(), dir.path(), {.repair_index = true}).ok());
 }
 
 TEST(CheckpointTest, RefusesATensorInTwoShardsWhateverTheIndexSays) {
@@ -356,7 +357,7 @@ TEST(CheckpointTest, RefusesAnIndexThatCannotBeOpened) {
 TEST(ReferenceTest, ReadsHeadersWhereThereAreSome) {
   const TempDir dir;
   WriteCheckpoint(dir.path(), "{}", {Bytes("a"), Bytes("b")}, 2);
-  const auto reference = OpenReference(dir.path());
+  const auto reference = OpenReference(LocalStorage(), dir.path());
   ASSERT_TRUE(reference.ok());
   EXPECT_THAT(reference->names, ElementsAre("a", "b"));
   EXPECT_TRUE(reference->table.has_value());
@@ -366,7 +367,7 @@ TEST(ReferenceTest, TakesAnIndexAlone) {
   const TempDir dir;
   WriteIndex(dir.path(), R"("b": "model-00001-of-00009.safetensors", "a": "model-00007-of-00009.safetensors")");
   for (const fs::path& path : {dir.path(), dir / "model.safetensors.index.json"}) {
-    const auto reference = OpenReference(path);
+    const auto reference = OpenReference(LocalStorage(), path);
     ASSERT_TRUE(reference.ok());
     EXPECT_THAT(reference->names, ElementsAre("b", "a"));
     EXPECT_FALSE(reference->table.has_value());
@@ -376,8 +377,8 @@ TEST(ReferenceTest, TakesAnIndexAlone) {
 TEST(ReferenceTest, RefusesAReferenceThatIsNone) {
   const TempDir dir;
   WriteFile(dir / "model.safetensors.index.json", "[]");
-  EXPECT_THAT(ErrorLines(OpenReference(dir / "nowhere")), ElementsAre("IoError can't open: No such file or directory"));
-  EXPECT_THAT(ErrorLines(OpenReference(dir.path())), ElementsAre("InvalidIndexError the index is not a JSON object"));
+  EXPECT_THAT(ErrorLines(OpenReference(LocalStorage(), dir / "nowhere")), ElementsAre("IoError can't open: No such file or directory"));
+  EXPECT_THAT(ErrorLines(OpenReference(LocalStorage(), dir.path())), ElementsAre("InvalidIndexError the index is not a JSON object"));
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ using testing::HasSubstr;
 constexpr uint64_t kClonable = 128 << 10;  // more than 16 blocks of 4 KiB and less than 16 of 16 KiB
 
 bool CanCloneHere(const Job& job) {
-  const auto can = CanClone(job.plan.sources[0], job.out());
+  const auto can = CanClone(**LocalStorage().OpenFile(job.plan.sources[0].address), job.out());
   EXPECT_TRUE(can.ok());
   return can.ok() && *can;
 }
@@ -58,7 +58,7 @@ void AddAlignedFiles(Job* job) {
 Result<ExecReport> WriteWith(const Job& job, CloneMode mode) {
   ExecOptions options;
   options.clone = mode;
-  return WriteFiles(job.plan, job.out(), options);
+  return WriteFiles(job.plan, LocalStorage(), job.out(), options);
 }
 
 TEST(WriteFilesTest, ReadsAndWritesPastThePageCacheWhatIsNotInIt) {
@@ -69,12 +69,12 @@ TEST(WriteFilesTest, ReadsAndWritesPastThePageCacheWhatIsNotInIt) {
     job.AddFile(std::string(random() % 9000 + 1, 'h'));
     for (int t = 0; t < 8; ++t) {
       const auto tensor = static_cast<uint32_t>(random() % 2);
-      const uint64_t size = fs::file_size(job.plan.sources[tensor]) - 5;
+      const uint64_t size = fs::file_size(job.plan.sources[tensor].address) - 5;
       const uint64_t source = random() % (size / 2);
       job.AddTensor({{tensor, source, 0, random() % (size - source) + 1}});
     }
   }
-  for (const fs::path& source : job.plan.sources) DropFromCache(source);
+  for (const PlanSource& source : job.plan.sources) DropFromCache(source.address);
   auto report = WriteWith(job, CloneMode::kNever);
   ASSERT_TRUE(report.ok()) << report.errors()[0].ToString();
   EXPECT_EQ(report->cloned_bytes, 0u);
@@ -109,7 +109,7 @@ TEST(CloneTest, SharesAlignedBlocksAndCopiesTheEdges) {
   ExecOptions options;
   options.clone = CloneMode::kAlways;
   options.work.progress = [&](uint64_t done, uint64_t) { first = first == 0 ? done : first; };
-  auto report = WriteFiles(job.plan, job.out(), options);
+  auto report = WriteFiles(job.plan, LocalStorage(), job.out(), options);
   ASSERT_TRUE(report.ok()) << report.errors()[0].ToString();
   job.ExpectWritten();
   // 5 + 1/8 + 2 MiB of the first file, with a range's ends apart, and 6 of the second.
@@ -122,10 +122,10 @@ TEST(CloneTest, ChangesNoSourceThroughWhatItShares) {
   Job job;
   AddAlignedFiles(&job);
   if (!CanCloneHere(job)) GTEST_SKIP() << "the file system of the temporary folder can't share blocks";
-  const std::string before = test::ReadFile(job.plan.sources[0]);
+  const std::string before = test::ReadFile(job.plan.sources[0].address);
   ASSERT_TRUE(WriteWith(job, CloneMode::kAlways).ok());
   for (const PlannedFile& file : job.plan.files) test::WriteFile(job.out() / file.name, std::string(9 * kMiB, '!'));
-  EXPECT_TRUE(test::ReadFile(job.plan.sources[0]) == before);
+  EXPECT_TRUE(test::ReadFile(job.plan.sources[0].address) == before);
 }
 
 TEST(WriteFilesTest, WritesOnlyTheFilesThatAreAskedFor) {
@@ -138,7 +138,7 @@ TEST(WriteFilesTest, WritesOnlyTheFilesThatAreAskedFor) {
     EXPECT_EQ(total, job.plan.files[0].bytes + job.plan.files[2].bytes);
     last = done;
   };
-  auto report = WriteFiles(job.plan, job.out(), options);
+  auto report = WriteFiles(job.plan, LocalStorage(), job.out(), options);
   ASSERT_TRUE(report.ok()) << report.errors()[0].ToString();
   EXPECT_EQ(last, job.plan.files[0].bytes + job.plan.files[2].bytes);
   EXPECT_EQ(report->cloned_bytes + report->copied_bytes, last);
@@ -160,7 +160,7 @@ FileStamp StampOf(const fs::path& path) {
 TEST(WriteFilesTest, TakesSourcesThatAreWhatThePlanSaw) {
   Job job;
   AddLargeFile(&job);
-  job.plan.stamps = {StampOf(job.plan.sources[0]), std::nullopt};
+  job.plan.sources[0].stamp = StampOf(job.plan.sources[0].address);
   EXPECT_TRUE(job.Write().ok());
   job.ExpectWritten();
 }
@@ -168,14 +168,14 @@ TEST(WriteFilesTest, TakesSourcesThatAreWhatThePlanSaw) {
 TEST(WriteFilesTest, RefusesSourcesThatChangedAfterThePlan) {
   Job job;
   AddLargeFile(&job);
-  for (const fs::path& source : job.plan.sources) job.plan.stamps.emplace_back(StampOf(source));
-  --job.plan.stamps[0]->modified_ns;
-  fs::rename(job.plan.sources[1], job.dir() / "moved");
-  fs::copy_file(job.dir() / "moved", job.plan.sources[1]);
+  for (PlanSource& source : job.plan.sources) source.stamp = StampOf(source.address);
+  --job.plan.sources[0].stamp->modified_ns;
+  fs::rename(job.plan.sources[1].address, job.dir() / "moved");
+  fs::copy_file(job.dir() / "moved", job.plan.sources[1].address);
   const auto status = job.Write();
   EXPECT_THAT(ErrorLines(status), ElementsAre("IoError the file changed while it was being read",
                                               "IoError the file changed while it was being read"));
-  EXPECT_EQ(status.errors()[1].file, job.plan.sources[1].string());
+  EXPECT_EQ(status.errors()[1].file, job.plan.sources[1].address);
   EXPECT_EQ(status.errors()[1].hint, "run again when nothing writes to it");
   EXPECT_TRUE(fs::is_empty(job.out()));
 }
@@ -185,21 +185,21 @@ TEST(WriteFilesTest, NoticesASourceThatChangesWhileItIsCopied) {
   AddLargeFile(&job);
   std::once_flag once;
   const auto progress = [&](uint64_t, uint64_t) {
-    std::call_once(once, [&] { std::ofstream(job.plan.sources[1], std::ios::app) << "more"; });
+    std::call_once(once, [&] { std::ofstream(job.plan.sources[1].address, std::ios::app) << "more"; });
   };
   const auto status = job.Write(2, progress);
   EXPECT_THAT(ErrorLines(status), ElementsAre("IoError the file changed while it was being read"));
-  EXPECT_EQ(status.errors()[0].file, job.plan.sources[1].string());
+  EXPECT_EQ(status.errors()[0].file, job.plan.sources[1].address);
 }
 
 TEST(RunChecksTest, RefusesSourcesThatChangedAfterThePlan) {
   Job job;
   AddLargeFile(&job);
   job.plan.checks = {{"input_scale", "x", "y", {{0, 0, 0, 2}}, {{0, 0, 0, 2}}}};
-  job.plan.stamps.emplace_back(StampOf(job.plan.sources[0]));
-  EXPECT_TRUE(RunChecks(job.plan).ok());
-  ++job.plan.stamps[0]->size;
-  EXPECT_THAT(ErrorLines(RunChecks(job.plan)), ElementsAre("IoError the file changed while it was being read"));
+  job.plan.sources[0].stamp = StampOf(job.plan.sources[0].address);
+  EXPECT_TRUE(RunChecks(job.plan, LocalStorage()).ok());
+  ++job.plan.sources[0].stamp->size;
+  EXPECT_THAT(ErrorLines(RunChecks(job.plan, LocalStorage())), ElementsAre("IoError the file changed while it was being read"));
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "exec/copy.h"
+#include "io/local_storage.h"
 #include "support/checkpoint_builder.h"
 
 namespace quantport::test {
@@ -26,7 +27,7 @@ class Job {
     const std::string name = fmt::format("source-{}", contents_.size());
     contents_.push_back(FillBytes(name, bytes));
     WriteFile(dir_ / name, contents_.back());
-    plan.sources.push_back(dir_ / name);
+    plan.sources.push_back({dir_ / name});
     // Data does not begin at the start of a file.
     plan.tensors.push_back({fmt::format("t{}", contents_.size() - 1), static_cast<uint32_t>(contents_.size() - 1), 5});
   }
@@ -69,7 +70,7 @@ class Job {
 
   Status Write(int threads = 0, std::function<void(uint64_t, uint64_t)> progress = {},
                const std::atomic<bool>* cancel = nullptr) {
-    auto report = WriteFiles(plan, out(), {{threads, std::move(progress), cancel}});
+    auto report = WriteFiles(plan, LocalStorage(), out(), {{threads, std::move(progress), cancel}});
     if (!report) return report.errors();
     return {};
   }

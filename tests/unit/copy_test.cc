@@ -65,7 +65,7 @@ TEST(WriteFilesTest, PutsManyRangesOfSeveralFilesInTheirPlaces) {
         std::vector<quantport::Run> runs;
         for (uint64_t r = random() % 5 + 1; r > 0; --r) {
           const auto tensor = static_cast<uint32_t>(random() % 3);
-          const uint64_t size = fs::file_size(job.plan.sources[tensor]) - 5;
+          const uint64_t size = fs::file_size(job.plan.sources[tensor].address) - 5;
           const uint64_t source = random() % size;
           runs.push_back({tensor, source, 0, random() % std::min<uint64_t>(size - source, 400'000) + 1});
         }
@@ -138,19 +138,19 @@ TEST(WriteFilesTest, DoesNotBeginWhereItIsCancelledAlready) {
 TEST(WriteFilesTest, NoticesASourceThatShrank) {
   Job job;
   AddLargeFile(&job);
-  fs::resize_file(job.plan.sources[1], kMiB);
+  fs::resize_file(job.plan.sources[1].address, kMiB);
   const auto status = job.Write(2);
   ASSERT_FALSE(status.ok());
   ASSERT_EQ(status.errors().size(), 1u);
   EXPECT_EQ(status.errors()[0].kind, ErrorKind::kIo);
-  EXPECT_EQ(status.errors()[0].file, job.plan.sources[1].string());
+  EXPECT_EQ(status.errors()[0].file, job.plan.sources[1].address);
   EXPECT_THAT(status.errors()[0].ToString(), HasSubstr("bytes too early (did it change while it was read?)"));
 }
 
 TEST(WriteFilesTest, NamesEverySourceThatCannotBeOpened) {
   Job job;
   AddLargeFile(&job);
-  for (const fs::path& source : job.plan.sources) fs::remove(source);
+  for (const PlanSource& source : job.plan.sources) fs::remove(source.address);
   EXPECT_THAT(ErrorLines(job.Write()), ElementsAre("IoError can't open: No such file or directory",
                                                    "IoError can't open: No such file or directory"));
   EXPECT_TRUE(fs::is_empty(job.out()));
@@ -200,20 +200,20 @@ TEST(RunChecksTest, PassesWhatIsEqual) {
   WriteFile(dir / "a", "--same--");
   WriteFile(dir / "b", "sa..me");
   Plan plan;
-  plan.sources = {dir / "a", dir / "b"};
+  plan.sources = {{dir / "a"}, {dir / "b"}};
   plan.checks = {{"input_scale", "x.input_scale", "y.input_scale", {{0, 2, 0, 4}}, {{1, 0, 0, 2}, {1, 4, 2, 2}}}};
-  EXPECT_TRUE(RunChecks(plan).ok());
+  EXPECT_TRUE(RunChecks(plan, LocalStorage()).ok());
 }
 
 TEST(RunChecksTest, NamesBothTensorsOfEveryDifference) {
   const TempDir dir;
   WriteFile(dir / "a", "1234");
   Plan plan;
-  plan.sources = {dir / "a"};
+  plan.sources = {{dir / "a"}};
   plan.checks = {{"input_scale", "x.input_scale", "y.input_scale", {{0, 0, 0, 2}}, {{0, 2, 0, 2}}},
                  {"weight_scale_2", "x.weight_scale_2", "y.weight_scale_2", {{0, 1, 0, 1}}, {{0, 2, 0, 1}}},
                  {"weight_scale", "x.weight_scale", "y.weight_scale", {{0, 1, 0, 1}}, {{0, 1, 0, 1}}}};
-  EXPECT_THAT(ErrorLines(RunChecks(plan)),
+  EXPECT_THAT(ErrorLines(RunChecks(plan, LocalStorage())),
               ElementsAre("QuantConversionUnsupportedError y.input_scale: its input_scale differs from that of "
                           "x.input_scale, and both weights become one",
                           "QuantConversionUnsupportedError y.weight_scale_2: its weight_scale_2 differs from that of "
@@ -224,9 +224,9 @@ TEST(RunChecksTest, ReportsAFileThatEndsTooEarly) {
   const TempDir dir;
   WriteFile(dir / "a", "12");
   Plan plan;
-  plan.sources = {dir / "a"};
+  plan.sources = {{dir / "a"}};
   plan.checks = {{"input_scale", "x", "y", {{0, 0, 0, 2}}, {{0, 1, 0, 2}}}};
-  EXPECT_THAT(ErrorLines(RunChecks(plan)), ElementsAre("IoError the file ends at byte 2, 1 bytes too early"));
+  EXPECT_THAT(ErrorLines(RunChecks(plan, LocalStorage())), ElementsAre("IoError the file ends at byte 2, 1 bytes too early"));
 }
 
 }  // namespace

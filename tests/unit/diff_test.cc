@@ -8,6 +8,7 @@
 #include "diff/json_values.h"
 #include "diff/side.h"
 #include "quantport/quantport.h"
+#include "io/local_storage.h"
 #include "support/checkpoint_builder.h"
 #include "unit/error_lines.h"
 
@@ -38,7 +39,9 @@ class CompareBytesTest : public testing::Test {
   void WriteB(std::string bytes) { WriteFile(dir_ / "b", bytes); }
 
   Result<std::vector<ByteDifference>> Compare(const std::vector<BytePair>& pairs, const WorkOptions& options = {}) {
-    return CompareBytes({dir_ / "a", dir_ / "b"}, pairs, options);
+    std::vector<std::unique_ptr<const ByteSource>> files;
+    for (const char* name : {"a", "b"}) files.push_back(std::move(*LocalStorage().OpenFile(dir_ / name)));
+    return CompareBytes(files, pairs, options);
   }
 
   TempDir dir_;
@@ -203,7 +206,7 @@ TEST(DiffTest, ReportsTheErrorsOfBothSides) {
 TEST(DiffTest, PlannedTensorWhoseSourcesDoNotMakeItUpIsNotLocated) {
   const TempDir dir;
   WriteCheckpoint(dir.path(), "{}", {{"a", "U8", {8}, {}}});
-  const auto checkpoint = OpenCheckpoint(dir.path());
+  const auto checkpoint = OpenCheckpoint(LocalStorage(), dir.path());
   ASSERT_TRUE(checkpoint.ok());
   PlanReport plan;
   const std::string file = "model.safetensors";

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "exec/copy.h"
+#include "io/local_storage.h"
 #include "support/checkpoint_builder.h"
 #include "unit/dense.h"
 
@@ -24,6 +25,7 @@ class Files {
  public:
   explicit Files(const Store& store) {
     std::string contents[2] = {"head", "other head"};
+    std::vector<std::unique_ptr<const ByteSource>> opened;
     for (size_t i = 0; i < store.bytes.size(); ++i) {
       std::string& file = contents[i % 2];
       const TensorInfo& info = store.table.tensors[i].info;
@@ -33,8 +35,9 @@ class Files {
     for (size_t f = 0; f < 2; ++f) {
       paths.push_back(dir_ / std::to_string(f));
       test::WriteFile(paths.back(), contents[f]);
-      sources.push_back(std::move(*File::OpenForReading(paths.back())));
+      opened.push_back(std::move(*LocalStorage().OpenFile(paths.back())));
     }
+    sources = Sources(std::move(opened));
   }
 
   // Bytes [begin, begin + count) of the array.
@@ -48,7 +51,7 @@ class Files {
 
   std::vector<fs::path> paths;
   std::vector<SourceTensor> tensors;
-  std::vector<File> sources;
+  Sources sources;
 
  private:
   TempDir dir_;
@@ -160,7 +163,7 @@ TEST(GatherTest, AnIndivisiblyLargeTransposedTensorComesOutWhole) {
   const uint32_t t = store.Add("t", DType::kBF16, {kRows, kColumns});
   const Files files(store);
   Plan plan;
-  plan.sources = files.paths;
+  for (const fs::path& path : files.paths) plan.sources.push_back({path});
   plan.tensors = files.tensors;
   const std::string header = "an odd header";
   const uint64_t bytes = store.bytes[t].size();
@@ -176,7 +179,7 @@ TEST(GatherTest, AnIndivisiblyLargeTransposedTensorComesOutWhole) {
   want.append(store.bytes[t], 3, 5);
   for (const int threads : {1, 3}) {
     const TempDir out;
-    const auto report = WriteFiles(plan, out.path(), {{threads, {}, nullptr}});
+    const auto report = WriteFiles(plan, LocalStorage(), out.path(), {{threads, {}, nullptr}});
     ASSERT_TRUE(report.ok()) << report.errors()[0].ToString();
     EXPECT_TRUE(report->rescaled.empty());
     // Not EXPECT_EQ: it would print megabytes.

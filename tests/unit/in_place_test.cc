@@ -35,8 +35,7 @@ class InPlaceTest : public testing::Test {
   InPlaceTest() {
     WriteFile(folder() / "a.safetensors", FillBytes("a", kDataStart + kDataBytes));
     WriteFile(folder() / "config.json", "old");
-    plan_.sources = {folder() / "a.safetensors"};
-    plan_.stamps = {std::nullopt};
+    plan_.sources = {{folder() / "a.safetensors"}};
     plan_.tensors = {{"t", 0, kDataStart}};
     PlannedFile file;
     file.name = "a.safetensors";

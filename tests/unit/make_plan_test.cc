@@ -43,7 +43,8 @@ TEST(MakePlanTest, CarriesTheStampsOfItsSources) {
   const auto plan = MakePlan({}, table, "in", {});
   ASSERT_TRUE(plan.ok());
   EXPECT_THAT(plan->sources, testing::SizeIs(2));
-  EXPECT_THAT(plan->stamps, ElementsAre(testing::Optional(stamp), std::nullopt));
+  EXPECT_THAT(plan->sources, ElementsAre(testing::Field(&PlanSource::stamp, testing::Optional(stamp)),
+                                         testing::Field(&PlanSource::stamp, std::nullopt)));
 }
 
 TEST(MakePlanTest, RefusesATensorWhoseSizeOverflows) {

@@ -10,6 +10,7 @@
 
 #include "base/float8.h"
 #include "exec/copy.h"
+#include "io/local_storage.h"
 #include "support/checkpoint_builder.h"
 #include "unit/dense.h"
 #include "unit/error_lines.h"
@@ -116,7 +117,7 @@ class Merge {
     auto plan = MakePlan(conversion, store_.table, dir.path(), {});
     if (!plan) return plan.errors();
     std::filesystem::create_directory(dir / "out");
-    auto report = WriteFiles(*plan, dir / "out", {});
+    auto report = WriteFiles(*plan, LocalStorage(), dir / "out", {});
     if (report) written = test::ReadCheckpoint(dir / "out");
     return report;
   }

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "exec/output_bytes.h"
+#include "io/local_storage.h"
 #include "support/checkpoint_builder.h"
 
 namespace quantport {
@@ -350,24 +351,20 @@ Case RandomCase(uint32_t seed) {
   return c;
 }
 
-std::vector<File> OpenAll(const Plan& plan) {
-  std::vector<File> files;
-  for (const auto& path : plan.sources) {
-    auto file = File::OpenForReading(path);
-    EXPECT_TRUE(file.ok());
-    files.push_back(std::move(*file));
-  }
-  return files;
+Sources OpenAll(const Plan& plan) {
+  auto sources = Sources::Open(plan.sources, LocalStorage());
+  EXPECT_TRUE(sources.ok());
+  return std::move(*sources);
 }
 
-std::string BytesOfFile(const Plan& plan, const PlannedFile& file, std::span<const File> sources) {
+std::string BytesOfFile(const Plan& plan, const PlannedFile& file, const Sources& sources) {
   std::string bytes(file.bytes, '\0');
   const OutputBytes output(plan, file, sources, nullptr);
   EXPECT_TRUE(output.Fill(0, std::as_writable_bytes(std::span(bytes))).ok());
   return bytes;
 }
 
-std::map<std::string, std::string> TensorsOf(const Plan& plan, std::span<const File> sources) {
+std::map<std::string, std::string> TensorsOf(const Plan& plan, const Sources& sources) {
   std::map<std::string, std::string> tensors;
   for (const PlannedFile& file : plan.files) {
     const std::string bytes = BytesOfFile(plan, file, sources);
@@ -380,7 +377,7 @@ std::map<std::string, std::string> TensorsOf(const Plan& plan, std::span<const F
 }
 
 // The claim of StayingData, byte by byte.
-void ExpectStays(const Plan& plan, const PlannedFile& file, std::span<const File> sources) {
+void ExpectStays(const Plan& plan, const PlannedFile& file, const Sources& sources) {
   const StayingData& stays = *file.stays;
   const std::string data = BytesOfFile(plan, file, sources).substr(file.header.size());
   std::string old(stays.kept, '\0');
@@ -405,7 +402,7 @@ TEST(PlacementTest, RandomPlansGiveTheSameTensorsInPlace) {
     c.WriteShards(dir.path());
     const Plan placed = c.Make(Options(kBlock, true), dir.path());
     const Plan classic = c.Make(Options(0, false), dir.path());
-    const std::vector<File> sources = OpenAll(placed);
+    const Sources sources = OpenAll(placed);
     EXPECT_TRUE(TensorsOf(placed, sources) == TensorsOf(classic, sources));
     for (const PlannedFile& file : placed.files) {
       EXPECT_NE(file.stays.has_value(), !file.obstacle.empty());

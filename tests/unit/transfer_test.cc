@@ -8,6 +8,7 @@
 
 #include "io/buffer.h"
 #include "io/clone.h"
+#include "io/local_storage.h"
 #include "support/checkpoint_builder.h"
 #include "unit/error_lines.h"
 
@@ -30,6 +31,11 @@ File Cold(const fs::path& path) {
   EXPECT_TRUE(file->Sync().ok());
   file->AdviseDontNeed(0, 0);
   return std::move(*file);
+}
+
+std::unique_ptr<const ByteSource> ColdSource(const fs::path& path) {
+  (void)Cold(path);
+  return std::move(*LocalStorage().OpenFile(path));
 }
 
 std::string Text(std::span<const std::byte> bytes) {
@@ -57,12 +63,12 @@ TEST(CachedBytesTest, CountsWhatTheCacheHolds) {
   EXPECT_GE(file.CachedBytes(0, 64 * 4096), 4096u);
 }
 
-TEST(DirectFileTest, ReadsUpToTheEndOfAFileAndNoticesIt) {
+TEST(DirectReaderTest, ReadsUpToTheEndOfAFileAndNoticesIt) {
   const TempDir dir;
   const std::string bytes = FillBytes("f", 3 * 4096 + 100);
   WriteFile(dir / "f", bytes);
   File file = Cold(dir / "f");
-  DirectFile direct(&file, DirectFile::Access::kRead);
+  DirectReader direct(&file);
   const IoBuffer buffer(3 * 4096);
   ASSERT_TRUE(direct.ReadBlocks(buffer.bytes(), 4096, 2 * 4096 + 100).ok());
   EXPECT_TRUE(Text(buffer.bytes().first(2 * 4096 + 100)) == bytes.substr(4096));
@@ -70,12 +76,12 @@ TEST(DirectFileTest, ReadsUpToTheEndOfAFileAndNoticesIt) {
               ElementsAre("IoError the file ends at byte 12388, 1 bytes too early"));
 }
 
-TEST(DirectFileTest, GoesThroughThePageCacheWhereItIsRefused) {
+TEST(DirectReaderTest, GoesThroughThePageCacheWhereItIsRefused) {
   const TempDir dir;
   const std::string bytes = FillBytes("f", 4 * 4096);
   WriteFile(dir / "f", bytes);
   File file = Cold(dir / "f");
-  DirectFile read(&file, DirectFile::Access::kRead);
+  DirectReader read(&file);
   const IoBuffer buffer(4 * 4096);
   // An address inside a sector is what every disk refuses.
   const auto odd = buffer.bytes().subspan(1, 2 * 4096);
@@ -83,19 +89,19 @@ TEST(DirectFileTest, GoesThroughThePageCacheWhereItIsRefused) {
   EXPECT_TRUE(Text(odd) == bytes.substr(4096, 2 * 4096));
   auto target = File::Create(dir / "out");
   ASSERT_TRUE(target.ok());
-  DirectFile write(&*target, DirectFile::Access::kWrite);
+  DirectWriter write(&*target);
   ASSERT_TRUE(write.WriteBlocks(odd, 0).ok());
   EXPECT_TRUE(ReadFile(dir / "out") == bytes.substr(4096, 2 * 4096));
 }
 
-TEST(DirectFileTest, IsNotUsableWhereAnotherFileTookThePath) {
+TEST(DirectReaderTest, IsNotUsableWhereAnotherFileTookThePath) {
   const TempDir dir;
   WriteFile(dir / "f", std::string(4096, 'a'));
   auto file = File::OpenForReading(dir / "f");
   ASSERT_TRUE(file.ok());
   WriteFile(dir / "g", std::string(4096, 'b'));
   fs::rename(dir / "g", dir / "f");
-  DirectFile direct(&*file, DirectFile::Access::kRead);
+  DirectReader direct(&*file);
   EXPECT_FALSE(direct.usable());
   const IoBuffer buffer(4096);
   ASSERT_TRUE(direct.ReadBlocks(buffer.bytes(), 0, 4096).ok());
@@ -110,8 +116,8 @@ TEST(SourceFileTest, PutsAnyRangeAnywhereAndKeepsWhatStandsInFrontOfIt) {
   std::mt19937_64 random(1);
   const IoBuffer buffer(kBytes + 10'000 + kReadSlack);
   for (int i = 0; i < 300; ++i) {
-    File file = Cold(dir / "f");
-    SourceFile source(&file);
+    const auto file = ColdSource(dir / "f");
+    SourceFile source(file.get());
     const uint64_t from = random() % 500'000;
     const uint64_t count = i % 3 == 0 ? kBytes - from : random() % (kBytes - from) + 1;
     // Every second one lies alike within its blocks.
@@ -126,8 +132,8 @@ TEST(SourceFileTest, PutsAnyRangeAnywhereAndKeepsWhatStandsInFrontOfIt) {
 TEST(SourceFileTest, NoticesTheEndOfAColdFile) {
   const TempDir dir;
   WriteFile(dir / "f", std::string(300'000, 'x'));
-  File file = Cold(dir / "f");
-  SourceFile source(&file);
+  const auto file = ColdSource(dir / "f");
+  SourceFile source(file.get());
   const IoBuffer buffer(400'000 + kReadSlack);
   EXPECT_THAT(ErrorLines(source.Read(buffer.bytes(), 3, 300'000, 1)),
               ElementsAre("IoError the file ends at byte 300000, 1 bytes too early"));
@@ -154,15 +160,17 @@ TEST(TargetFileTest, WritesOddSizesAndKeepsThePageCacheFree) {
 
 // ---- clone ------------------------------------------------------------------------------------------------------
 
+std::unique_ptr<const ByteSource> Source(const fs::path& path) { return std::move(*LocalStorage().OpenFile(path)); }
+
 TEST(CanCloneTest, IsFalseForAnEmptySourceAndAcrossFileSystems) {
   const TempDir dir;
   WriteFile(dir / "empty", "");
   WriteFile(dir / "f", std::string(10'000, 'x'));
-  const auto empty = CanClone(dir / "empty", dir.path());
+  const auto empty = CanClone(*Source(dir / "empty"), dir.path());
   ASSERT_TRUE(empty.ok());
   EXPECT_FALSE(*empty);
   if (!fs::is_directory("/dev/shm")) GTEST_SKIP() << "no second file system";
-  const auto across = CanClone(dir / "f", "/dev/shm");
+  const auto across = CanClone(*Source(dir / "f"), "/dev/shm");
   ASSERT_TRUE(across.ok());
   EXPECT_FALSE(*across);
 }
@@ -171,11 +179,9 @@ TEST(CanCloneTest, LeavesNothingBehindAndNamesWhatIsMissing) {
   const TempDir dir;
   fs::create_directory(dir / "out");
   WriteFile(dir / "f", std::string(10'000, 'x'));
-  EXPECT_TRUE(CanClone(dir / "f", dir / "out").ok());
+  EXPECT_TRUE(CanClone(*Source(dir / "f"), dir / "out").ok());
   EXPECT_TRUE(fs::is_empty(dir / "out"));
-  EXPECT_THAT(ErrorLines(CanClone(dir / "none", dir / "out")),
-              ElementsAre("IoError can't open: No such file or directory"));
-  EXPECT_THAT(ErrorLines(CanClone(dir / "f", dir / "none")),
+  EXPECT_THAT(ErrorLines(CanClone(*Source(dir / "f"), dir / "none")),
               ElementsAre("IoError can't create a file in: No such file or directory"));
 }
 
