@@ -36,38 +36,31 @@ namespace {
 // written without passing through the page cache.
 constexpr uint64_t kBlockBytes = 4096;
 
-Status CopySidecar(const Folder& folder, const std::string& name, const fs::path& directory) {
-  auto file = folder.Open(name);
+Status CopySidecar(const PlannedCopy& copy, const Storage& storage, const fs::path& directory) {
+  auto file = storage.OpenFile(copy.address);
   if (!file) return file.errors();
-  return CopyFile(**file, directory / name);
+  return CopyFile(**file, directory / copy.name);
 }
 
-// `configs` are written instead of copied, and where the checkpoint has no such file as well.
-Status WriteSidecars(const Checkpoint& checkpoint, const std::map<std::string, std::string>& configs, const Plan& plan,
-                     const fs::path& directory) {
+// The plan's files that hold no tensors.
+Status WriteSidecars(const Plan& plan, const Storage& storage, const fs::path& directory) {
   Errors errors;
-  std::vector<std::string> names = checkpoint.sidecars;
-  for (const auto& [name, text] : configs) {
-    if (!std::binary_search(checkpoint.sidecars.begin(), checkpoint.sidecars.end(), name)) names.push_back(name);
-  }
-  for (const std::string& name : names) {
+  const auto write = [&](const std::string& name, const auto& content) {
     const fs::path folder = (directory / name).parent_path();
     std::error_code code;
     fs::create_directories(folder, code);
-    if (code) {
-      errors.push_back(
-          {ErrorKind::kIo, fmt::format("can't create the folder: {}", code.message()), folder.string(), {}, {}});
-      continue;
-    }
-    const auto rewritten = configs.find(name);
-    auto status = rewritten != configs.end() ? WriteTextFile(directory / name, rewritten->second)
-                                             : CopySidecar(*checkpoint.folder, name, directory);
+    auto status = code ? Status(Error{ErrorKind::kIo,
+                                      fmt::format("can't create the folder: {}", code.message()),
+                                      folder.string(),
+                                      {},
+                                      {}})
+                       : content();
     if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
-  }
-  if (plan.index) {
-    auto status = WriteTextFile(directory / kIndexName, SerializeIndex(*plan.index));
-    if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
-  }
+  };
+  for (const PlannedCopy& copy : plan.copies) write(copy.name, [&] { return CopySidecar(copy, storage, directory); });
+  for (const auto& [name, text] : plan.texts)
+    write(name, [&, &text = text, &name = name] { return WriteTextFile(directory / name, text); });
+  if (plan.index) write(std::string(kIndexName), [&] { return WriteTextFile(directory / kIndexName, SerializeIndex(*plan.index)); });
   if (!errors.empty()) return errors;
   return {};
 }
@@ -125,7 +118,7 @@ Result<RevertReport> Convert(const RevertOptions& options, Direction direction) 
   if (auto s = CheckReflink(options.reflink, prepared->plan, staging->path()); !s) return s.errors();
   auto written = WriteFiles(prepared->plan, LocalStorage(), staging->path(), ExecOptionsOf(options));
   if (!written) return written.errors();
-  if (auto s = WriteSidecars(prepared->checkpoint, prepared->configs, prepared->plan, staging->path()); !s)
+  if (auto s = WriteSidecars(prepared->plan, LocalStorage(), staging->path()); !s)
     return s.errors();
   if (auto s = VerifyWritten(prepared->plan, staging->path()); !s) return s.errors();
   if (auto s = staging->Commit(); !s) return s.errors();
@@ -136,25 +129,19 @@ Result<RevertReport> Convert(const RevertOptions& options, Direction direction) 
 // ---- quantize ----------------------------------------------------------------------------------------------------
 
 Result<QuantizeReport> WriteComputed(PreparedQuantize prepared, const fs::path& output, const ExecOptions& exec,
-                                     const ComputeOptions& compute, Reflink reflink) {
+                                     Reflink reflink) {
   auto staging = StagingDirectory::Create(output);
   if (!staging) return staging.errors();
   const Plan& plan = prepared.plan.files;
   if (auto s = CheckReflink(reflink, plan, staging->path()); !s) return s.errors();
-  auto written = WriteQuantized(prepared.plan, LocalStorage(), staging->path(), exec, compute);
+  auto written = WriteQuantized(prepared.plan, LocalStorage(), staging->path(), exec);
   if (!written) return written.errors();
-  if (auto s = WriteSidecars(prepared.checkpoint, prepared.configs, plan, staging->path()); !s) return s.errors();
+  if (auto s = WriteSidecars(plan, LocalStorage(), staging->path()); !s) return s.errors();
   if (auto s = VerifyWritten(plan, staging->path()); !s) return s.errors();
   if (auto s = staging->Commit(); !s) return s.errors();
   prepared.report.cloned_bytes = written->copied.cloned_bytes;
   AddErrors(written->errors, &prepared.report);
   return std::move(prepared.report);
-}
-
-ComputeOptions ComputeOptionsOf(const QuantizeOptions& options) {
-  const auto arithmetic =
-      options.arithmetic == QuantizeArithmetic::kCuda ? quantize::Arithmetic::kCuda : quantize::Arithmetic::kCpu;
-  return {{arithmetic, options.bit_exact_zeros}, options.allow_nonfinite};
 }
 
 // ---- in place ----------------------------------------------------------------------------------------------------
@@ -164,7 +151,7 @@ uint64_t UsableBlock(uint64_t bytes) { return bytes >= 512 && bytes <= (64 << 10
 
 // Files without tensors whose text changes: configs, and the index where it says anything else than it did.
 std::map<std::string, std::string> ChangedTexts(const Prepared& prepared) {
-  std::map<std::string, std::string> texts = prepared.configs;
+  std::map<std::string, std::string> texts = prepared.plan.texts;
   const auto& old = prepared.checkpoint.index;
   if (!prepared.plan.index || (old && prepared.report.outcome == RevertOutcome::kKeptNames)) return texts;
   std::string text = SerializeIndex(*prepared.plan.index);
@@ -279,7 +266,7 @@ Result<PlanReport> PlanConversion(const RevertOptions& options) {
     if (!changes) return changes.errors();
     prepared->report.changed_files = ChangeReports(*changes);
   }
-  return PlanReport{std::move(prepared->report), PlannedTensors(prepared->plan), std::move(prepared->configs)};
+  return PlanReport{std::move(prepared->report), PlannedTensors(prepared->plan), std::move(prepared->plan.texts)};
 }
 
 Result<QuantizeReport> WriteQuantizedCheckpoint(const QuantizeOptions& options) {
@@ -288,7 +275,7 @@ Result<QuantizeReport> WriteQuantizedCheckpoint(const QuantizeOptions& options) 
   if (!prepared) return prepared.errors();
   return WriteComputed(std::move(*prepared), options.output,
                        {{options.threads, options.progress, options.cancel}, CloneModeOf(options.reflink)},
-                       ComputeOptionsOf(options), options.reflink);
+                       options.reflink);
 }
 
 Result<QuantizeReport> WriteDequantizedCheckpoint(const DequantizeOptions& options) {
@@ -296,7 +283,7 @@ Result<QuantizeReport> WriteDequantizedCheckpoint(const DequantizeOptions& optio
   auto prepared = PrepareDequantize(options, LocalStorage());
   if (!prepared) return prepared.errors();
   return WriteComputed(std::move(*prepared), options.output,
-                       {{options.threads, options.progress, options.cancel}, CloneModeOf(options.reflink)}, {},
+                       {{options.threads, options.progress, options.cancel}, CloneModeOf(options.reflink)},
                        options.reflink);
 }
 

@@ -25,10 +25,14 @@ constexpr uint64_t kRoomBytes = 240 << 20;
 // The larger of two magnitudes, or NaN where one is.
 float Larger(float a, float b) { return std::isnan(a) || a > b ? a : b; }
 
+quantize::Numerics NumericsOf(const Computing& computing) {
+  return {computing.as_cuda ? quantize::Arithmetic::kCuda : quantize::Arithmetic::kCpu, computing.bit_exact_zeros};
+}
+
 class Quantizer {
  public:
-  Quantizer(const QuantizePlan& plan, const Storage& storage, const ExecOptions& options, const ComputeOptions& compute)
-      : plan_(plan), storage_(storage), options_(options), compute_(compute) {
+  Quantizer(const QuantizePlan& plan, const Storage& storage, const ExecOptions& options)
+      : plan_(plan), storage_(storage), options_(options), numerics_(NumericsOf(plan.computing)) {
     CutTiles();
     report_.errors.resize(plan.matrices.size());
     report_.amax.assign(plan.groups, 0.0f);
@@ -126,7 +130,7 @@ class Quantizer {
     for (const PlannedScalar& scalar : plan_.scalars) {
       // ModelOpt gives an input that was always zero the scale one.
       const float value =
-          scalar.amax == 0 ? 1.0f : quantize::DivideByNumber(scalar.amax, scalar.divisor, compute_.numerics.arithmetic);
+          scalar.amax == 0 ? 1.0f : quantize::DivideByNumber(scalar.amax, scalar.divisor, numerics_.arithmetic);
       if (auto s = WriteScalar(scalar.place, value); !s) return s;
     }
     for (const uint32_t m : empty_) {
@@ -136,7 +140,7 @@ class Quantizer {
   }
 
   Status WriteOwnScale(const PlannedMatrix& matrix, float amax) {
-    return matrix.scalar ? WriteScalar(*matrix.scalar, ScalarScale(matrix, amax, compute_.numerics)) : Status();
+    return matrix.scalar ? WriteScalar(*matrix.scalar, ScalarScale(matrix, amax, numerics_)) : Status();
   }
 
   Status ComputeTiles() {
@@ -205,7 +209,7 @@ class Quantizer {
   }
 
   Status CheckFinite(const Tile& tile, const quantize::Matrix& rows) const {
-    if (compute_.allow_nonfinite || plan_.matrices[tile.matrix].format.format == FormatId::kPlain) return {};
+    if (plan_.computing.allow_nonfinite || plan_.matrices[tile.matrix].format.format == FormatId::kPlain) return {};
     const size_t index = quantize::FindNonfinite(rows);
     if (index == rows.rows * rows.columns) return {};
     const float value = quantize::LoadElement(rows.Flat(), index);
@@ -293,6 +297,7 @@ class Quantizer {
   Status Encode(const TileTask& task, Bench* bench, TileQueue* queue) {
     const Tile& tile = tiles_[task.tile];
     const PlannedMatrix& matrix = plan_.matrices[tile.matrix];
+    if (!matrix.codes && !matrix.scales) return LeaveUnwritten(task, queue);
     auto buffer = task.kept ? std::move(kept_[task.tile]) : std::move(bench->buffer);
     if (buffer == nullptr) buffer = TakeBuffer();
     if (!task.kept) {
@@ -304,7 +309,7 @@ class Quantizer {
     }
     const float amax = matrix.group ? report_.amax[*matrix.group] : 0.0f;
     const auto encode = BlocksRunDown(matrix) ? EncodeBatched : EncodeRows;
-    if (auto s = encode(matrix, rows, amax, compute_.numerics, &bench->encoded, &tile_errors_[task.tile]); !s) {
+    if (auto s = encode(matrix, rows, amax, numerics_, &bench->encoded, &tile_errors_[task.tile]); !s) {
       for (Error& error : s.errors()) error.tensor = LeafName(matrix, "weight");
       return s;
     }
@@ -318,17 +323,25 @@ class Quantizer {
     return {};
   }
 
+  // Read for its magnitude alone.
+  Status LeaveUnwritten(const TileTask& task, TileQueue* queue) {
+    if (task.kept) GiveBack(std::move(kept_[task.tile]));
+    queue->Done(task);
+    return {};
+  }
+
   // In the order of the rows, so that a report does not depend on which thread was first.
   void AddErrors() {
     for (size_t i = 0; i < tiles_.size(); ++i) report_.errors[tiles_[i].matrix].Add(tile_errors_[i]);
   }
 
   Status Write(const Tile& tile, const PlannedMatrix& matrix, Bench* bench) {
-    const auto put = [&](const std::vector<uint8_t>& bytes, const OutputPlace& place, uint64_t offset) -> Status {
-      if (bytes.empty()) return {};
-      File& file = targets_[place.file];
-      if (auto s = file.WriteAt(std::as_bytes(std::span(bytes)), place.offset + offset); !s) return s;
-      return bench->writeback.Add(&file, place.offset + offset, bytes.size());
+    const auto put = [&](const std::vector<uint8_t>& bytes, const std::optional<OutputPlace>& place,
+                         uint64_t offset) -> Status {
+      if (bytes.empty() || !place) return {};
+      File& file = targets_[place->file];
+      if (auto s = file.WriteAt(std::as_bytes(std::span(bytes)), place->offset + offset); !s) return s;
+      return bench->writeback.Add(&file, place->offset + offset, bytes.size());
     };
     // Both go with the rows; tiles at the bottom may be partial.
     const uint64_t codes_at = tile.first_row * bench->encoded.codes.size() / tile.rows;
@@ -341,7 +354,7 @@ class Quantizer {
   const QuantizePlan& plan_;
   const Storage& storage_;
   const ExecOptions& options_;
-  const ComputeOptions& compute_;
+  const quantize::Numerics numerics_;
   std::vector<Tile> tiles_;
   std::vector<TileJob> jobs_;
   std::vector<uint32_t> empty_;  // matrices without elements that have a scale
@@ -363,9 +376,8 @@ class Quantizer {
 }  // namespace
 
 Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const Storage& storage,
-                                       const std::filesystem::path& directory, const ExecOptions& options,
-                                       const ComputeOptions& compute) {
-  return Quantizer(plan, storage, options, compute).Run(directory);
+                                       const std::filesystem::path& directory, const ExecOptions& options) {
+  return Quantizer(plan, storage, options).Run(directory);
 }
 
 }  // namespace quantport

@@ -13,11 +13,6 @@
 
 namespace quantport {
 
-struct ComputeOptions {
-  quantize::Numerics numerics;
-  bool allow_nonfinite = false;  // weights with NaN or infinity are quantized instead of refused
-};
-
 struct QuantizedReport {
   std::vector<quantize::ErrorSums> errors;  // of each of QuantizePlan::matrices
   std::vector<float> amax;                  // of each group
@@ -27,7 +22,6 @@ struct QuantizedReport {
 // Writes the files of the plan into `directory` and fsyncs them. Memory: about 300 MB, and whatever a row takes where
 // it is longer than 4 MB. Errors: as WriteFiles; kQuantConversionUnsupported naming a tensor with NaN or infinity.
 Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const Storage& storage,
-                                       const std::filesystem::path& directory, const ExecOptions& options,
-                                       const ComputeOptions& compute);
+                                       const std::filesystem::path& directory, const ExecOptions& options);
 
 }  // namespace quantport

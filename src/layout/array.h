@@ -19,6 +19,8 @@ struct BlockDim {
   uint64_t extent = 0;
   uint64_t stride = 0;
   uint64_t origin = 0;
+
+  friend bool operator==(const BlockDim&, const BlockDim&) = default;
 };
 
 // A box of an array whose elements stand at regular distances in one stored tensor, the first at bit `offset`.
@@ -27,6 +29,8 @@ struct Block {
   uint32_t step = 0;    // what is computed on its elements: 0 nothing, else 1 + index into SharedScales::steps
   uint64_t offset = 0;
   absl::InlinedVector<BlockDim, 3> dims;
+
+  friend bool operator==(const Block&, const Block&) = default;
 };
 
 // Instead of a tensor: zeros that are stored nowhere.
@@ -40,6 +44,8 @@ struct Array {
   // allocations when both were vectors.
   absl::InlinedVector<Block, 1> blocks;
   std::vector<std::byte> literal = {};  // the bytes themselves, where no stored tensor has them; no blocks then
+
+  friend bool operator==(const Array&, const Array&) = default;
 };
 
 // Zeros of any shape; only to be concatenated behind something stored.
@@ -79,6 +85,8 @@ struct Run {
   uint64_t target = 0;
   uint64_t bytes = 0;
   uint32_t step = 0;  // as in Block
+
+  friend bool operator==(const Run&, const Run&) = default;
 };
 
 // How many runs it takes, neighbours not yet joined: to be asked before Runs(), since a transposed weight has as many

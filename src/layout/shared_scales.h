@@ -37,6 +37,8 @@ struct ScaleStep {
   Kind kind = Kind::kMerged;
   uint32_t merge = 0;  // index into SharedScales::merges
   uint32_t part = 0;   // which of its scalars the block's own is
+
+  friend bool operator==(const ScaleStep&, const ScaleStep&) = default;
 };
 
 // What concatenations leave to be checked or computed when data can be read.

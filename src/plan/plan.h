@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,6 +20,8 @@ namespace quantport {
 struct PlanSource {
   std::string address;                   // what Storage::OpenFile opens it by
   std::optional<FileStamp> stamp = {};  // when its header was read; none: not compared
+
+  friend bool operator==(const PlanSource&, const PlanSource&) = default;
 };
 
 // Where a stored tensor's data lies. What is read for a tensor is read within it.
@@ -28,6 +31,8 @@ struct SourceTensor {
   uint64_t offset = 0;  // in that file
   uint64_t bytes = 0;
   DType dtype = DType::kU8;
+
+  friend bool operator==(const SourceTensor&, const SourceTensor&) = default;
 };
 
 // A straight copy between file offsets.
@@ -37,6 +42,8 @@ struct CopyRange {
   uint64_t to = 0;
   uint64_t bytes = 0;
   uint32_t step = 0;  // computed on the way: 0 nothing, else 1 + index into Plan::steps
+
+  friend bool operator==(const CopyRange&, const CopyRange&) = default;
 };
 
 struct PlannedTensor {
@@ -46,11 +53,15 @@ struct PlannedTensor {
   // Instead of runs: bytes that no stored tensor has, or elements that lie too far apart for a copy of each.
   std::optional<Array> gathered;
   bool computed = false;  // its bytes are made of what weights hold (plan/quantize_plan.h)
+
+  friend bool operator==(const PlannedTensor&, const PlannedTensor&) = default;
 };
 
 struct ByteRange {
   uint64_t begin = 0;
   uint64_t end = 0;
+
+  friend bool operator==(const ByteRange&, const ByteRange&) = default;
 };
 
 // The data of an output file as that of a source file: byte i of the one is byte i of the other, but for `rewritten`
@@ -61,6 +72,8 @@ struct StayingData {
   uint64_t kept = 0;                 // all of the source's data
   std::vector<ByteRange> rewritten;  // of the data: the same bytes in another order
   bool same_header = false;          // every name, dtype, shape and place as in the source: nothing is to be done
+
+  friend bool operator==(const StayingData&, const StayingData&) = default;
 };
 
 struct PlannedFile {
@@ -70,6 +83,8 @@ struct PlannedFile {
   uint64_t bytes = 0;
   std::optional<StayingData> stays = {};
   std::string obstacle = {};  // why no data stays, where staying was asked for
+
+  friend bool operator==(const PlannedFile&, const PlannedFile&) = default;
 };
 
 // Two byte sequences that must be equal, each as ranges of source files (`to` counts from 0).
@@ -79,6 +94,8 @@ struct PlannedCheck {
   std::string tensor_b;
   std::vector<CopyRange> a;
   std::vector<CopyRange> b;
+
+  friend bool operator==(const PlannedCheck&, const PlannedCheck&) = default;
 };
 
 // Scalars of which the result gets the largest, or the smallest where they are reciprocals.
@@ -88,22 +105,39 @@ struct PlannedMerge {
   DType dtype = DType::kF32;
   std::vector<CopyRange> scalars;  // one element each
   std::vector<std::string> names;  // of the tensors they are
+
+  friend bool operator==(const PlannedMerge&, const PlannedMerge&) = default;
 };
 
+// A file without tensors that goes over as it is.
+struct PlannedCopy {
+  std::string name;     // in the output, relative
+  std::string address;  // what Storage::OpenFile opens it by
+
+  friend bool operator==(const PlannedCopy&, const PlannedCopy&) = default;
+};
+
+// Plain data: whoever has it and the folders that it names can carry it out, in another process as well
+// (plan/plan_bytes.h), or a part of it (plan/plan_parts.h).
 struct Plan {
-  std::vector<PlanSource> sources;   // one for each shard of the export
+  std::vector<PlanSource> sources;    // one for each shard of the export
   std::vector<SourceTensor> tensors;  // of the export; runs refer to them
   std::vector<PlannedFile> files;
   std::vector<PlannedCheck> checks;
   std::vector<PlannedMerge> merges;
   std::vector<ScaleStep> steps;
   std::optional<Index> index;  // of the output; absent for a single file
+  std::map<std::string, std::string> texts;  // files without tensors that are written: name -> content
+  std::vector<PlannedCopy> copies;           // and those that go over as they are; in no case one of `texts`
+  std::string report;                        // what planning found, as --json prints it; "" where nobody asked
 
   uint64_t TotalBytes() const {
     uint64_t total = 0;
     for (const PlannedFile& file : files) total += file.bytes;
     return total;
   }
+
+  friend bool operator==(const Plan&, const Plan&) = default;
 };
 
 struct PlanOptions {

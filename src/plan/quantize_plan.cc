@@ -342,11 +342,11 @@ class QuantizePlanner {
         matrix.bytes_after += found->second.second;
         return std::optional(found->second.first);
       };
-      matrix.codes = *at("weight");
+      matrix.codes = at("weight");
       const auto scale = at("weight_scale");
       const bool single = matrix.format.format == FormatId::kFp8PerTensor || matrix.scalar_scale;
       if (scale && single) matrix.scalar = scale;
-      if (scale && !single) matrix.scales = *scale;
+      if (scale && !single) matrix.scales = scale;
       if (const auto scale_2 = at("weight_scale_2")) matrix.scalar = scale_2;
       (void)at("input_scale");
     }

@@ -48,6 +48,8 @@ struct CacheScale {
 struct OutputPlace {
   uint32_t file = 0;    // index into Plan::files
   uint64_t offset = 0;  // in the file
+
+  friend bool operator==(const OutputPlace&, const OutputPlace&) = default;
 };
 
 // Where elements are read: views of plain tensors, or a weight that is stored quantized.
@@ -68,6 +70,8 @@ struct MatrixSource {
   uint64_t bits = 0;                         // of packed integers
   bool zeros_less_one = false;               // zero points are stored less one
   bool scales_kept = false;  // multiplied as they are (weight_scale_inv), and not rounded to the result's type
+
+  friend bool operator==(const MatrixSource&, const MatrixSource&) = default;
 };
 
 struct PlannedMatrix {
@@ -81,11 +85,15 @@ struct PlannedMatrix {
   std::optional<uint32_t> group = {};  // matrices that share the largest magnitude their scale comes from
   bool scalar_scale = false;           // FP8 tiles of which there is only one
   uint64_t batched = 0;                // as HubMatrix::batched: `rows` are inputs, `columns` outputs
-  OutputPlace codes;
-  OutputPlace scales;  // where the format has several
+  // Where its stored parts go. None: the format has no such part, or another part of the plan writes it. A matrix
+  // without any is read for what its group shares.
+  std::optional<OutputPlace> codes = {};
+  std::optional<OutputPlace> scales = {};  // where the format has several
   std::optional<OutputPlace> scalar = {};
   uint64_t bytes_before = 0;
   uint64_t bytes_after = 0;
+
+  friend bool operator==(const PlannedMatrix&, const PlannedMatrix&) = default;
 };
 
 // The name of a stored part of it: "<module>.weight_scale", or "<parameter>_weight_scale".
@@ -96,13 +104,28 @@ struct PlannedScalar {
   OutputPlace place;
   float amax = 0;
   float divisor = 1;
+
+  friend bool operator==(const PlannedScalar&, const PlannedScalar&) = default;
 };
 
+// How numbers are computed.
+struct Computing {
+  bool as_cuda = false;          // as torch on a CUDA device rounds, and not as on a CPU
+  bool bit_exact_zeros = false;  // ModelOpt's NaN for weights that are all zero
+  bool allow_nonfinite = false;  // weights with NaN or infinity are quantized instead of refused
+
+  friend bool operator==(const Computing&, const Computing&) = default;
+};
+
+// A plan that computes, or one that does not: then it has no matrices and no scalars.
 struct QuantizePlan {
   Plan files;
+  Computing computing = {};
   std::vector<PlannedMatrix> matrices;  // in the order of their sources
   std::vector<PlannedScalar> scalars;
   uint32_t groups = 0;
+
+  friend bool operator==(const QuantizePlan&, const QuantizePlan&) = default;
 };
 
 struct QuantizeInput {

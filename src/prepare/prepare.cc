@@ -6,6 +6,7 @@
 #include "load/configs.h"
 #include "load/load.h"
 #include "plan/carry.h"
+#include "prepare/sidecars.h"
 
 namespace quantport {
 
@@ -129,7 +130,8 @@ class Preparer {
   Status RewriteConfigs() {
     auto configs = names_.RewriteConfigs(carried_);
     if (!configs) return configs.errors();
-    prepared_.configs = std::move(*configs);
+    prepared_.plan.texts = std::move(*configs);
+    PlanCopies(prepared_.checkpoint, &prepared_.plan);
     return {};
   }
 

@@ -15,7 +15,6 @@ namespace quantport {
 struct Prepared {
   Checkpoint checkpoint;
   Plan plan;
-  std::map<std::string, std::string> configs;  // rewritten files; the others are copied
   RevertReport report;
 };
 

@@ -16,6 +16,7 @@
 #include "load/recipes.h"
 #include "mapping/renamer.h"
 #include "prepare/plain_config.h"
+#include "prepare/sidecars.h"
 #include "verify/scheme_check.h"
 
 namespace quantport {
@@ -238,6 +239,8 @@ class Preparer {
     auto plan = MakeQuantizePlan(input, options_.input, PlanOptionsOf(opened_.checkpoint, options_.max_shard_bytes));
     if (!plan) return plan.errors();
     prepared_.plan = std::move(*plan);
+    prepared_.plan.computing = {options_.arithmetic == QuantizeArithmetic::kCuda, options_.bit_exact_zeros,
+                                options_.allow_nonfinite};
     return {};
   }
 
@@ -275,8 +278,8 @@ class Preparer {
     }
     auto config = WithQuantizationConfig(plain, file, QuantizationConfig(*json));
     if (!config) return config.errors();
-    prepared_.configs.emplace(kQuantConfigName, DumpJson(*json, kModelOptStyle));
-    prepared_.configs.emplace(kConfigName, std::move(*config));
+    prepared_.plan.files.texts.emplace(kQuantConfigName, DumpJson(*json, kModelOptStyle));
+    prepared_.plan.files.texts.emplace(kConfigName, std::move(*config));
     return {};
   }
 
@@ -313,6 +316,7 @@ class Preparer {
     Summarize(opened_, &prepared_);
     prepared_.checkpoint = std::move(opened_.checkpoint);
     DropQuantizationFiles(opened_.configs, &prepared_.checkpoint.sidecars);
+    PlanCopies(prepared_.checkpoint, &prepared_.plan.files);
   }
 
   // With the class of the sub-model that holds it, the nearest thing to its own that files tell.
@@ -373,10 +377,11 @@ Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options, con
   prepared.plan = std::move(*plan);
   auto config = WithoutQuantization(opened->configs.config_text, (options.input / kConfigName).string());
   if (!config) return config.errors();
-  if (*config != opened->configs.config_text) prepared.configs.emplace(kConfigName, std::move(*config));
+  if (*config != opened->configs.config_text) prepared.plan.files.texts.emplace(kConfigName, std::move(*config));
   Summarize(*opened, &prepared);
   prepared.checkpoint = std::move(opened->checkpoint);
   DropQuantizationFiles(opened->configs, &prepared.checkpoint.sidecars);
+  PlanCopies(prepared.checkpoint, &prepared.plan.files);
   return prepared;
 }
 

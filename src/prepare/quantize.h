@@ -12,9 +12,8 @@
 namespace quantport {
 
 struct PreparedQuantize {
-  Checkpoint checkpoint;  // without the config files that are not to be copied
+  Checkpoint checkpoint;
   QuantizePlan plan;
-  std::map<std::string, std::string> configs;  // written instead of copied
   QuantizeReport report;
 };
 

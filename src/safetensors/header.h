@@ -30,6 +30,8 @@ struct TensorInfo {
   std::vector<uint64_t> shape;  // in elements; empty for a 0-d tensor
   uint64_t begin = 0;           // byte range in the data section, [begin, end)
   uint64_t end = 0;
+
+  friend bool operator==(const TensorInfo&, const TensorInfo&) = default;
 };
 
 using Metadata = std::vector<std::pair<std::string, std::string>>;

@@ -21,6 +21,8 @@ struct Index {
   std::optional<uint64_t> total_size;  // `metadata.total_size`: bytes of all tensors
   // The other members of `metadata`, as JSON text, in the file's order (for example total_parameters).
   std::vector<std::pair<std::string, std::string>> other_metadata;
+
+  friend bool operator==(const Index&, const Index&) = default;
 };
 
 // Errors: kInvalidIndex naming `file`. A shard name that is a path (a slash, "..") is refused: it could reach

@@ -277,7 +277,7 @@ void ExpectComputingTells(const Result<Prepared>& prepared) {
   ExpectReadsThatFailAreToldAndShortOnesCompleted([&](const Storage& storage, const fs::path& out) -> Status {
     ExecOptions exec;
     exec.threads = 1;
-    auto report = WriteQuantized(prepared->plan, storage, out, exec, {});
+    auto report = WriteQuantized(prepared->plan, storage, out, exec);
     return report ? Status() : Status(report.errors());
   });
 }
