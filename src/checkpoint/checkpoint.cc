@@ -148,7 +148,7 @@ Result<Checkpoint> OpenCheckpoint(std::shared_ptr<const Folder> folder, const Op
   if (!files) return files.errors();
   Checkpoint checkpoint;
   checkpoint.folder = folder;
-  const bool has_index = std::binary_search(files->begin(), files->end(), kIndexName);
+  const bool has_index = folder->Has(kIndexName);
   if (has_index && !options.repair_index) {
     auto index = ReadIndex(*folder);
     if (!index) return index.errors();

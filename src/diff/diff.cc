@@ -126,10 +126,10 @@ class TensorComparer {
   std::vector<std::pair<const SideTensor*, const SideTensor*>> compared_;  // of each pair
 };
 
-// A checkpoint whose configs can't be understood is none that is quantized; files that can't be read show when they are
-// compared.
-std::string QuantizationOf(const Checkpoint& checkpoint) {
+// A checkpoint whose configs can't be understood is none that is quantized.
+Result<std::string> QuantizationOf(const Checkpoint& checkpoint) {
   const auto configs = ReadConfigs(checkpoint);
+  if (!configs && AnyUnreadable(configs.errors(), checkpoint)) return configs.errors();
   if (!configs || !configs->scheme.quantized) return "not quantized";
   return configs->scheme.quant_algo.empty() ? "quantized" : "quantized (" + configs->scheme.quant_algo + ")";
 }
@@ -137,14 +137,16 @@ std::string QuantizationOf(const Checkpoint& checkpoint) {
 // The index's metadata but for the shard of each tensor: total_size and what else its writer put there.
 auto IndexMetadata(const Index& index) { return std::tie(index.total_size, index.other_metadata); }
 
-void NoteWhole(const Checkpoint& a, const Checkpoint& b, std::vector<std::string>* notes) {
+Status NoteWhole(const Checkpoint& a, const Checkpoint& b, std::vector<std::string>* notes) {
   for (const auto& [side, checkpoint] : {std::pair('A', &a), std::pair('B', &b)}) {
     for (const std::string& note : checkpoint->notes) notes->push_back(fmt::format("{}: {}", side, note));
   }
-  const std::string quantization_a = QuantizationOf(a);
-  const std::string quantization_b = QuantizationOf(b);
-  if (quantization_a != quantization_b)
-    notes->push_back(fmt::format("A is {}, B is {}", quantization_a, quantization_b));
+  auto quantization_a = QuantizationOf(a);
+  if (!quantization_a) return quantization_a.errors();
+  auto quantization_b = QuantizationOf(b);
+  if (!quantization_b) return quantization_b.errors();
+  if (*quantization_a != *quantization_b)
+    notes->push_back(fmt::format("A is {}, B is {}", *quantization_a, *quantization_b));
   if (a.table.shards.size() != b.table.shards.size())
     notes->push_back(fmt::format("A has {} shards, B {}", a.table.shards.size(), b.table.shards.size()));
   if (a.index.has_value() != b.index.has_value()) {
@@ -152,6 +154,7 @@ void NoteWhole(const Checkpoint& a, const Checkpoint& b, std::vector<std::string
   } else if (a.index && IndexMetadata(*a.index) != IndexMetadata(*b.index)) {
     notes->push_back("the metadata of the indexes differ");
   }
+  return {};
 }
 
 }  // namespace
@@ -170,7 +173,7 @@ Result<DiffReport> Diff(const DiffOptions& options, const Storage& storage) {
   report.a = options.a.string();
   report.b = options.b.string();
   report.data = options.data;
-  NoteWhole(*a, *b, &report.notes);
+  if (auto status = NoteWhole(*a, *b, &report.notes); !status) return status.errors();
   auto sides =
       options.map ? MapSides(*a, *b, options.mapping) : Result<Sides>(Sides{StoredSide(*a), StoredSide(*b), {}});
   if (!sides) return sides.errors();

@@ -297,7 +297,7 @@ class Quantizer {
   Status Encode(const TileTask& task, Bench* bench, TileQueue* queue) {
     const Tile& tile = tiles_[task.tile];
     const PlannedMatrix& matrix = plan_.matrices[tile.matrix];
-    if (!matrix.codes && !matrix.scales) return LeaveUnwritten(task, queue);
+    if (!matrix.codes && !matrix.scales) return LeaveUnwritten(task, bench, queue);
     auto buffer = task.kept ? std::move(kept_[task.tile]) : std::move(bench->buffer);
     if (buffer == nullptr) buffer = TakeBuffer();
     if (!task.kept) {
@@ -324,7 +324,8 @@ class Quantizer {
   }
 
   // Read for its magnitude alone.
-  Status LeaveUnwritten(const TileTask& task, TileQueue* queue) {
+  Status LeaveUnwritten(const TileTask& task, Bench* bench, TileQueue* queue) {
+    bench->encoded = {};
     if (task.kept) GiveBack(std::move(kept_[task.tile]));
     queue->Done(task);
     return {};

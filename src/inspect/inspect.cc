@@ -51,10 +51,6 @@ void AddTotal(const WeightUnit& unit, uint64_t bytes, std::vector<InspectTotal>*
   it->bytes += bytes;
 }
 
-bool IsIo(const Errors& errors) {
-  return std::any_of(errors.begin(), errors.end(), [](const Error& error) { return error.kind == ErrorKind::kIo; });
-}
-
 }  // namespace
 
 Result<InspectReport> Inspect(const std::filesystem::path& path) { return Inspect(LocalStorage(), path.string()); }
@@ -70,7 +66,7 @@ Result<InspectReport> Inspect(const Storage& storage, const std::string& address
     report.quantization = configs->scheme.quant_algo;
     if (auto model = LoadModel(configs->config_text, checkpoint->folder->AddressOf(kConfigName), {}))
       report.architecture = model->resolved.architecture;
-  } else if (checkpoint->folder->Has(kConfigName) && IsIo(configs.errors())) {
+  } else if (AnyUnreadable(configs.errors(), *checkpoint)) {
     return configs.errors();
   } else {
     for (const Error& error : configs.errors()) report.notes.push_back(error.ToString());
@@ -83,11 +79,11 @@ Result<InspectReport> Inspect(const Storage& storage, const std::string& address
     report.bytes_by_dtype[std::string(DTypeName(tensor.info.dtype))] += TensorBytesOf(tensor.info);
   auto units = configs ? RecognizeCheckpoint(*checkpoint, *configs) : RecognizeUnits(table, {});
   if (!units) {
-    if (IsIo(units.errors())) return units.errors();
+    if (AnyUnreadable(units.errors(), *checkpoint)) return units.errors();
     report.problems = units.errors();
     return report;
   }
-  const std::vector<UnknownWeight> unknown = FindUnknownWeights(*units, options.quantized);
+  const std::vector<UnknownWeight> unknown = FindUnknownWeights(*units, configs && configs->scheme.quantized);
   report.warnings = UnknownWeightWarnings(unknown);
   for (const UnknownWeight& weight : unknown) {
     if (weight.kind == UnknownWeight::Kind::kUnrecognized && report.notes.size() < kMaxNotes)

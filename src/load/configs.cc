@@ -127,6 +127,13 @@ Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint) {
   return configs;
 }
 
+bool AnyUnreadable(const Errors& errors, const Checkpoint& checkpoint) {
+  const bool absent = !checkpoint.folder->Has(kConfigName);
+  return std::any_of(errors.begin(), errors.end(), [&](const Error& error) {
+    return error.kind == ErrorKind::kIo && !(absent && error.file == checkpoint.folder->AddressOf(kConfigName));
+  });
+}
+
 Status AddConfig(std::string_view name, const std::string& file, std::string text, ConfigFiles* configs) {
   auto scheme = ReadScheme(text, file);
   if (!scheme) return scheme.errors();

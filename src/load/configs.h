@@ -33,6 +33,10 @@ RecognizeOptions RecognizeOptionsOf(const QuantScheme& scheme);
 // Errors: kIo where config.json is missing or unreadable, kInvalidConfig.
 Result<ConfigFiles> ReadConfigs(const Checkpoint& checkpoint);
 
+// Whether one of these errors of ReadConfigs is of a file that is there and can't be read. The others tell of what configs
+// hold or that there are none, with which a checkpoint can still be looked at.
+bool AnyUnreadable(const Errors& errors, const Checkpoint& checkpoint);
+
 // The text of the config file `name`. Errors: kIo.
 Result<std::string> ReadConfigText(const Folder& folder, std::string_view name);
 

@@ -114,7 +114,7 @@ class PlanCheck {
     if (tensor.gathered)
       return tensor.runs.empty() && tensor.gathered->dtype == tensor.info.dtype && IsArray(*tensor.gathered, bytes);
     uint64_t at = 0;
-    for (const Run& run : tensor.runs) {
+    for (const auto& run : tensor.runs) {
       if (run.target != at || !Fits(at, run.bytes) || !IsSource(run.tensor, run.source, run.bytes)) return false;
       if (run.step > files_.steps.size()) return false;
       at += run.bytes;

@@ -143,7 +143,7 @@ Error StackedContainers::Refusal(size_t unit, std::string message, std::string h
           table_.shards[table_.tensors[source.tensors[0]].shard].name, source.key, std::move(hint)};
 }
 
-void StackedContainers::Check(Errors* errors, std::vector<std::string>* warnings) const {
+void StackedContainers::Check(Errors* errors, std::vector<Warning>* warnings) const {
   Routers routers;  // of every block, once they are asked for
   std::vector<std::string> unsure;
   std::string example;
@@ -174,9 +174,13 @@ void StackedContainers::Check(Errors* errors, std::vector<std::string>* warnings
                 "get the files that are missing, or correct config.json where the router is what is wrong"));
   }
   if (unsure.empty()) return;
-  const size_t more = unsure.size() - 1;
-  warnings->push_back(fmt::format("{}{}: there is no router to ask which is right", example,
-                                  more == 0 ? "" : fmt::format(" (and so in {} more containers)", more)));
+  Warning warning{"expert-count",
+                  example,
+                  0,
+                  {},
+                  "check that no expert's file is missing: there is no router to ask which is right"};
+  for (std::string& name : unsure) AddName(std::move(name), &warning);
+  warnings->push_back(std::move(warning));
 }
 
 }  // namespace quantport

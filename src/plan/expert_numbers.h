@@ -12,6 +12,7 @@
 #include "mapping/resolve.h"
 #include "mapping/transform.h"
 #include "quantport/error.h"
+#include "quantport/warning.h"
 
 namespace quantport {
 
@@ -47,7 +48,7 @@ class StackedContainers {
 
   // Errors: kQuantConversionUnsupported where the parameters of a container hold different numbers of experts, or
   // another number than the config of their model says and the rows of their router. Without a router, a warning.
-  void Check(Errors* errors, std::vector<std::string>* warnings) const;
+  void Check(Errors* errors, std::vector<Warning>* warnings) const;
 
  private:
   struct Container {

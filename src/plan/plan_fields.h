@@ -63,7 +63,7 @@ constexpr E kLast = {};
 template <>
 inline constexpr DType kLast<DType> = static_cast<DType>(kDTypeCount - 1);
 template <>
-inline constexpr FormatId kLast<FormatId> = FormatId::kOther;
+inline constexpr FormatId kLast<FormatId> = FormatId::kUnrecognized;
 template <>
 inline constexpr ScaleSearch kLast<ScaleSearch> = ScaleSearch::kSweep;
 template <>

@@ -61,8 +61,8 @@ Status NameConversion::Convert(Result<std::vector<WeightUnit>> units) {
   if (!units) return KeepNames(std::move(units.errors()));
   units_ = std::move(*units);
   if (Errors contradictions = CheckScheme(*sources_.configs, units_); !contradictions.empty()) return contradictions;
-  for (Warning& warning :
-       UnknownWeightWarnings(FindUnknownWeights(units_, recognize.quantized || !choices_.configs_are_complete)))
+  for (Warning& warning : UnknownWeightWarnings(
+           FindUnknownWeights(units_, sources_.configs->scheme.quantized || !choices_.configs_are_complete)))
     report_->warnings.push_back(std::move(warning));
   const bool stacks = choices_.experts == ExpertForm::kStacked;
   if (model_.resolved.remote_code || (model_.resolved.transforms.empty() && !stacks && !reference_)) {
@@ -79,7 +79,7 @@ Status NameConversion::Convert(Result<std::vector<WeightUnit>> units) {
   auto conversion = input.loading ? ApplyNames(input) : RevertNames(input);
   if (!conversion) return KeepNames(std::move(conversion.errors()));
   conversion_ = std::move(*conversion);
-  for (const std::string& warning : conversion_.warnings) report_->warnings.push_back(warning);
+  report_->warnings.insert(report_->warnings.end(), conversion_.warnings.begin(), conversion_.warnings.end());
   return {};
 }
 

@@ -151,8 +151,9 @@ class CountTest(ExpertsTest):
         tensors = hub(range(4)) + hub(range(4), "model.layers.1.block_sparse_moe")
         result = self.apply(tensors, num_local_experts=8)
         self.assert_done(result)
-        self.assertIn(f"{self.MESSAGE} (and so in 1 more containers): there is no router to ask which is right",
-                      " ".join(result.stderr.split()))
+        line = " ".join(result.stderr.split())
+        self.assertIn(f"{self.MESSAGE} (2: model.layers.0.", line)
+        self.assertIn("there is no router to ask which is right", line)
 
     def test_the_count_of_the_config_is_right(self):
         for key in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts"):

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <fstream>
 #include <random>
+#include <thread>
 
 #include "exec/copy.h"
 #include "io/clone.h"
@@ -178,6 +180,23 @@ TEST(WriteFilesTest, RefusesSourcesThatChangedAfterThePlan) {
   EXPECT_EQ(status.errors()[1].file, job.plan.sources[1].address);
   EXPECT_EQ(status.errors()[1].hint, "run again when nothing writes to it");
   EXPECT_TRUE(fs::is_empty(job.out()));
+}
+
+TEST(WriteFilesTest, RefusesASourceThatWasRewrittenWithItsModificationTimePutBack) {
+  Job job;
+  AddLargeFile(&job);
+  for (PlanSource& source : job.plan.sources) source.stamp = StampOf(source.address);
+  const fs::path path = job.plan.sources[0].address;
+  const auto modified = fs::last_write_time(path);
+  // Longer than the clock that files are stamped with takes to tick.
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  std::fstream(path, std::ios::in | std::ios::out) << "other bytes";
+  fs::last_write_time(path, modified);
+  EXPECT_EQ(StampOf(path).modified_ns, job.plan.sources[0].stamp->modified_ns);
+  EXPECT_EQ(StampOf(path).size, job.plan.sources[0].stamp->size);
+  const auto status = job.Write();
+  EXPECT_THAT(ErrorLines(status), ElementsAre("IoError the file changed while it was being read"));
+  EXPECT_EQ(status.errors()[0].file, path.string());
 }
 
 TEST(WriteFilesTest, NoticesASourceThatChangesWhileItIsCopied) {

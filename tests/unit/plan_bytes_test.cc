@@ -62,7 +62,8 @@ QuantizePlan PlanDequantizing(const fs::path& input, std::optional<uint64_t> sha
   return prepared ? std::move(prepared->plan) : QuantizePlan();
 }
 
-// A plan of each kind, and of what makes them differ: copies, cuts, gathered and merged tensors, computed ones of groups.
+// A plan of each kind, and of what makes them differ: copies, cuts, gathered and merged tensors, computed ones of
+// groups.
 std::map<std::string, QuantizePlan> Plans(const fs::path& scratch) {
   std::map<std::string, QuantizePlan> plans;
   RevertOptions options;
@@ -88,9 +89,11 @@ std::map<std::string, QuantizePlan> Plans(const fs::path& scratch) {
     options.input = options.output;
     options.merge_scales = MergeScales::kMax;
     plans[fmt::format("apply {}", format)] = PlanConversion(options, Direction::kApply);
-    plans[fmt::format("dequantize {}", format)] = PlanDequantizing(scratch / format, {});
+    // bitsandbytes is not dequantized.
+    if (std::string_view(format) != "bnb-nf4")
+      plans[fmt::format("dequantize {}", format)] = PlanDequantizing(scratch / format, {});
   }
-  for (const char* recipe : {"w4a16_nvfp4", "mxfp8", "fp8_per_channel_per_token"}) {
+  for (const char* recipe : {"w4a16_nvfp4", "fp8_2d_blockwise_weight_only", "fp8_per_channel_per_token"}) {
     plans[fmt::format("quantize {}", recipe)] = PlanQuantizing(kHub, recipe, {});
     plans[fmt::format("quantize {} in small files", recipe)] = PlanQuantizing(kHub, recipe, 20'000);
   }
@@ -101,7 +104,7 @@ std::map<std::string, QuantizePlan> Plans(const fs::path& scratch) {
 std::map<std::string, std::string> CarryOut(const QuantizePlan& plan) {
   const TempDir out;
   ExecOptions exec;
-  exec.threads = 2;
+  exec.work.threads = 2;
   const auto report = WriteQuantized(plan, LocalStorage(), out.path(), exec);
   EXPECT_TRUE(report.ok()) << testing::PrintToString(ErrorLines(report));
   std::map<std::string, std::string> files;

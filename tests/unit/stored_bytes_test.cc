@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <memory>
 
+#include "io/local_storage.h"
 #include "plan/stored_source.h"
 #include "support/checkpoint_builder.h"
 
@@ -22,13 +24,15 @@ class StoredBytesTest : public ::testing::Test {
     std::string bytes = "head";
     for (char byte = 0; byte < 12; ++byte) bytes += byte;
     test::WriteFile(folder_ / "f", bytes + "of another tensor");
-    sources_.push_back(std::move(*File::OpenForReading(folder_ / "f")));
+    std::vector<std::unique_ptr<const ByteSource>> files;
+    files.push_back(std::move(*LocalStorage().OpenFile(folder_ / "f")));
+    sources_ = Sources(std::move(files));
     plan_.tensors = {{"m.weight_scale", 0, 4, 12, DType::kU8}};
   }
 
   test::TempDir folder_;
   Plan plan_;
-  std::vector<File> sources_;
+  Sources sources_;
   StoredBytes stored() const { return {plan_, sources_}; }
 };
 

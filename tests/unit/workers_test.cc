@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "exec/copy.h"
+#include "io/local_storage.h"
 #include "unit/copy_job.h"
 #include "unit/error_lines.h"
 
@@ -121,7 +122,7 @@ TEST(WriteFilesTest, GoesOnWithFewerThreadsWhereNoMoreCanBeStarted) {
     ExecOptions options;
     options.work.threads = 4;
     options.work.start_thread = AtMost(&left);
-    const auto report = WriteFiles(job.plan, job.out(), options);
+    const auto report = WriteFiles(job.plan, LocalStorage(), job.out(), options);
     ASSERT_TRUE(report.ok());
     EXPECT_LT(left, 0) << "it tried";
     job.ExpectWritten();
