@@ -218,8 +218,14 @@ class Converter {
   Status CheckNumbers(const Group& group, bool lists) const {
     const bool assembled = input_.stack_experts && IsAssembled(group);
     if (input_.partial || !(lists || assembled)) return {};
+    if (assembled) {
+      std::vector<GroupInput> together;
+      for (const auto& inputs : group.inputs) together.insert(together.end(), inputs.begin(), inputs.end());
+      if (auto status = CheckOneForm(together); !status) return status;
+    }
     std::vector<NumberedList> all;
     for (const auto& inputs : group.inputs) {
+      if (inputs.empty()) continue;
       const size_t first = all.size();
       const uint64_t parts = assembled ? inputs[0].piece->parts : 1;
       for (uint64_t part = 0; part < parts; ++part) {
@@ -255,8 +261,10 @@ class Converter {
     if (!dim || first.piece) return;
     if (!TakesLists(group.converter->operations)) {
       for (const auto& inputs : group.inputs) {
+        if (inputs.empty() || inputs[0].piece) continue;
         const WeightUnit& unit = units_[inputs[0].unit];
-        stacked_.Add(ContainerOfStack(in_memory(inputs[0])), ContainerOfStack(unit.key), unit.weight.shape.at(*dim),
+        if (*dim >= unit.weight.shape.size()) continue;  // operations before it have made the dimension
+        stacked_.Add(ContainerOfStack(in_memory(inputs[0])), ContainerOfStack(unit.key), unit.weight.shape[*dim],
                      inputs[0].unit);
       }
       return;

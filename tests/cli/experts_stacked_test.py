@@ -1,4 +1,5 @@
 """--experts stacked: experts the export keeps one by one become the tensor that the hub has for all of them."""
+import json
 import unittest
 
 from exports import as_dict, bf16, modelopt_config, nvfp4
@@ -115,6 +116,22 @@ class GraniteTest(StackedTest):
         self.assert_done(run("revert", self.path("in"), "-o", self.path("out")))
         got = read_checkpoint(self.path("out"))
         self.assertEqual(len([n for n in got if n.endswith("_proj.weight")]), 3 * E)
+
+
+class MixedTest(StackedTest):
+    MAPPING = {"format": 1, "library": "private", "version": "1", "conversions": {"m": [
+        {"type": "WeightConverter", "source_patterns": ["moe.fused"], "target_patterns": ["experts.a_proj", "experts.b_proj"],
+         "operations": [{"op": "Chunk", "dim": 1}]}]}, "classes": {"M": {"model_type": "m", "base_model_prefix": "model"}}}
+
+    def test_a_hub_tensor_of_expanded_and_of_stacked_experts_is_refused(self):
+        with open(self.path("mapping.json"), "w", encoding="utf-8") as f:
+            json.dump(self.MAPPING, f)
+        expanded = [bf16(f"layers.0.experts.{i}.a_proj.weight", 8, 8) for i in range(2)]
+        stacked = [bf16("layers.0.experts.b_proj", 2, 8, 8)]
+        model = {"architectures": ["M"], "model_type": "m"}
+        result = self.revert(model, expanded + stacked, "--mapping", self.path("mapping.json"))
+        self.assert_fails(result, "layers.0.experts.b_proj is stacked and layers.0.experts.0.a_proj.weight expanded")
+        self.assert_nothing_left()
 
 
 class QwenTest(StackedTest):

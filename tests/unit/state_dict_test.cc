@@ -72,6 +72,15 @@ std::pair<const StateSeries*, uint64_t> ViewOf(const StateDictPlan& plan, const 
   return {&none, 0};
 }
 
+TEST(StateDictTest, AStackOfAnotherNumberOfExpertsThanItsConfigAndRouterHaveIsRefused) {
+  StateDictOptions options = Options(kExperts);
+  options.config = R"({"architectures": ["MyModel"], "model_type": "my_model", "num_experts": 3})";
+  const auto plan = PlanStateDict(
+      {{"mlp.experts.gate_up_proj", DType::kBF16, {2, 8, 4}}, {"mlp.gate.weight", DType::kBF16, {3, 4}}}, options);
+  ASSERT_FALSE(plan.ok());
+  EXPECT_THAT(plan.errors()[0].message, HasSubstr("there are 2 experts in mlp.experts, and num_experts is 3"));
+}
+
 TEST(StateDictTest, RenamedTensorsAreTheTensorsThemselves) {
   const auto plan = Planned({{"memory.b", DType::kBF16, {4}}, {"a", DType::kBF16, {2}}}, Options(kRename));
   EXPECT_THAT(plan.names, ElementsAre("hub.b", "a"));
