@@ -17,8 +17,8 @@ constexpr uint64_t kMinCloneBlocks = 2;
 
 }  // namespace
 
-Result<std::vector<Stretch>> Cloner::Clone(std::span<const CopyRange> ranges, const Sources& sources,
-                                           File* target, uint64_t target_bytes) {
+Result<std::vector<Stretch>> Cloner::Clone(std::span<const CopyRange> ranges, const Sources& sources, File* target,
+                                           uint64_t target_bytes) {
   const std::vector<Stretch> whole =
       target_bytes == 0 ? std::vector<Stretch>() : std::vector<Stretch>{{0, target_bytes}};
   if (mode_ == CloneMode::kNever) return whole;
@@ -42,12 +42,13 @@ Result<std::vector<Stretch>> Cloner::Clone(std::span<const CopyRange> ranges, co
   return left;
 }
 
-Result<bool> Cloner::CloneInside(const Stretch& inside, const CopyRange& range, const Sources& sources,
-                                 File* target) {
+Result<bool> Cloner::CloneInside(const Stretch& inside, const CopyRange& range, const Sources& sources, File* target) {
   if (refused_.contains(range.source)) return false;
   const ByteSource& source = sources[range.source];
   const uint64_t bytes = inside.end - inside.begin;
-  auto cloned = source.local() == nullptr ? Result<bool>(false) : CloneRange(*source.local(), range.from + (inside.begin - range.to), target, inside.begin, bytes);
+  auto cloned = source.local() == nullptr
+                    ? Result<bool>(false)
+                    : CloneRange(*source.local(), range.from + (inside.begin - range.to), target, inside.begin, bytes);
   if (!cloned) return cloned.errors();
   if (*cloned) {
     cloned_bytes_ += bytes;

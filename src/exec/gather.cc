@@ -35,8 +35,7 @@ void ScatterElements(const std::byte* from, std::byte* to, uint64_t count, uint6
 
 class Gatherer {
  public:
-  Gatherer(const Array& array, std::span<const SourceTensor> tensors, const Sources& sources,
-           MergedScales* scales)
+  Gatherer(const Array& array, std::span<const SourceTensor> tensors, const Sources& sources, MergedScales* scales)
       : array_(array),
         tensors_(tensors),
         sources_(sources),
@@ -171,8 +170,8 @@ class Gatherer {
 
 }  // namespace
 
-Status Gather(const Array& array, std::span<const SourceTensor> tensors, const Sources& sources,
-              MergedScales* scales, uint64_t begin, std::span<std::byte> out) {
+Status Gather(const Array& array, std::span<const SourceTensor> tensors, const Sources& sources, MergedScales* scales,
+              uint64_t begin, std::span<std::byte> out) {
   if (!array.literal.empty()) {
     std::copy_n(array.literal.begin() + static_cast<std::ptrdiff_t>(begin), out.size(), out.begin());
     return {};

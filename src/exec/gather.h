@@ -16,7 +16,7 @@ namespace quantport {
 // Fills `out` with bytes [begin, begin + out.size()) of the array. `tensors` and `sources` are the plan's; `scales`
 // carries out the steps of its blocks. Memory: as much again as `out`. Requires elements of whole bytes.
 // Errors: kIo.
-Status Gather(const Array& array, std::span<const SourceTensor> tensors, const Sources& sources,
-              MergedScales* scales, uint64_t begin, std::span<std::byte> out);
+Status Gather(const Array& array, std::span<const SourceTensor> tensors, const Sources& sources, MergedScales* scales,
+              uint64_t begin, std::span<std::byte> out);
 
 }  // namespace quantport

@@ -9,11 +9,11 @@
 #include <mutex>
 
 #include "base/checked.h"
-#include "exec/encode.h"
-#include "exec/encode_batched.h"
+#include "codec/codec.h"
 #include "exec/matrix_reader.h"
 #include "exec/sources.h"
 #include "exec/tile_queue.h"
+#include "quantize/amax_search.h"
 
 namespace quantport {
 namespace {
@@ -79,7 +79,7 @@ class Quantizer {
   }
 
   void AddJob(const std::vector<uint32_t>& matrices, bool measured) {
-    const bool searched = measured && AmaxSearchOf(plan_.matrices[matrices[0]].format).has_value();
+    const bool searched = measured && AmaxSearchOf(plan_.matrices[matrices[0]].target.encoding).has_value();
     TileJob job{tiles_.size(), 0, measured, searched};
     for (const uint32_t m : matrices) {
       const PlannedMatrix& matrix = plan_.matrices[m];
@@ -140,7 +140,7 @@ class Quantizer {
   }
 
   Status WriteOwnScale(const PlannedMatrix& matrix, float amax) {
-    return matrix.scalar ? WriteScalar(*matrix.scalar, ScalarScale(matrix, amax, numerics_)) : Status();
+    return matrix.scalar ? WriteScalar(*matrix.scalar, ScalarScale(matrix.target, amax, numerics_)) : Status();
   }
 
   Status ComputeTiles() {
@@ -209,7 +209,8 @@ class Quantizer {
   }
 
   Status CheckFinite(const Tile& tile, const quantize::Matrix& rows) const {
-    if (plan_.computing.allow_nonfinite || plan_.matrices[tile.matrix].format.format == FormatId::kPlain) return {};
+    if (plan_.computing.allow_nonfinite || plan_.matrices[tile.matrix].target.encoding.format == FormatId::kPlain)
+      return {};
     const size_t index = quantize::FindNonfinite(rows);
     if (index == rows.rows * rows.columns) return {};
     const float value = quantize::LoadElement(rows.Flat(), index);
@@ -217,7 +218,7 @@ class Quantizer {
                  fmt::format("element [{}, {}] is {}", tile.first_row + index / rows.columns, index % rows.columns,
                              std::isnan(value) ? "NaN" : "infinite"),
                  {},
-                 LeafName(plan_.matrices[tile.matrix], "weight"),
+                 ValueName(plan_.matrices[tile.matrix]),
                  "--allow-nonfinite quantizes it all the same, with scales that may be NaN"};
   }
 
@@ -257,7 +258,7 @@ class Quantizer {
       if (own == nullptr) own = TakeBuffer();
       if (auto s = reader_->Read(matrix, tile.first_row, tile.rows, true, own->bytes()); !s) return s;
     }
-    const AmaxSearch search = *AmaxSearchOf(matrix.format);
+    const AmaxSearch search = *AmaxSearchOf(matrix.target.encoding);
     std::vector<float> amax;
     for (const float multiplier : search.multipliers) amax.push_back(report_.amax[*matrix.group] * multiplier);
     losses_[task.tile].assign(amax.size(), 0.0);
@@ -308,9 +309,8 @@ class Quantizer {
       if (auto s = CheckFinite(tile, rows); !s) return s;
     }
     const float amax = matrix.group ? report_.amax[*matrix.group] : 0.0f;
-    const auto encode = BlocksRunDown(matrix) ? EncodeBatched : EncodeRows;
-    if (auto s = encode(matrix, rows, amax, numerics_, &bench->encoded, &tile_errors_[task.tile]); !s) {
-      for (Error& error : s.errors()) error.tensor = LeafName(matrix, "weight");
+    if (auto s = EncodeRows(matrix.target, rows, amax, numerics_, &bench->encoded, &tile_errors_[task.tile]); !s) {
+      for (Error& error : s.errors()) error.tensor = ValueName(matrix);
       return s;
     }
     if (task.kept) {
@@ -344,12 +344,13 @@ class Quantizer {
       if (auto s = file.WriteAt(std::as_bytes(std::span(bytes)), place->offset + offset); !s) return s;
       return bench->writeback.Add(&file, place->offset + offset, bytes.size());
     };
-    // Both go with the rows; tiles at the bottom may be partial.
-    const uint64_t codes_at = tile.first_row * bench->encoded.codes.size() / tile.rows;
-    const uint64_t step = RowStep(matrix);
-    const uint64_t steps = CeilDiv(tile.rows, step);
-    if (auto s = put(bench->encoded.codes, matrix.codes, codes_at); !s) return s;
-    return put(bench->encoded.scales, matrix.scales, tile.first_row / step * (bench->encoded.scales.size() / steps));
+    // As many bytes as those of the rows before, which are whole steps.
+    const quantize::ElementType type = ElementTypeOf(matrix.dtype);
+    if (auto s =
+            put(bench->encoded.codes, matrix.codes, CodeBytes(matrix.target, type, tile.first_row, matrix.columns));
+        !s)
+      return s;
+    return put(bench->encoded.scales, matrix.scales, ScaleBytes(matrix.target, tile.first_row, matrix.columns));
   }
 
   const QuantizePlan& plan_;

@@ -104,6 +104,8 @@ struct Variant {
   bool ordered_groups = false;        // the group of an input follows from its place
   bool narrow_shape = false;          // weight_shape is of 32-bit numbers
   bool nested = false;                // scales are codes themselves
+
+  friend bool operator==(const Variant&, const Variant&) = default;
 };
 
 // What the configs say, and what else helps to tell how tensors are stored. All of it may be unknown.
@@ -149,6 +151,8 @@ struct Proposal {
   std::string state = {};   // bitsandbytes: the JSON that states the shape
 };
 
+struct Encoding;
+
 struct Format {
   FormatId id;
   std::string_view name;  // for people and JSON
@@ -166,6 +170,9 @@ struct Family {
   void (*propose)(const StoredModule& module, std::vector<Proposal>* proposals);
   // What the stored tensors call for and don't have.
   std::optional<std::string> (*missing)(const StoredModule& module) = nullptr;
+  // Fills the variant that is written for a weight of this shape, three dimensions being batched experts, [experts,
+  // inputs, outputs]. Why none is ("NVFP4 in blocks of 64"), or nothing. Null: no format of the family is written.
+  std::optional<std::string> (*written)(const Encoding& encoding, const Shape& shape, Variant* variant) = nullptr;
 };
 
 // All of them. The first whose parts fit decides; they exclude each other but for plain, which is last.

@@ -116,6 +116,10 @@ std::vector<Form> ScaleForms(const Shape& logical, const Variant& variant) {
   return ScalarForms(logical);
 }
 
+std::string OfBatchedExperts(FormatId format) {
+  return std::string(FormatName(format)) + " of experts that are kept in one tensor with inputs before outputs";
+}
+
 Part ScalarPart(Role role, std::string_view leaf, const DTypes& dtypes, const Shape& logical, bool required) {
   Part part{role, leaf, dtypes, ScalarForms(logical), required};
   part.written = static_cast<size_t>(

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -42,6 +43,9 @@ std::vector<Form> TileForms(const Shape& logical, const std::array<uint64_t, 2>&
 std::vector<Form> InputForms(const Shape& logical, size_t dim);
 // By granularity kTensor, kRows, kGroups (along the last dimension) or kTiles.
 std::vector<Form> ScaleForms(const Shape& logical, const Variant& variant);
+
+// Why a format is not written for batched experts.
+std::string OfBatchedExperts(FormatId format);
 
 // Parts that many formats have. A scalar is written as [], of stacked experts as well.
 Part ScalarPart(Role role, std::string_view leaf, const DTypes& dtypes, const Shape& logical, bool required);

@@ -10,6 +10,7 @@
 
 #include "base/checked.h"
 #include "base/text.h"
+#include "format/coded_weight.h"
 #include "format/families.h"
 #include "format/forms.h"
 #include "format/leaves.h"
@@ -132,8 +133,32 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
   if (module.HasOwnName() && fp8 && !module.value().shape.empty()) Proposer(module, proposals).Run();
 }
 
+std::optional<std::string> Written(const Encoding& encoding, const Shape& shape, Variant* variant) {
+  const bool batched = shape.size() == 3;
+  switch (encoding.format) {
+    case FormatId::kFp8PerTensor:
+      variant->granularity = Granularity::kTensor;
+      return std::nullopt;
+    case FormatId::kFp8PerChannel:
+      variant->granularity = Granularity::kRows;
+      return batched ? std::optional(OfBatchedExperts(encoding.format)) : std::nullopt;
+    case FormatId::kFp8Block: {
+      if (batched) return OfBatchedExperts(encoding.format);
+      if (encoding.block == 0) return "FP8 tiles of no size";
+      variant->tile = {encoding.block, encoding.block};
+      // As ModelOpt has it: a single tile of a linear by itself is a scale without dimensions.
+      const bool single = CeilDiv(shape[0], encoding.block) == 1 && CeilDiv(shape[1], encoding.block) == 1;
+      variant->granularity = single ? Granularity::kTensor : Granularity::kTiles;
+      if (single && encoding.search != ScaleSearch::kNone) return "a single tile whose scale is searched for";
+      return std::nullopt;
+    }
+    default:
+      return std::string(FormatName(encoding.format));
+  }
+}
+
 }  // namespace
 
-const Family kFp8Family = {kFormats, Fp8Parts, Propose};
+const Family kFp8Family = {kFormats, Fp8Parts, Propose, nullptr, Written};
 
 }  // namespace quantport

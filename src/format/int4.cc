@@ -3,6 +3,7 @@
 //   weight_scale     F32  [out, in/128]
 //   pre_quant_scale  model's [in]         where it was not folded away
 //   weight_scale_2, input_scale  F32 []   W4A8_AWQ
+#include "format/coded_weight.h"
 #include "format/families.h"
 #include "format/forms.h"
 #include "format/leaves.h"
@@ -46,8 +47,17 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
     add(Granularity::kGroups, *group);
 }
 
+std::optional<std::string> Written(const Encoding& encoding, const Shape& shape, Variant* variant) {
+  if (encoding.format != FormatId::kInt4) return std::string(FormatName(encoding.format));
+  if (encoding.block == 0) return "INT4 without blocks";
+  variant->granularity = Granularity::kGroups;
+  variant->group = encoding.block;
+  variant->bits = 4;
+  return shape.size() == 3 ? std::optional(OfBatchedExperts(encoding.format)) : std::nullopt;
+}
+
 }  // namespace
 
-const Family kInt4Family = {kFormats, Int4Parts, Propose};
+const Family kInt4Family = {kFormats, Int4Parts, Propose, nullptr, Written};
 
 }  // namespace quantport

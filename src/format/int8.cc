@@ -7,6 +7,7 @@
 //   input_scale, input_zero_point  [] or [1]
 #include <algorithm>
 
+#include "format/coded_weight.h"
 #include "format/families.h"
 #include "format/forms.h"
 #include "format/leaves.h"
@@ -14,7 +15,7 @@
 namespace quantport {
 namespace {
 
-constexpr Format kFormats[] = {{FormatId::kInt8, "W8A16", 127},
+constexpr Format kFormats[] = {{FormatId::kInt8, "W8A16"},
                                {FormatId::kInt8SmoothQuant, "W8A8_SQ_PER_CHANNEL", 127},
                                {FormatId::kIntQuantized, "int-quantized"}};
 
@@ -61,8 +62,15 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
     add(FormatId::kIntQuantized, Granularity::kGroups, *group);
 }
 
+std::optional<std::string> Written(const Encoding& encoding, const Shape& shape, Variant* variant) {
+  if (encoding.format == FormatId::kIntQuantized) return std::string(FormatName(encoding.format));
+  variant->granularity = Granularity::kRows;
+  variant->bits = 8;
+  return shape.size() == 3 ? std::optional(OfBatchedExperts(encoding.format)) : std::nullopt;
+}
+
 }  // namespace
 
-const Family kInt8Family = {kFormats, Int8Parts, Propose};
+const Family kInt8Family = {kFormats, Int8Parts, Propose, nullptr, Written};
 
 }  // namespace quantport

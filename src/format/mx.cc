@@ -9,6 +9,7 @@
 // along the last one, the outputs.
 #include <fmt/format.h>
 
+#include "format/coded_weight.h"
 #include "format/families.h"
 #include "format/forms.h"
 #include "format/leaves.h"
@@ -18,7 +19,7 @@ namespace {
 
 constexpr Format kFormats[] = {{FormatId::kMxfp8, "MXFP8"},
                                {FormatId::kMxfp6, "MXFP6"},
-                               {FormatId::kMxfp4, "MXFP4", 448},
+                               {FormatId::kMxfp4, "MXFP4"},
                                {FormatId::kW4A8Mxfp4Fp8, "W4A8_MXFP4_FP8", 448}};
 constexpr uint64_t kBlock = 32;
 
@@ -78,8 +79,16 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
   }
 }
 
+// Batched experts as ModelOpt leaves them: blocks run along the last dimension, the outputs.
+std::optional<std::string> Written(const Encoding& encoding, const Shape&, Variant* variant) {
+  if (encoding.format == FormatId::kMxfp6) return std::string(FormatName(encoding.format));
+  variant->granularity = Granularity::kGroups;
+  variant->group = kBlock;
+  return std::nullopt;
+}
+
 }  // namespace
 
-const Family kMxFamily = {kFormats, MxParts, Propose};
+const Family kMxFamily = {kFormats, MxParts, Propose, nullptr, Written};
 
 }  // namespace quantport

@@ -11,6 +11,7 @@
 
 #include <array>
 
+#include "format/coded_weight.h"
 #include "format/families.h"
 #include "format/forms.h"
 #include "format/leaves.h"
@@ -107,8 +108,21 @@ std::optional<std::string> Missing(const StoredModule& module) {
   return std::nullopt;
 }
 
+// ModelOpt quantizes batched experts in the order [experts, out, in] and stores the transposed view, so that blocks and
+// the two values of a byte run along the inputs; but W4A8_NVFP4_FP8 as it stands, along the outputs.
+std::optional<std::string> Written(const Encoding& encoding, const Shape& shape, Variant* variant) {
+  const bool w4a8 = encoding.format == FormatId::kW4A8Nvfp4Fp8;
+  if (!w4a8 && encoding.format != FormatId::kNvfp4 && encoding.format != FormatId::kNvfp4WeightOnly)
+    return std::string(FormatName(encoding.format));
+  if (encoding.block != 16 && encoding.block != 32) return fmt::format("NVFP4 in blocks of {}", encoding.block);
+  variant->granularity = Granularity::kGroups;
+  variant->group = encoding.block;
+  variant->inputs_first = shape.size() == 3 && !w4a8;
+  return std::nullopt;
+}
+
 }  // namespace
 
-const Family kNvfp4Family = {kFormats, NvParts, Propose, Missing};
+const Family kNvfp4Family = {kFormats, NvParts, Propose, Missing, Written};
 
 }  // namespace quantport

@@ -37,8 +37,10 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
   proposals->push_back(std::move(proposal));
 }
 
+std::optional<std::string> Written(const Encoding&, const Shape&, Variant*) { return std::nullopt; }
+
 }  // namespace
 
-const Family kPlainFamily = {kFormats, PlainParts, Propose};
+const Family kPlainFamily = {kFormats, PlainParts, Propose, nullptr, Written};
 
 }  // namespace quantport

@@ -38,8 +38,9 @@ constexpr std::array<Sibling, 23> kSiblings = {{{"q_proj", "qkv"},
                                                 {"wq_a", "qkv"},
                                                 {"wkv_a", "qkv"}}};
 
-bool IsTwoLevel(FormatId format) {
-  return format == FormatId::kNvfp4 || format == FormatId::kNvfp4WeightOnly || format == FormatId::kW4A8Nvfp4Fp8;
+// FP8 tiles of which there is only one: its scale is of the largest magnitude of all of it.
+bool IsSingleTile(const PlannedMatrix& matrix) {
+  return matrix.scalar && matrix.target.encoding.format == FormatId::kFp8Block;
 }
 
 class DisjointSets {
@@ -75,30 +76,27 @@ uint32_t GroupByAmax(const MemoryModel& memory, const std::vector<size_t>& matri
   DisjointSets sets(matrices->size());
   std::map<MemoryPlace, size_t> by_place;
   std::map<std::string, size_t> by_family;
-  const auto grouped = [](const PlannedMatrix& matrix) {
-    return matrix.format.format == FormatId::kFp8PerTensor || IsTwoLevel(matrix.format.format) || matrix.scalar_scale;
-  };
   for (size_t i = 0; i < matrices->size(); ++i) {
     const PlannedMatrix& matrix = (*matrices)[i];
-    if (!grouped(matrix) || matrix_of[i] == SIZE_MAX) continue;
+    if (!matrix.scalar || matrix_of[i] == SIZE_MAX) continue;
     for (const MemoryPlace& place : memory.matrices[matrix_of[i]].places) {
       // Tiles of an expert's gate and up are its own, whatever their number.
-      if (!matrix.scalar_scale || place.projection.empty()) {
+      if (!IsSingleTile(matrix) || place.projection.empty()) {
         const auto [same, fresh] = by_place.emplace(place, i);
         if (!fresh) sets.Join(same->second, i);
       }
       const std::string family =
           place.projection.empty() ? SharedInputOf(memory.modules[place.module].module.name) : "";
-      if (family.empty() || matrix.format.format == FormatId::kFp8PerTensor) continue;
-      const std::string key = family + "|" + std::to_string(static_cast<int>(matrix.format.format)) + "|" +
-                              std::to_string(matrix.format.block);
+      if (family.empty() || matrix.target.encoding.format == FormatId::kFp8PerTensor) continue;
+      const std::string key = family + "|" + std::to_string(static_cast<int>(matrix.target.encoding.format)) + "|" +
+                              std::to_string(matrix.target.encoding.block);
       const auto [sibling, first] = by_family.emplace(key, i);
       if (!first) sets.Join(sibling->second, i);
     }
   }
   std::map<size_t, uint32_t> numbers;
   for (size_t i = 0; i < matrices->size(); ++i) {
-    if (!grouped((*matrices)[i])) continue;
+    if (!(*matrices)[i].scalar) continue;
     const auto [number, fresh] = numbers.emplace(sets.Find(i), static_cast<uint32_t>(numbers.size()));
     (*matrices)[i].group = number->second;
   }

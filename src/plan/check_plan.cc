@@ -104,9 +104,8 @@ class PlanCheck {
 
   bool IsStaying(const StayingData& stays, uint64_t bytes) const {
     return stays.source < files_.sources.size() && stays.kept <= bytes && Fits(stays.source_data_start, stays.kept) &&
-           std::all_of(stays.rewritten.begin(), stays.rewritten.end(), [&](const ByteRange& range) {
-             return range.begin <= range.end && range.end <= stays.kept;
-           });
+           std::all_of(stays.rewritten.begin(), stays.rewritten.end(),
+                       [&](const ByteRange& range) { return range.begin <= range.end && range.end <= stays.kept; });
   }
 
   bool IsMade(const PlannedTensor& tensor, uint64_t bytes) const {
@@ -165,22 +164,36 @@ class PlanCheck {
     if (matrix.group && *matrix.group >= plan_.groups) return Misfit("it belongs to no group", matrix.name);
     if (!HasPlace(matrix.codes, 0) || !HasPlace(matrix.scales, 0) || !HasPlace(matrix.scalar, sizeof(float)))
       return Misfit("it has no place", matrix.name);
-    const bool experts = source.experts > 0 && matrix.rows % source.experts == 0 &&
-                         (matrix.batched == 0 || matrix.rows % matrix.batched == 0);
-    if (!experts || source.tile_rows == 0 || source.tile_columns == 0)
-      return Misfit("it can't be cut into experts or tiles", matrix.name);
-    if (source.format == FormatId::kPlain) {
+    if (matrix.batched != 0 && matrix.rows % matrix.batched != 0)
+      return Misfit("it can't be cut into experts", matrix.name);
+    if (source.coded.format == FormatId::kPlain) {
       const bool whole = source.array.dtype == matrix.dtype && source.array.literal.empty() &&
                          source.array.shape == std::vector<uint64_t>{matrix.rows, matrix.columns};
       if (!whole || !IsArray(source.array, *bytes)) return Misfit("what it is read from is not all of it", matrix.name);
       return {};
     }
-    for (const auto& tensor : {std::optional(source.codes), source.scales, source.scale_2, source.zeros,
-                               source.group_index, source.smoothing}) {
-      if (tensor && *tensor >= files_.tensors.size()) return Misfit("it is in no source", matrix.name);
+    if (ElementsOf(source.coded.shape) != matrix.rows * matrix.columns)
+      return Misfit("what it is read from has another shape", matrix.name);
+    for (const CodedPart& part : source.coded.parts) {
+      if (part.tensor >= files_.tensors.size()) return Misfit("it is in no source", matrix.name);
+      const SourceTensor& stored = files_.tensors[part.tensor];
+      const auto held = TensorBytes(part.dtype, part.shape);
+      if (!held || *held != part.bytes || part.bytes != stored.bytes || part.dtype != stored.dtype)
+        return Misfit("a part of it is not the tensor that it is read from", matrix.name);
     }
-    if (!source.scales) return Misfit("it has no scales", matrix.name);
+    if (source.coded.Find(Role::kValues) == nullptr) return Misfit("it has no codes", matrix.name);
     return {};
+  }
+
+  // Nothing where the product is none.
+  static std::optional<uint64_t> ElementsOf(const std::vector<uint64_t>& shape) {
+    uint64_t elements = 1;
+    for (const uint64_t size : shape) {
+      const auto product = CheckedMul(elements, size);
+      if (!product) return std::nullopt;
+      elements = *product;
+    }
+    return elements;
   }
 
   const QuantizePlan& plan_;

@@ -66,7 +66,7 @@ struct Conversion {
   std::vector<uint32_t> used_transforms;       // of the model's, in load order
   std::vector<std::string> only_in_reference;  // hub keys that nothing of the export became
   std::vector<Warning> warnings;
-  bool already_hub = false;                    // the tensors keep their names and bytes
+  bool already_hub = false;  // the tensors keep their names and bytes
   // The new path of a module, by the mapping and the reference, whether the export holds it or not.
   std::function<std::string(const std::string&)> rename_module;
 };

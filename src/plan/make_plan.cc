@@ -200,6 +200,7 @@ class Planner {
         continue;
       }
       PlannedTensor planned{{tensor.name, tensor.array.dtype, tensor.array.shape, 0, *bytes}, tensor.format, {}, {}};
+      planned.converted = static_cast<uint32_t>(i);
       if (tensor.computed_at) {
         planned.computed = true;
       } else if (IsGathered(tensor.array, *bytes)) {

@@ -18,7 +18,7 @@ namespace quantport {
 
 // A file that is read.
 struct PlanSource {
-  std::string address;                   // what Storage::OpenFile opens it by
+  std::string address;                  // what Storage::OpenFile opens it by
   std::optional<FileStamp> stamp = {};  // when its header was read; none: not compared
 
   friend bool operator==(const PlanSource&, const PlanSource&) = default;
@@ -52,7 +52,8 @@ struct PlannedTensor {
   std::vector<Run> runs;  // of stored tensors, in the order of the target
   // Instead of runs: bytes that no stored tensor has, or elements that lie too far apart for a copy of each.
   std::optional<Array> gathered;
-  bool computed = false;  // its bytes are made of what weights hold (plan/quantize_plan.h)
+  bool computed = false;   // its bytes are made of what weights hold (plan/quantize_plan.h)
+  uint32_t converted = 0;  // the tensor that it is of the conversion
 
   friend bool operator==(const PlannedTensor&, const PlannedTensor&) = default;
 };
@@ -126,7 +127,7 @@ struct Plan {
   std::vector<PlannedCheck> checks;
   std::vector<PlannedMerge> merges;
   std::vector<ScaleStep> steps;
-  std::optional<Index> index;  // of the output; absent for a single file
+  std::optional<Index> index;                // of the output; absent for a single file
   std::map<std::string, std::string> texts;  // files without tensors that are written: name -> content
   std::vector<PlannedCopy> copies;           // and those that go over as they are; in no case one of `texts`
   std::string report;                        // what planning found, as --json prints it; "" where nobody asked

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <limits>
 #include <utility>
@@ -23,7 +25,10 @@ constexpr size_t kHashBytes = sizeof(uint64_t);
 template <typename T>
 concept Enumeration = std::is_enum_v<T> && !std::same_as<T, std::byte>;
 template <typename T>
-concept List = requires(T& x) { x.push_back(x[0]); } && !std::same_as<std::remove_const_t<T>, std::string>;
+concept List = requires(T& x) {
+  x.push_back(x[0]);
+}
+&&!std::same_as<std::remove_const_t<T>, std::string>;
 
 class PlanWriter {
  public:
@@ -61,6 +66,10 @@ class PlanWriter {
   void Put(const T& list) {
     Put(list.size());
     for (const auto& value : list) Put(value);
+  }
+  template <typename T, size_t N>
+  void Put(const std::array<T, N>& values) {
+    for (const T& value : values) Put(value);
   }
   void Put(const std::map<std::string, std::string>& map) {
     Put(map.size());
@@ -158,6 +167,10 @@ class PlanReader {
       list->push_back(std::move(value));
     }
     return true;
+  }
+  template <typename T, size_t N>
+  bool Get(std::array<T, N>* values) {
+    return std::all_of(values->begin(), values->end(), [this](T& value) { return Get(&value); });
   }
   bool Get(std::map<std::string, std::string>* map) {
     uint64_t count = 0;

@@ -16,7 +16,8 @@ namespace quantport {
 std::string SerializePlan(const QuantizePlan& plan);
 
 // Equal to what was serialized. Whatever the bytes are, the result is a plan whose parts fit (plan/check_plan.h).
-// Errors: kIo naming `file` for bytes that are no plan, one of another version, cut or damaged, or whose parts don't fit.
+// Errors: kIo naming `file` for bytes that are no plan, one of another version, cut or damaged, or whose parts don't
+// fit.
 Result<QuantizePlan> ParsePlan(std::string_view bytes, std::string_view file);
 
 // FNV-1a. A serialized plan ends with that of all bytes before, little-endian: the same plan, the same hash.

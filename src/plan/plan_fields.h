@@ -1,5 +1,5 @@
-// The fields of everything that a plan is made of, each in one list that writing, reading and counting share. A field that
-// is added to a struct and not here does not compile.
+// The fields of everything that a plan is made of, each in one list that writing, reading and counting share. A field
+// that is added to a struct and not here does not compile.
 #pragma once
 
 #include <concepts>
@@ -25,7 +25,7 @@ template <Is<ScaleStep> T> auto FieldsOf(T& x) { auto& [a, b, c] = x; return std
 template <Is<PlanSource> T> auto FieldsOf(T& x) { auto& [a, b] = x; return std::tie(a, b); }
 template <Is<SourceTensor> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; return std::tie(a, b, c, d, e); }
 template <Is<CopyRange> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; return std::tie(a, b, c, d, e); }
-template <Is<PlannedTensor> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; return std::tie(a, b, c, d, e); }
+template <Is<PlannedTensor> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e, f] = x; return std::tie(a, b, c, d, e, f); }
 template <Is<ByteRange> T> auto FieldsOf(T& x) { auto& [a, b] = x; return std::tie(a, b); }
 template <Is<StayingData> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; return std::tie(a, b, c, d, e); }
 template <Is<PlannedFile> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e, f] = x; return std::tie(a, b, c, d, e, f); }
@@ -41,13 +41,17 @@ template <Is<Encoding> T> auto FieldsOf(T& x) {
   return std::tie(a, b, c, d, e, f, g, h);
 }
 template <Is<OutputPlace> T> auto FieldsOf(T& x) { auto& [a, b] = x; return std::tie(a, b); }
-template <Is<MatrixSource> T> auto FieldsOf(T& x) {
-  auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = x;
-  return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p);
+template <Is<Variant> T> auto FieldsOf(T& x) {
+  auto& [a, b, c, d, e, f, g, h, i, j] = x;
+  return std::tie(a, b, c, d, e, f, g, h, i, j);
 }
+template <Is<CodedPart> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; return std::tie(a, b, c, d, e); }
+template <Is<CodedWeight> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; return std::tie(a, b, c, d, e); }
+template <Is<Target> T> auto FieldsOf(T& x) { auto& [a, b, c] = x; return std::tie(a, b, c); }
+template <Is<MatrixSource> T> auto FieldsOf(T& x) { auto& [a, b] = x; return std::tie(a, b); }
 template <Is<PlannedMatrix> T> auto FieldsOf(T& x) {
-  auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = x;
-  return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o);
+  auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = x;
+  return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n);
 }
 template <Is<PlannedScalar> T> auto FieldsOf(T& x) { auto& [a, b, c] = x; return std::tie(a, b, c); }
 template <Is<Computing> T> auto FieldsOf(T& x) { auto& [a, b, c] = x; return std::tie(a, b, c); }
@@ -55,7 +59,9 @@ template <Is<QuantizePlan> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; r
 // clang-format on
 
 template <typename T>
-concept HasFields = requires(T& x) { FieldsOf(x); };
+concept HasFields = requires(T& x) {
+  FieldsOf(x);
+};
 
 // The last value of each enumeration.
 template <typename E>
@@ -64,6 +70,10 @@ template <>
 inline constexpr DType kLast<DType> = static_cast<DType>(kDTypeCount - 1);
 template <>
 inline constexpr FormatId kLast<FormatId> = FormatId::kUnrecognized;
+template <>
+inline constexpr Role kLast<Role> = Role::kUnknown;
+template <>
+inline constexpr Granularity kLast<Granularity> = Granularity::kHalves;
 template <>
 inline constexpr ScaleSearch kLast<ScaleSearch> = ScaleSearch::kSweep;
 template <>

@@ -99,10 +99,6 @@ class Cutter {
     if (*tensor != kZeros && tensors_.Renumber(tensor)) sources_.Renumber(&cut_.files.tensors.back().source);
   }
 
-  void TakeTensor(std::optional<uint32_t>* tensor) {
-    if (*tensor) TakeTensor(&**tensor);
-  }
-
   // Steps count from 1.
   void TakeStep(uint32_t* step) {
     if (*step == 0) return;
@@ -155,12 +151,10 @@ class Cutter {
     if (matrix.group) matrix.group = groups[*matrix.group];
     if (!matrix.codes && !matrix.scales) matrix.bytes_after = 0;
     MatrixSource& source = matrix.source;
-    if (source.format == FormatId::kPlain) {
+    if (source.coded.format == FormatId::kPlain) {
       TakeArray(&source.array);
     } else {
-      TakeTensor(&source.codes);
-      for (auto* tensor : {&source.scales, &source.scale_2, &source.zeros, &source.group_index, &source.smoothing})
-        TakeTensor(tensor);
+      for (CodedPart& part : source.coded.parts) TakeTensor(&part.tensor);
     }
     cut_.matrices.push_back(std::move(matrix));
   }

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/text.h"
+#include "format/format.h"
 #include "plan/amax_groups.h"
 
 namespace quantport {
@@ -19,11 +20,6 @@ constexpr std::string_view kNoCalibration =
     "fp8_per_channel_per_token), "
     "weights only (nvfp4_weight_only-kv_fp8_cast, int8_weight_only) or a constant input scale "
     "(nvfp4_experts_only_input_scale1-kv_fp8_cast)";
-
-bool HasInputScale(FormatId format) {
-  return format == FormatId::kFp8PerTensor || format == FormatId::kNvfp4 || format == FormatId::kW4A8Nvfp4Fp8 ||
-         format == FormatId::kW4A8Mxfp4Fp8 || format == FormatId::kInt8SmoothQuant;
-}
 
 // Whether a quantizer's scale comes from calibration, a constant aside.
 bool IsStatic(const QuantizerAttributes& attributes) {
@@ -114,7 +110,7 @@ class Chooser {
     }
     if (!format || format->format == FormatId::kPlain) return;
     MatrixChoice choice{*format, std::nullopt};
-    if (HasInputScale(format->format)) choice.input_amax = InputAmax(matrix, matrix.places[0]);
+    if (FindFormat(format->format)->input_divisor != 0) choice.input_amax = InputAmax(matrix, matrix.places[0]);
     chosen_.choices[index] = choice;
   }
 

@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <unordered_map>
+#include <unordered_set>
 
-#include "base/checked.h"
 #include "base/text.h"
+#include "format/leaves.h"
 #include "plan/amax_groups.h"
-#include "plan/stored_source.h"
 
 namespace quantport {
 namespace {
@@ -17,13 +16,21 @@ namespace {
 // A row is read as a whole; longer ones are no linear's.
 constexpr uint64_t kMaxRowBytes = 128 << 20;
 
-struct Shapes {
-  DType codes_dtype = DType::kU8;
-  std::vector<uint64_t> codes;
-  DType scales_dtype = DType::kF32;
-  std::optional<std::vector<uint64_t>> scales;  // several
-  std::string scalar;                           // leaf of the one scale, "" for none
-  float input_divisor = 0;
+CodedWeight CodedWeightOf(const WeightUnit& unit, const TensorTable& table) {
+  CodedWeight weight{unit.weight.format, unit.weight.shape, unit.weight.variant, {}};
+  for (size_t i = 0; i < unit.tensors.size(); ++i) {
+    const TensorInfo& info = table.tensors[unit.tensors[i]].info;
+    weight.parts.push_back({unit.weight.parts[i].role, unit.tensors[i], info.dtype, info.shape, info.end - info.begin});
+  }
+  return weight;
+}
+
+// Which of the conversion's tensors a matrix becomes.
+struct Members {
+  uint32_t codes = 0;
+  std::optional<uint32_t> scales = {};
+  std::optional<uint32_t> scalar = {};
+  std::optional<uint32_t> input_scale = {};
 };
 
 class QuantizePlanner {
@@ -41,6 +48,7 @@ class QuantizePlanner {
     }
     for (const CacheScale& scale : input_.cache_scales) AddCacheScale(scale);
     if (!errors_.empty()) return std::move(errors_);
+    if (auto s = CheckNames(); !s) return s.errors();
     SortByPosition();
     plan_.groups = GroupByAmax(*input_.memory, matrix_of_, &plan_.matrices);
     auto files = MakePlan(conversion_, *input_.table, directory_, options_);
@@ -61,15 +69,11 @@ class QuantizePlanner {
     PlannedMatrix matrix;
     matrix.name = hub.name;
     matrix.in_memory = input_.memory->modules[hub.places[0].module].module.name;
-    matrix.format = choice.format;
+    matrix.target.encoding = choice.encoding;
     if (!SetSource(hub, unit, &matrix)) return;
-    const std::string hint = "leave this module out of the recipe";
-    auto shapes = ShapesOf(&matrix);
-    if (!shapes.ok()) return Refuse(hub.name, shapes.errors()[0].message, hint);
+    if (!SetTarget(&matrix, "leave this module out of the recipe")) return;
     Consume(hub);
-    Add(matrix, *shapes, choice.input_amax, unit);
-    plan_.matrices.push_back(std::move(matrix));
-    matrix_of_.push_back(index);
+    Add(std::move(matrix), choice.input_amax, unit, index);
   }
 
   bool SetSource(const HubMatrix& hub, const WeightUnit& unit, PlannedMatrix* matrix) {
@@ -86,13 +90,14 @@ class QuantizePlanner {
       matrix->dtype = value.info.dtype;
       matrix->source.array = hub.whole ? WholeTensor(unit.tensors[0], value.info.dtype, hub.shape) : hub.array;
     } else {
-      auto source = StoredSource(unit, *input_.table, input_.fp8_tile);
-      if (source) source->zeros_less_one = input_.zeros_less_one && unit.weight.format == FormatId::kGptq;
-      if (!source) {
-        errors_.insert(errors_.end(), source.errors().begin(), source.errors().end());
+      CodedWeight& coded = matrix->source.coded = CodedWeightOf(unit, *input_.table);
+      coded.zeros_less_one = input_.zeros_less_one && coded.format == FormatId::kGptq;
+      if (const auto why = input_.why_unread(coded)) {
+        Refuse(unit.key, fmt::format("it is stored as {}{}", FormatName(coded.format), *why),
+               "dequantized are ModelOpt's FP8, MXFP8, MXFP4, NVFP4, INT4 and INT8, fine-grained FP8 with its FP4 "
+               "experts, compressed-tensors, GPTQ and AutoAWQ, as matrices");
         return false;
       }
-      matrix->source = std::move(*source);
       matrix->dtype = input_.plain_dtype;
     }
     if (matrix->dtype != DType::kBF16 && matrix->dtype != DType::kF16 && matrix->dtype != DType::kF32) {
@@ -102,116 +107,27 @@ class QuantizePlanner {
     matrix->bytes_before = matrix->rows * matrix->columns * static_cast<uint64_t>(DTypeBits(value.info.dtype)) / 8;
     if (unit.weight.format != FormatId::kPlain) {
       matrix->bytes_before = 0;
-      for (const uint32_t tensor : unit.tensors)
-        matrix->bytes_before += input_.table->tensors[tensor].info.end - input_.table->tensors[tensor].info.begin;
+      for (const CodedPart& part : matrix->source.coded.parts) matrix->bytes_before += part.bytes;
     }
     return true;
   }
 
-  Status ExpectMultiple(uint64_t size, uint64_t of, std::string_view what) const {
-    if (of != 0 && size % of == 0) return {};
-    return Error{ErrorKind::kQuantConversionUnsupported,
-                 fmt::format("its {} {} are no multiple of {}, as the format needs", size, what, of),
-                 {},
-                 {},
-                 {}};
-  }
-
-  Result<Shapes> ShapesOf(PlannedMatrix* matrix) const {
-    const uint64_t rows = matrix->rows;
-    const uint64_t columns = matrix->columns;
-    const uint64_t block = matrix->format.block;
-    if (columns * static_cast<uint64_t>(DTypeBits(matrix->dtype)) / 8 > kMaxRowBytes) {
-      return Error{
-          ErrorKind::kQuantConversionUnsupported, fmt::format("a row of it has {} elements", columns), {}, {}, {}};
+  // What is written for the matrix. Its source is set.
+  bool SetTarget(PlannedMatrix* matrix, const std::string& hint) {
+    if (matrix->columns * static_cast<uint64_t>(DTypeBits(matrix->dtype)) / 8 > kMaxRowBytes) {
+      Refuse(matrix->name, fmt::format("a row of it has {} elements", matrix->columns), hint);
+      return false;
     }
-    if (matrix->batched > 0) return BatchedShapes(*matrix);
-    switch (matrix->format.format) {
-      case FormatId::kPlain:
-        return Shapes{matrix->dtype, {rows, columns}, DType::kF32, std::nullopt, "", 0};
-      case FormatId::kFp8PerTensor:
-        return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, std::nullopt, "weight_scale", 448};
-      case FormatId::kFp8PerChannel:
-        return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, std::vector<uint64_t>{rows}, "", 0};
-      case FormatId::kFp8Block: {
-        const std::vector<uint64_t> tiles = {CeilDiv(rows, block), 1, CeilDiv(columns, block), 1};
-        // As ModelOpt has it: a single tile of a linear by itself is a scale without dimensions.
-        matrix->scalar_scale = tiles[0] == 1 && tiles[2] == 1;
-        if (matrix->scalar_scale && matrix->format.search != ScaleSearch::kNone)
-          return Unknown("a single tile whose scale is searched for");
-        if (matrix->scalar_scale)
-          return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, std::nullopt, "weight_scale", 0};
-        return Shapes{DType::kF8E4M3, {rows, columns}, DType::kF32, tiles, "", 0};
-      }
-      case FormatId::kMxfp8:
-        if (auto s = ExpectMultiple(columns, 32, "inputs"); !s) return s.errors();
-        return Shapes{DType::kF8E4M3, {rows, columns}, DType::kU8, std::vector<uint64_t>{rows, columns / 32}, "", 0};
-      case FormatId::kMxfp4:
-      case FormatId::kW4A8Mxfp4Fp8:
-        if (auto s = ExpectMultiple(columns, 32, "inputs"); !s) return s.errors();
-        return Shapes{DType::kU8, {rows, columns / 2}, DType::kU8, std::vector<uint64_t>{rows, columns / 32}, "", 448};
-      case FormatId::kNvfp4:
-      case FormatId::kNvfp4WeightOnly:
-      case FormatId::kW4A8Nvfp4Fp8:
-        if (block != 16 && block != 32) return Unknown(fmt::format("NVFP4 in blocks of {}", block));
-        if (auto s = ExpectMultiple(columns, block, "inputs"); !s) return s.errors();
-        return Shapes{DType::kU8,       {rows, columns / 2},
-                      DType::kF8E4M3,   std::vector<uint64_t>{rows, columns / block},
-                      "weight_scale_2", matrix->format.format == FormatId::kW4A8Nvfp4Fp8 ? 448.0f : 2688.0f};
-      case FormatId::kInt8SmoothQuant:
-      case FormatId::kInt8:
-        return Shapes{DType::kI8, {rows, columns}, DType::kF32, std::vector<uint64_t>{rows}, "", 127};
-      case FormatId::kInt4:
-        if (auto s = ExpectMultiple(columns, block, "inputs"); !s) return s.errors();
-        if (auto s = ExpectMultiple(rows, 2, "outputs"); !s) return s.errors();
-        return Shapes{DType::kU8, {rows / 2, columns}, DType::kF32, std::vector<uint64_t>{rows, columns / block}, "",
-                      0};
-      default:
-        break;
+    Target& target = matrix->target;
+    target.shape = {matrix->rows, matrix->columns};
+    if (matrix->batched > 0) target.shape = {matrix->batched, matrix->rows / matrix->batched, matrix->columns};
+    auto variant = WrittenVariant(target.encoding, target.shape);
+    if (!variant) {
+      Refuse(matrix->name, variant.errors()[0].message, hint);
+      return false;
     }
-    return Unknown(std::string(RecipeFormatName(matrix->format.format)));
-  }
-
-  // Experts with inputs before outputs. ModelOpt turns NVFP4 over, so that blocks and bytes run along the inputs; of
-  // all else blocks run along the last dimension, the outputs.
-  Result<Shapes> BatchedShapes(const PlannedMatrix& matrix) const {
-    const uint64_t experts = matrix.batched;
-    const uint64_t inputs = matrix.rows / experts;
-    const uint64_t outputs = matrix.columns;
-    const uint64_t block = matrix.format.block;
-    const std::vector<uint64_t> whole = {experts, inputs, outputs};
-    const auto groups = [&](uint64_t size) { return std::vector<uint64_t>{experts, inputs, outputs / size}; };
-    switch (matrix.format.format) {
-      case FormatId::kPlain:
-        return Shapes{matrix.dtype, whole, DType::kF32, std::nullopt, "", 0};
-      case FormatId::kFp8PerTensor:
-        return Shapes{DType::kF8E4M3, whole, DType::kF32, std::nullopt, "weight_scale", 448};
-      case FormatId::kMxfp8:
-        if (auto s = ExpectMultiple(outputs, 32, "outputs"); !s) return s.errors();
-        return Shapes{DType::kF8E4M3, whole, DType::kU8, groups(32), "", 0};
-      case FormatId::kMxfp4:
-      case FormatId::kW4A8Mxfp4Fp8:
-        if (auto s = ExpectMultiple(outputs, 32, "outputs"); !s) return s.errors();
-        return Shapes{DType::kU8, groups(2), DType::kU8, groups(32), "", 448};
-      case FormatId::kW4A8Nvfp4Fp8:
-        if (block != 16 && block != 32) return Unknown(fmt::format("NVFP4 in blocks of {}", block));
-        if (auto s = ExpectMultiple(outputs, block, "outputs"); !s) return s.errors();
-        return Shapes{DType::kU8, groups(2), DType::kF8E4M3, groups(block), "weight_scale_2", 448};
-      case FormatId::kNvfp4:
-      case FormatId::kNvfp4WeightOnly:
-        if (block != 16 && block != 32) return Unknown(fmt::format("NVFP4 in blocks of {}", block));
-        if (auto s = ExpectMultiple(inputs, block, "inputs"); !s) return s.errors();
-        return Shapes{DType::kU8,       {experts, inputs / 2, outputs},
-                      DType::kF8E4M3,   std::vector<uint64_t>{experts, inputs / block, outputs},
-                      "weight_scale_2", 2688};
-      default:
-        return Unknown(fmt::format("{} of experts that are kept in one tensor with inputs before outputs",
-                                   RecipeFormatName(matrix.format.format)));
-    }
-  }
-
-  static Error Unknown(const std::string& what) {
-    return {ErrorKind::kQuantConversionUnsupported, what + " can't be written", {}, {}, {}};
+    target.variant = *variant;
+    return true;
   }
 
   void Consume(const HubMatrix& hub) {
@@ -226,23 +142,39 @@ class QuantizePlanner {
     }
   }
 
-  // The tensors of one matrix, beside each other where its weight began.
-  void Add(const PlannedMatrix& matrix, const Shapes& shapes, std::optional<float> input_amax, const WeightUnit& unit) {
+  // The tensors of one matrix, the format's parts, beside each other where its weight began. `index`: of the matrix in
+  // the memory model, SIZE_MAX for none.
+  void Add(PlannedMatrix matrix, std::optional<float> input_amax, const WeightUnit& unit, size_t index) {
     const StoredTensor& first = FirstTensor(matrix, unit);
-    const auto add = [&](const std::string& leaf, DType dtype, std::vector<uint64_t> shape) {
-      conversion_.tensors.push_back({LeafName(matrix, leaf),
-                                     {dtype, std::move(shape), {}, {}},
+    const Target& target = matrix.target;
+    const float divisor = FindFormat(target.encoding.format)->input_divisor;
+    Members members;
+    for (const Part& part : Parts(target.encoding.format, target.shape, target.variant)) {
+      const bool input = part.role == Role::kInputScale && part.leaf == leaf::kInputScale;
+      if (input ? !input_amax || divisor == 0 : !part.required) continue;
+      const Shape& shape = part.forms[part.written].shape;
+      const bool plain = target.encoding.format == FormatId::kPlain;
+      const auto number = static_cast<uint32_t>(conversion_.tensors.size());
+      conversion_.tensors.push_back({LeafName(matrix, part.leaf),
+                                     {plain ? matrix.dtype : part.dtypes.written(), shape, {}, {}},
                                      FormatId::kPlain,
                                      first.shard,
                                      Position(matrix, first)});
-    };
-    add("weight", shapes.codes_dtype, shapes.codes);
-    if (shapes.scales) add("weight_scale", shapes.scales_dtype, *shapes.scales);
-    if (!shapes.scalar.empty()) add(shapes.scalar, DType::kF32, {});
-    if (input_amax && shapes.input_divisor != 0) {
-      add("input_scale", DType::kF32, {});
-      scalars_.push_back({LeafName(matrix, "input_scale"), *input_amax, shapes.input_divisor});
+      if (part.role == Role::kValues) {
+        members.codes = number;
+      } else if (input) {
+        members.input_scale = number;
+        scalars_.push_back({number, *input_amax, divisor});
+      } else if (part.role == Role::kGlobalScale || shape.empty()) {
+        members.scalar = number;
+      } else {
+        members.scales = number;
+      }
     }
+    if (members.scalar) matrix.scalar.emplace();
+    plan_.matrices.push_back(std::move(matrix));
+    members_.push_back(members);
+    matrix_of_.push_back(index);
   }
 
   const StoredTensor& FirstTensor(const PlannedMatrix& matrix, const WeightUnit& unit) const {
@@ -276,12 +208,7 @@ class QuantizePlanner {
     }
     PlannedMatrix matrix;
     matrix.name = hub.name;
-    if (!SetSource(hub, unit, &matrix)) return;
-    auto shapes = ShapesOf(&matrix);
-    if (!shapes) return Refuse(hub.name, shapes.errors()[0].message, "");
-    Add(matrix, *shapes, std::nullopt, unit);
-    plan_.matrices.push_back(std::move(matrix));
-    matrix_of_.push_back(SIZE_MAX);
+    if (SetSource(hub, unit, &matrix) && SetTarget(&matrix, "")) Add(std::move(matrix), std::nullopt, unit, SIZE_MAX);
   }
 
   void AddCacheScale(const CacheScale& scale) {
@@ -292,8 +219,8 @@ class QuantizePlanner {
       shard = tensor.shard;
       position = tensor.computed_at.value_or(0);
     }
+    scalars_.push_back({static_cast<uint32_t>(conversion_.tensors.size()), scale.amax, 448});
     conversion_.tensors.push_back({scale.name, {DType::kF32, {}, {}, {}}, FormatId::kPlain, shard, position});
-    scalars_.push_back({scale.name, scale.amax, 448});
   }
 
   // Disks read front to back best.
@@ -303,60 +230,67 @@ class QuantizePlanner {
     const auto key = [&](size_t i) {
       const PlannedMatrix& matrix = plan_.matrices[i];
       const auto& blocks = matrix.source.array.blocks;
-      const uint32_t index = blocks.empty() || blocks[0].tensor == kZeros ? matrix.source.codes : blocks[0].tensor;
+      const auto& parts = matrix.source.coded.parts;
+      const uint32_t index = !blocks.empty() && blocks[0].tensor != kZeros ? blocks[0].tensor
+                             : parts.empty()                               ? 0
+                                                                           : parts[0].tensor;
       const StoredTensor& tensor = input_.table->tensors[index];
       return std::pair(tensor.shard, Position(matrix, tensor));
     };
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return key(a) < key(b); });
     std::vector<PlannedMatrix> sorted;
+    std::vector<Members> members;
     std::vector<size_t> matrix_of;
     for (const size_t i : order) {
       sorted.push_back(std::move(plan_.matrices[i]));
+      members.push_back(members_[i]);
       matrix_of.push_back(matrix_of_[i]);
     }
     plan_.matrices = std::move(sorted);
+    members_ = std::move(members);
     matrix_of_ = std::move(matrix_of);
   }
 
+  // Each name once, whatever it was made from.
+  Status CheckNames() const {
+    std::unordered_set<std::string_view> names;
+    for (const ConvertedTensor& tensor : conversion_.tensors) {
+      if (names.insert(tensor.name).second) continue;
+      return Error{ErrorKind::kNameCollision, "two tensors of the result would have this name", {}, tensor.name, {}};
+    }
+    return {};
+  }
+
   // Where MakePlan put everything.
-  Result<QuantizePlan> Locate() {
-    std::unordered_map<std::string_view, std::pair<OutputPlace, uint64_t>> places;
+  QuantizePlan Locate() {
+    struct Located {
+      OutputPlace place;
+      uint64_t bytes = 0;
+    };
+    std::vector<Located> at(conversion_.tensors.size());
     for (uint32_t f = 0; f < plan_.files.files.size(); ++f) {
       const PlannedFile& file = plan_.files.files[f];
-      for (const PlannedTensor& tensor : file.tensors) {
-        const bool fresh =
-            places
-                .emplace(tensor.info.name, std::pair(OutputPlace{f, file.header.size() + tensor.info.begin},
-                                                     tensor.info.end - tensor.info.begin))
-                .second;
-        if (!fresh) {
-          return Error{
-              ErrorKind::kNameCollision, "two tensors of the result would have this name", {}, tensor.info.name, {}};
-        }
-      }
+      for (const PlannedTensor& tensor : file.tensors)
+        at[tensor.converted] = {{f, file.header.size() + tensor.info.begin}, tensor.info.end - tensor.info.begin};
     }
-    for (PlannedMatrix& matrix : plan_.matrices) {
-      const auto at = [&](std::string_view leaf) {
-        const auto found = places.find(LeafName(matrix, leaf));
-        if (found == places.end()) return std::optional<OutputPlace>();
-        matrix.bytes_after += found->second.second;
-        return std::optional(found->second.first);
-      };
-      matrix.codes = at("weight");
-      const auto scale = at("weight_scale");
-      const bool single = matrix.format.format == FormatId::kFp8PerTensor || matrix.scalar_scale;
-      if (scale && single) matrix.scalar = scale;
-      if (scale && !single) matrix.scales = scale;
-      if (const auto scale_2 = at("weight_scale_2")) matrix.scalar = scale_2;
-      (void)at("input_scale");
+    for (size_t m = 0; m < plan_.matrices.size(); ++m) {
+      PlannedMatrix& matrix = plan_.matrices[m];
+      const Members& members = members_[m];
+      matrix.codes = at[members.codes].place;
+      if (members.scales) matrix.scales = at[*members.scales].place;
+      if (members.scalar) matrix.scalar = at[*members.scalar].place;
+      matrix.bytes_after = at[members.codes].bytes;
+      for (const auto& other : {members.scales, members.scalar, members.input_scale})
+        matrix.bytes_after += other ? at[*other].bytes : 0;
     }
     for (const Scalar& scalar : scalars_)
-      plan_.scalars.push_back({places.at(scalar.name).first, scalar.amax, scalar.divisor});
+      plan_.scalars.push_back({at[scalar.converted].place, scalar.amax, scalar.divisor});
     return std::move(plan_);
   }
 
+  // A scale from calibration alone.
   struct Scalar {
-    std::string name;
+    uint32_t converted;
     float amax;
     float divisor;
   };
@@ -367,7 +301,8 @@ class QuantizePlanner {
   std::vector<bool> consumed_;  // units
   std::unordered_map<uint32_t, size_t> unit_of_tensor_;
   Conversion conversion_;
-  std::vector<size_t> matrix_of_;  // of each planned matrix, in the memory model; SIZE_MAX for none
+  std::vector<Members> members_;   // of each planned matrix
+  std::vector<size_t> matrix_of_;  // and its index in the memory model; SIZE_MAX for none
   std::vector<Scalar> scalars_;
   QuantizePlan plan_;
   Errors errors_;
@@ -377,8 +312,10 @@ class QuantizePlanner {
 
 std::string LeafName(const PlannedMatrix& matrix, std::string_view leaf) {
   if (matrix.batched == 0) return JoinName(matrix.name, leaf);
-  return leaf == "weight" ? matrix.name : fmt::format("{}_{}", matrix.name, leaf);
+  return leaf == leaf::kWeight ? matrix.name : fmt::format("{}_{}", matrix.name, leaf);
 }
+
+std::string ValueName(const PlannedMatrix& matrix) { return LeafName(matrix, leaf::kWeight); }
 
 Result<QuantizePlan> MakeQuantizePlan(const QuantizeInput& input, const std::filesystem::path& directory,
                                       const PlanOptions& options) {

@@ -2,39 +2,21 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "format/coded_weight.h"
 #include "plan/memory_modules.h"
 #include "plan/plan.h"
 #include "recipe/format.h"
 
 namespace quantport {
 
-// How scales are found.
-enum class ScaleSearch : uint8_t {
-  kNone,         // from the largest magnitude of what shares one
-  kMultipliers,  // the best of multiples of it
-  kSweep,        // the best of all that E4M3 can give, for blocks of NVFP4
-};
-
-struct Encoding {
-  FormatId format = FormatId::kPlain;  // kPlain: dequantized, not quantized again
-  uint64_t block = 0;                  // inputs that share a scale, where the format has blocks
-  bool static_blocks = false;          // of NVFP4: scales in the order of roundings of ModelOpt's static quantizer
-  bool four_over_six = false;
-  ScaleSearch search = ScaleSearch::kNone;
-  double search_start = 0.25;  // of kMultipliers
-  double search_stop = 4.0;
-  double search_step = 0.1;
-
-  friend bool operator==(const Encoding&, const Encoding&) = default;
-};
-
 // What is to become of one matrix of MemoryModel.
 struct MatrixChoice {
-  Encoding format;
+  Encoding encoding;
   std::optional<float> input_amax;  // of which an input_scale is written
 };
 
@@ -54,22 +36,8 @@ struct OutputPlace {
 
 // Where elements are read: views of plain tensors, or a weight that is stored quantized.
 struct MatrixSource {
-  FormatId format = FormatId::kPlain;
-  Array array;         // of kPlain: two dimensions
-  uint32_t codes = 0;  // else: index into Plan::tensors, as all below
-  std::optional<uint32_t> scales = {};
-  std::optional<uint32_t> scale_2 = {};
-  uint64_t tile_rows = 1;  // elements that share a scale
-  uint64_t tile_columns = 1;
-  uint64_t experts = 1;                      // that are stored behind each other, scales as well
-  bool inputs_first = false;                 // two inputs share a byte, as rows of the matrix
-  bool scalars_of_experts = false;           // each has a scale_2, or the one scale, of its own
-  std::optional<uint32_t> zeros = {};        // zero points
-  std::optional<uint32_t> group_index = {};  // of each input
-  std::optional<uint32_t> smoothing = {};    // what the inputs are multiplied with before
-  uint64_t bits = 0;                         // of packed integers
-  bool zeros_less_one = false;               // zero points are stored less one
-  bool scales_kept = false;  // multiplied as they are (weight_scale_inv), and not rounded to the result's type
+  Array array;        // two dimensions; where `coded` is plain
+  CodedWeight coded;  // parts by index into Plan::tensors
 
   friend bool operator==(const MatrixSource&, const MatrixSource&) = default;
 };
@@ -77,19 +45,18 @@ struct MatrixSource {
 struct PlannedMatrix {
   std::string name;       // of its module, or of the parameter where experts are batched
   std::string in_memory;  // the module it belongs to there
-  Encoding format;
+  Target target;
   MatrixSource source;
   DType dtype = DType::kBF16;  // of the elements as read
   uint64_t rows = 0;
   uint64_t columns = 0;
   std::optional<uint32_t> group = {};  // matrices that share the largest magnitude their scale comes from
-  bool scalar_scale = false;           // FP8 tiles of which there is only one
   uint64_t batched = 0;                // as HubMatrix::batched: `rows` are inputs, `columns` outputs
   // Where its stored parts go. None: the format has no such part, or another part of the plan writes it. A matrix
   // without any is read for what its group shares.
   std::optional<OutputPlace> codes = {};
   std::optional<OutputPlace> scales = {};  // where the format has several
-  std::optional<OutputPlace> scalar = {};
+  std::optional<OutputPlace> scalar = {};  // where it has one, or one of the scales
   uint64_t bytes_before = 0;
   uint64_t bytes_after = 0;
 
@@ -98,6 +65,9 @@ struct PlannedMatrix {
 
 // The name of a stored part of it: "<module>.weight_scale", or "<parameter>_weight_scale".
 std::string LeafName(const PlannedMatrix& matrix, std::string_view leaf);
+
+// The same of its codes.
+std::string ValueName(const PlannedMatrix& matrix);
 
 // A scale that follows from calibration alone: amax / divisor.
 struct PlannedScalar {
@@ -135,7 +105,9 @@ struct QuantizeInput {
   std::vector<std::optional<MatrixChoice>> choices;  // of MemoryModel::matrices; none: left as it is
   std::vector<CacheScale> cache_scales;
   bool dequantize_rest = false;  // what is stored quantized and not chosen is dequantized
-  std::array<uint64_t, 2> fp8_tile = {128, 128};
+  // Why a weight that is stored quantized can't be read, after "it is stored as X"; asked before anything is planned
+  // of it. Planning knows no codecs (src/codec), who plans does.
+  std::function<std::optional<std::string>(const CodedWeight&)> why_unread;
   bool zeros_less_one = false;       // as QuantScheme has it
   DType plain_dtype = DType::kBF16;  // of dequantized elements
 };

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "codec/codec.h"
 #include "config/modelopt.h"
 #include "config/references.h"
 #include "layout/misfits.h"
@@ -117,7 +118,7 @@ void Summarize(const Opened& opened, PreparedQuantize* prepared) {
   report.bytes = prepared->plan.files.TotalBytes();
   report.files = prepared->plan.files.files.size();
   for (const PlannedMatrix& matrix : prepared->plan.matrices) {
-    report.weights.push_back({matrix.name, matrix.in_memory, std::string(RecipeFormatName(matrix.format.format)),
+    report.weights.push_back({matrix.name, matrix.in_memory, std::string(RecipeFormatName(matrix.target.encoding.format)),
                               matrix.rows, matrix.columns, matrix.bytes_before, matrix.bytes_after});
   }
 }
@@ -233,7 +234,7 @@ class Preparer {
     input.cache_scales = chosen_.cache_scales;
     // Two quantizations in one checkpoint are described by no config.
     input.dequantize_rest = true;
-    input.fp8_tile = opened_.configs.scheme.fp8_tile;
+    input.why_unread = WhyNotDecoded;
     input.zeros_less_one = opened_.configs.scheme.zeros_less_one;
     input.plain_dtype = PlainDType(opened_.configs.config_text);
     auto plan = MakeQuantizePlan(input, options_.input, PlanOptionsOf(opened_.checkpoint, options_.max_shard_bytes));
@@ -368,7 +369,7 @@ Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options, con
   input.units = &opened->units;
   input.memory = &memory;
   input.dequantize_rest = true;
-  input.fp8_tile = opened->configs.scheme.fp8_tile;
+  input.why_unread = WhyNotDecoded;
   input.zeros_less_one = opened->configs.scheme.zeros_less_one;
   input.plain_dtype = PlainDType(opened->configs.config_text);
   PreparedQuantize prepared;

@@ -77,6 +77,23 @@ class ScalesTest(QuantizeTest):
                     self.assertFalse(os.path.exists(self.path("plain")))
                     self.assertFalse(os.path.exists(self.path("out")))
 
+    def test_fp4_experts_beside_fine_grained_fp8_are_read(self):
+        """DeepSeek's: two E2M1 values in an I8, the first in the low half, in blocks of 32."""
+        numbers = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
+        config = llama_config(quantization_config={"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"})
+        config.update(torch_dtype="float32", hidden_size=2 * COLUMNS)
+        powers = bytes(120 + i % 10 for i in range(ROWS * COLUMNS // 16))
+        self.hub([(f"{MODULE}.weight", "I8", [ROWS, COLUMNS], CODES),
+                  (f"{MODULE}.weight_scale_inv", "F8_E8M0", [ROWS, COLUMNS // 16], powers), GUARD], config, name="export")
+        self.assert_done(self.dequantize())
+        expected = []
+        for i, byte in enumerate(CODES):
+            for code in (byte & 15, byte >> 4):
+                expected.append(numbers[code & 7] * 2.0 ** (powers[i // 16] - 127) * (-1 if code & 8 else 1))
+        plain = read_checkpoint(self.path("plain"))[f"{MODULE}.weight"]
+        self.assertEqual(plain[:2], ("F32", [ROWS, 2 * COLUMNS]))
+        self.assertEqual(f32(plain[2]), expected)
+
 
 if __name__ == "__main__":
     unittest.main()

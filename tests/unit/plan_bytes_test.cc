@@ -156,7 +156,7 @@ TEST_F(PlanBytesTest, ThePlansOfThisTestHoldEverything) {
       }
     }
     for (const PlannedMatrix& matrix : plan.matrices)
-      held.insert(matrix.source.format == FormatId::kPlain ? "plain matrices" : "stored matrices");
+      held.insert(matrix.source.coded.format == FormatId::kPlain ? "plain matrices" : "stored matrices");
   }
   EXPECT_THAT(held, ElementsAre("checks", "copies", "data that stays", "gathered", "groups", "index", "matrices",
                                 "merges", "plain matrices", "report", "runs", "steps", "stored matrices", "texts"));

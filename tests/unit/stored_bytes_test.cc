@@ -1,14 +1,12 @@
-// Stored bytes are read within their tensor, and numbers as what the tensor says they are.
+// Stored bytes are read within their tensor.
 #include "exec/stored_bytes.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <memory>
 
 #include "io/local_storage.h"
-#include "plan/stored_source.h"
 #include "support/checkpoint_builder.h"
 
 namespace quantport {
@@ -16,6 +14,8 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+
+const CodedPart kScale = {Role::kScale, 0, DType::kU8, {12}, 12};
 
 // One file: a tensor of 12 bytes, 0 to 11, and what follows it.
 class StoredBytesTest : public ::testing::Test {
@@ -37,11 +37,11 @@ class StoredBytesTest : public ::testing::Test {
 };
 
 TEST_F(StoredBytesTest, ReadsUpToTheTensorsEndAndNoFurther) {
-  const auto last = stored().Read(0, 9, 3);
+  const auto last = stored().Read(kScale, 9, 3);
   ASSERT_TRUE(last.ok());
   EXPECT_THAT(*last, ElementsAre(9, 10, 11));
   for (const auto& [begin, bytes] : {std::pair<uint64_t, uint64_t>{9, 4}, {12, 1}, {0, 13}, {UINT64_MAX, 2}}) {
-    const auto read = stored().Read(0, begin, bytes);
+    const auto read = stored().Read(kScale, begin, bytes);
     ASSERT_FALSE(read.ok()) << begin << " " << bytes;
     EXPECT_EQ(read.errors()[0].kind, ErrorKind::kQuantConversionUnsupported);
     EXPECT_EQ(read.errors()[0].tensor, "m.weight_scale");
@@ -50,51 +50,15 @@ TEST_F(StoredBytesTest, ReadsUpToTheTensorsEndAndNoFurther) {
 }
 
 TEST_F(StoredBytesTest, ReadsColumnsUpToTheLastRowsEnd) {
-  const auto columns = stored().ReadColumns(0, 3, 4, 2, 2);
+  const auto columns = stored().ReadColumns(kScale, 3, 4, 2, 2);
   ASSERT_TRUE(columns.ok());
   EXPECT_THAT(*columns, ElementsAre(2, 3, 6, 7, 10, 11));
-  EXPECT_FALSE(stored().ReadColumns(0, 3, 4, 3, 2).ok());
-  EXPECT_FALSE(stored().ReadColumns(0, 4, 4, 0, 1).ok());
-  EXPECT_FALSE(stored().ReadColumns(0, 4, 4, 0, 4).ok());
-  const auto none = stored().ReadColumns(0, 0, 4, 100, 2);
+  EXPECT_FALSE(stored().ReadColumns(kScale, 3, 4, 3, 2).ok());
+  EXPECT_FALSE(stored().ReadColumns(kScale, 4, 4, 0, 1).ok());
+  EXPECT_FALSE(stored().ReadColumns(kScale, 4, 4, 0, 4).ok());
+  const auto none = stored().ReadColumns(kScale, 0, 4, 100, 2);
   ASSERT_TRUE(none.ok());
   EXPECT_TRUE(none->empty());
-}
-
-std::vector<uint8_t> BytesOf(const auto& value) {
-  std::vector<uint8_t> bytes(sizeof value);
-  std::memcpy(bytes.data(), &value, sizeof value);
-  return bytes;
-}
-
-TEST_F(StoredBytesTest, TakesNumbersForWhatTheTensorSaysTheyAre) {
-  const std::vector<std::pair<DType, std::vector<uint8_t>>> halves = {
-      {DType::kF64, BytesOf(0.0078125)},           {DType::kF32, BytesOf(0.0078125f)},
-      {DType::kBF16, BytesOf(uint16_t{0x3C00})},   {DType::kF16, BytesOf(uint16_t{0x2000})},
-      {DType::kF8E4M3, BytesOf(uint8_t{0x04})},    {DType::kF8E5M2, BytesOf(uint8_t{0x20})},
-      {DType::kF8E8M0, BytesOf(uint8_t{127 - 7})},
-  };
-  for (const auto& [dtype, bytes] : halves) {
-    plan_.tensors[0].dtype = dtype;
-    const auto numbers = stored().Numbers(0, bytes);
-    ASSERT_TRUE(numbers.ok()) << DTypeName(dtype);
-    EXPECT_THAT(*numbers, ElementsAre(0x1p-7f)) << DTypeName(dtype);
-  }
-}
-
-TEST_F(StoredBytesTest, RefusesNumbersOfTypesThatAreNoScales) {
-  for (int i = 0; i < kDTypeCount; ++i) {
-    const auto dtype = static_cast<DType>(i);
-    plan_.tensors[0].dtype = dtype;
-    const auto numbers = stored().Numbers(0, std::vector<uint8_t>(8));
-    EXPECT_EQ(numbers.ok(), IsScaleType(dtype)) << DTypeName(dtype);
-    if (numbers.ok()) continue;
-    EXPECT_EQ(numbers.errors()[0].tensor, "m.weight_scale");
-    EXPECT_THAT(numbers.errors()[0].message, HasSubstr(std::string(DTypeName(dtype))));
-  }
-  EXPECT_FALSE(IsScaleType(DType::kI32));
-  EXPECT_FALSE(IsScaleType(DType::kU8));
-  EXPECT_TRUE(IsScaleType(DType::kF64));
 }
 
 }  // namespace

@@ -1,0 +1,49 @@
+#include "format/coded_weight.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+
+namespace quantport {
+namespace {
+
+Error Refuse(std::string message) { return {ErrorKind::kQuantConversionUnsupported, std::move(message), {}, {}, {}}; }
+
+// Blocks and packed values along a dimension must be whole. Tiles need not be: their last ones are partial.
+Status CheckWhole(const Encoding& encoding, const Shape& shape, const Variant& variant) {
+  if (variant.granularity == Granularity::kTiles) return {};
+  Shape units(shape.size(), 1);
+  for (const Part& part : Parts(encoding.format, shape, variant)) {
+    if (part.role != Role::kValues && part.role != Role::kScale) continue;
+    const Axes& axes = part.forms[part.written].axes;
+    for (size_t dim = 0; dim < shape.size(); ++dim) {
+      if (dim < axes.size() && axes[dim]) units[dim] = std::max(units[dim], axes[dim]->granularity);
+    }
+  }
+  for (size_t dim = shape.size(); dim-- > 0;) {
+    if (shape[dim] % units[dim] == 0) continue;
+    const bool inputs = (dim + 1 == shape.size()) != (shape.size() == 3);
+    return Refuse(fmt::format("its {} {} are no multiple of {}, as the format needs", shape[dim],
+                              inputs ? "inputs" : "outputs", units[dim]));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Variant> WrittenVariant(const Encoding& encoding, const Shape& shape) {
+  const Family* family = FamilyOf(encoding.format);
+  Variant variant;
+  std::optional<std::string> why;
+  if (family == nullptr || family->written == nullptr) {
+    why = std::string(FormatName(encoding.format));
+  } else {
+    why = family->written(encoding, shape, &variant);
+  }
+  if (why) return Refuse(*why + " can't be written");
+  if (auto s = CheckWhole(encoding, shape, variant); !s) return s.errors();
+  return variant;
+}
+
+}  // namespace quantport
