@@ -47,6 +47,7 @@ std::optional<std::string> WhyNotDecoded(const CodedWeight& weight) {
     if (std::find(weight.shape.begin(), weight.shape.end(), 0u) != weight.shape.end()) return " without elements";
     if (weight.Find(Role::kSmoothing) != nullptr) return " with experts in one tensor and inputs scaled before";
   }
+  if (weight.Find(Role::kValues) == nullptr || weight.Find(Role::kScale) == nullptr) return " without codes or scales";
   if (const CodedPart* smoothing = weight.Find(Role::kSmoothing);
       smoothing != nullptr && !IsScaleType(smoothing->dtype))
     return fmt::format(" with inputs scaled by {}", DTypeName(smoothing->dtype));

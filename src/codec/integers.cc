@@ -250,6 +250,7 @@ Status Decode(const DecodeJob& job) { return Decoder(job).Run(); }
 std::optional<std::string> WhyUnread(const CodedWeight& weight) {
   if (weight.shape.size() != 2) return " with experts in one tensor";
   if (GroupOf(weight) == 0) return " without inputs";
+  if (weight.variant.bits == 0 || weight.variant.bits > 8) return " of a width that can't be told";
   const DType scales = weight.Find(Role::kScale)->dtype;
   return IsScaleType(scales) ? std::nullopt : std::optional(" with scales of " + std::string(DTypeName(scales)));
 }

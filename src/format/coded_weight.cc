@@ -32,6 +32,25 @@ Status CheckWhole(const Encoding& encoding, const Shape& shape, const Variant& v
 
 }  // namespace
 
+bool HasItsParts(const CodedWeight& weight) {
+  const Variant& variant = weight.variant;
+  const bool groups = variant.granularity != Granularity::kGroups || variant.group > 0;
+  const bool tiles = variant.granularity != Granularity::kTiles || (variant.tile[0] > 0 && variant.tile[1] > 0);
+  if (!groups || !tiles || variant.bits > 8 || weight.shape.size() < 2 || FamilyOf(weight.format) == nullptr)
+    return false;
+  const std::vector<Part> parts = Parts(weight.format, weight.shape, variant);
+  for (const Part& part : parts) {
+    if (part.required && weight.Find(part.role) == nullptr) return false;
+  }
+  return std::all_of(weight.parts.begin(), weight.parts.end(), [&](const CodedPart& own) {
+    return std::any_of(parts.begin(), parts.end(), [&](const Part& part) {
+      return part.role == own.role && part.dtypes.Has(own.dtype) &&
+             std::any_of(part.forms.begin(), part.forms.end(),
+                         [&](const Form& form) { return form.shape == own.shape; });
+    });
+  });
+}
+
 Result<Variant> WrittenVariant(const Encoding& encoding, const Shape& shape) {
   const Family* family = FamilyOf(encoding.format);
   Variant variant;

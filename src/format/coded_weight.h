@@ -23,7 +23,6 @@ struct CodedPart {
     for (const uint64_t size : shape) elements *= size;
     return elements;
   }
-
   friend bool operator==(const CodedPart&, const CodedPart&) = default;
 };
 
@@ -41,9 +40,11 @@ struct CodedWeight {
     }
     return nullptr;
   }
-
   friend bool operator==(const CodedWeight&, const CodedWeight&) = default;
 };
+
+// Whether these are the parts of its format, each with one of the format's shapes and types, and all that it must have.
+bool HasItsParts(const CodedWeight& weight);
 
 // How scales are found.
 enum class ScaleSearch : uint8_t {

@@ -164,36 +164,29 @@ class PlanCheck {
     if (matrix.group && *matrix.group >= plan_.groups) return Misfit("it belongs to no group", matrix.name);
     if (!HasPlace(matrix.codes, 0) || !HasPlace(matrix.scales, 0) || !HasPlace(matrix.scalar, sizeof(float)))
       return Misfit("it has no place", matrix.name);
-    if (matrix.batched != 0 && matrix.rows % matrix.batched != 0)
-      return Misfit("it can't be cut into experts", matrix.name);
+    const Target& target = matrix.target;
+    Shape shape = {matrix.rows, matrix.columns};
+    if (matrix.batched > 0) shape = {matrix.batched, matrix.rows / matrix.batched, matrix.columns};
+    const auto variant = WrittenVariant(target.encoding, shape);
+    if (target.shape != shape || (matrix.batched > 0 && matrix.rows % matrix.batched != 0) || !variant ||
+        *variant != target.variant)
+      return Misfit("it is written in no form of its format", matrix.name);
     if (source.coded.format == FormatId::kPlain) {
       const bool whole = source.array.dtype == matrix.dtype && source.array.literal.empty() &&
                          source.array.shape == std::vector<uint64_t>{matrix.rows, matrix.columns};
       if (!whole || !IsArray(source.array, *bytes)) return Misfit("what it is read from is not all of it", matrix.name);
       return {};
     }
-    if (ElementsOf(source.coded.shape) != matrix.rows * matrix.columns)
-      return Misfit("what it is read from has another shape", matrix.name);
     for (const CodedPart& part : source.coded.parts) {
-      if (part.tensor >= files_.tensors.size()) return Misfit("it is in no source", matrix.name);
-      const SourceTensor& stored = files_.tensors[part.tensor];
-      const auto held = TensorBytes(part.dtype, part.shape);
-      if (!held || *held != part.bytes || part.bytes != stored.bytes || part.dtype != stored.dtype)
-        return Misfit("a part of it is not the tensor that it is read from", matrix.name);
+      const bool there = part.tensor < files_.tensors.size() && files_.tensors[part.tensor].dtype == part.dtype;
+      if (!there || TensorBytes(part.dtype, part.shape) != files_.tensors[part.tensor].bytes)
+        return Misfit("it is in no source", matrix.name);
     }
-    if (source.coded.Find(Role::kValues) == nullptr) return Misfit("it has no codes", matrix.name);
+    uint64_t rows = 1;
+    for (size_t d = 0; d + 1 < source.coded.shape.size(); ++d) rows *= source.coded.shape[d];
+    if (!HasItsParts(source.coded) || rows != matrix.rows || source.coded.shape.back() != matrix.columns)
+      return Misfit("its parts are not those of its format", matrix.name);
     return {};
-  }
-
-  // Nothing where the product is none.
-  static std::optional<uint64_t> ElementsOf(const std::vector<uint64_t>& shape) {
-    uint64_t elements = 1;
-    for (const uint64_t size : shape) {
-      const auto product = CheckedMul(elements, size);
-      if (!product) return std::nullopt;
-      elements = *product;
-    }
-    return elements;
   }
 
   const QuantizePlan& plan_;

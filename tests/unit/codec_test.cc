@@ -224,7 +224,9 @@ TEST_P(CodecTest, WhatIsWrittenHasShapesAndACodec) {
   encoding.block = sample.variant.granularity == Granularity::kTiles ? sample.variant.tile[0] : sample.variant.group;
   const auto variant = WrittenVariant(encoding, sample.shape);
   EXPECT_EQ(variant.ok(), CodecOf(format()).encode != nullptr);
-  if (!variant) EXPECT_THAT(variant.errors()[0].message, HasSubstr("can't be written"));
+  if (!variant) {
+    EXPECT_THAT(variant.errors()[0].message, HasSubstr("can't be written"));
+  }
 }
 
 TEST_P(CodecTest, ItsOwnTensorsAreRecognizedAsIt) {
@@ -236,15 +238,15 @@ TEST_P(CodecTest, ItsOwnTensorsAreRecognizedAsIt) {
   std::vector<Shape> shapes;
   shapes.reserve(parts.size());
   std::vector<StoredLeaf> leaves;
+  std::vector<Role> roles;
   for (const Part& part : parts) {
     if (!IsIn(part, sample)) continue;
     Shape shape = part.forms[part.written].shape;
     std::replace(shape.begin(), shape.end(), kAnySize, uint64_t{4});
     shapes.push_back(std::move(shape));
-    const bool seen = std::any_of(leaves.begin(), leaves.end(), [&](const auto& leaf) {
-      return part.role != Role::kValues && !part.required &&
-             leaf.leaf.ends_with(part.leaf.substr(part.leaf.size() - 6));
-    });
+    // Some parts go by either of two names.
+    const bool seen = std::find(roles.begin(), roles.end(), part.role) != roles.end();
+    roles.push_back(part.role);
     if (!seen) leaves.push_back({part.leaf, part.dtypes.written(), shapes.back(), 0});
   }
   RecognizeOptions options;
@@ -325,7 +327,7 @@ void ExpectRoundTrip(const Encoding& encoding, const Shape& shape) {
   ASSERT_EQ(decoded.size(), numbers.size());
   double squared = 0;
   for (size_t i = 0; i < numbers.size(); ++i) {
-    EXPECT_NEAR(decoded[i], numbers[i], amax / 4);
+    EXPECT_NEAR(decoded[i], numbers[i], amax * 0.34);
     squared += (double{decoded[i]} - numbers[i]) * (double{decoded[i]} - numbers[i]);
   }
   EXPECT_EQ(sums.elements, numbers.size());
@@ -344,8 +346,8 @@ TEST_P(CodecTest, WhatIsEncodedIsDecoded) {
   if (WrittenVariant(encoding, {2, 64, 96}).ok()) ExpectRoundTrip(encoding, {2, 64, 96});
 }
 
-INSTANTIATE_TEST_SUITE_P(All, CodecTest, ::testing::Range(0, kFormats), [](const auto& info) {
-  std::string name(FormatName(static_cast<FormatId>(info.param)));
+INSTANTIATE_TEST_SUITE_P(All, CodecTest, ::testing::Range(0, kFormats), [](const auto& test) {
+  std::string name(FormatName(static_cast<FormatId>(test.param)));
   std::replace_if(
       name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
   return name;
@@ -400,7 +402,11 @@ TEST(CodecsTest, EachExpertHasItsOwnScale) {
 
 TEST(CodecsTest, SaysWhichWeightsOfAFormatAreNotRead) {
   const auto why = [](FormatId format, Shape shape, Variant variant) {
-    return WhyNotDecoded({format, std::move(shape), variant, {{Role::kScale, 0, DType::kF32, {}, 4}}}).value_or("");
+    return WhyNotDecoded({format,
+                          std::move(shape),
+                          variant,
+                          {{Role::kValues, 0, DType::kU8, {}, 1}, {Role::kScale, 0, DType::kF32, {}, 4}}})
+        .value_or("");
   };
   EXPECT_THAT(why(FormatId::kFp8Block, {2, 192, 128}, By(Granularity::kTiles)),
               HasSubstr("do not fit an expert's rows"));
