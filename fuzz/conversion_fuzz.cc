@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "check.h"
+#include "choices.h"
 #include "plan/conversion.h"
 #include "plan/plan.h"
 
@@ -13,6 +14,7 @@ namespace quantport {
 namespace {
 
 using fuzz::Check;
+using fuzz::Choices;
 
 constexpr uint64_t kHuge = uint64_t{1} << 63;
 // Sizes that formats have in common, odd ones, and those that overflow where a product or a factor is not checked.
@@ -63,26 +65,6 @@ constexpr std::array<std::string_view, 16> kPatterns = {
     "c.weight",      "d.weight",       "f.weight",    "e.*.w1.weight",
     "e.*.w2.weight", "e.gate_up_proj", "e.down_proj", "e.p",
     "q_proj",        "q_proj.weight",  "a",           "z"};
-
-// Reads choices off the input; behind its end everything is the first choice.
-class Choices {
- public:
-  Choices(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-
-  uint8_t Byte() { return at_ < size_ ? data_[at_++] : 0; }
-  bool Flag() { return (Byte() & 1) != 0; }
-  uint64_t Below(uint64_t count) { return Byte() % count; }
-  template <typename List>
-  auto Of(const List& list) {
-    return list[Below(list.size())];
-  }
-  bool AtEnd() const { return at_ >= size_; }
-
- private:
-  const uint8_t* data_;
-  size_t size_;
-  size_t at_ = 0;
-};
 
 // A dimension of an operation; sometimes one that hardly a tensor has.
 int Dim(Choices* choices) {
