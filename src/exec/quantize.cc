@@ -128,9 +128,10 @@ class Quantizer {
 
   Status WriteScalars() {
     for (const PlannedScalar& scalar : plan_.scalars) {
-      // ModelOpt gives an input that was always zero the scale one.
-      const float value =
-          scalar.amax == 0 ? 1.0f : quantize::DivideByNumber(scalar.amax, scalar.divisor, numerics_.arithmetic);
+      // As ModelOpt guards them: an input that was always zero has the scale one, and no scale rounds to zero.
+      float value = 0;
+      quantize::GuardedScales(std::span(&scalar.amax, 1), scalar.divisor, quantize::ElementType::kF32,
+                              numerics_.arithmetic, std::span(&value, 1));
       if (auto s = WriteScalar(scalar.place, value); !s) return s;
     }
     for (const uint32_t m : empty_) {

@@ -151,6 +151,11 @@ class CalibrationTest(QuantizeTest):
             want = struct.pack("<f", 3.0 / largest)
             self.assertEqual(got["model.layers.0.self_attn.q_proj.input_scale"][1:], ([], want), recipe)
 
+    def test_an_amax_next_to_nothing_gives_no_scale_of_zero(self):
+        self.hub(decoder())
+        got = self.quantized("--calibration", self.calibration(self.amax(1e-44)), recipe="fp8")
+        self.assertEqual(got["model.layers.0.self_attn.q_proj.input_scale"][2], struct.pack("<f", 2.0 ** -126 / 448))
+
     def test_linears_that_share_their_input_get_the_largest_amax_in_nvfp4_alone(self):
         self.hub(decoder())
         amax = self.amax() | {"model.layers.0.self_attn.k_proj.input_amax": 5.0}
