@@ -41,8 +41,8 @@ def modelopt(algorithm, size):
     if algorithm in ("W4A16_AWQ", "W4A8_AWQ"):
         return oracle.int4, {"size": size}
     return oracle.numbers, {"FP8": {"strategy": "tensor"}, "FP8_PB_WO": {"strategy": "block", "size": [128, 128]},
-                            "FP8_PER_CHANNEL_PER_TOKEN": {"strategy": "rows"}, "W8A16": {"strategy": "rows"},
-                            "W8A8_SQ_PER_CHANNEL": {"strategy": "rows"}}[algorithm]
+                            "FP8_PER_CHANNEL_PER_TOKEN": {"strategy": "channel"}, "W8A16": {"strategy": "channel"},
+                            "W8A8_SQ_PER_CHANNEL": {"strategy": "channel"}}[algorithm]
 
 
 def decoder_of(config, hf_config):

@@ -1,25 +1,31 @@
 """What the producers' own libraries read from the stored parts of a weight: decoders of our own, one for each format.
 
-A scale means the number its dtype says, whatever the dtype. One that is a single number is broadcast, as torch does; all
+A scale means the number its dtype says, whatever float that is. One that is a single number is broadcast, as torch does; all
 others must have exactly the shape that the weight and the config give them. Where a library would fail, or give numbers
 that depend on how it is called, there is no reading.
 
-- compressed-tensors (`dequantize`) takes the strategy from the number of dimensions where no arguments are given, so
-  that one scale of shape [1] or [] holds for all rows (`strategy: tensor`), and [out] fails against [out, in].
-- ModelOpt's tensor classes and transformers' fine-grained FP8 multiply by a scale that is reshaped by the block size.
-- MX scales are exponents: U8 and F8_E8M0 are the same bytes, of any other dtype they are no exponents any more.
-- GPTQ, AutoAWQ and Quark unpack words of 32 bits; an integer that is wider is no word.
+Held to compressed-tensors 0.20.0 (`decompress` of each format's compressor, torch 2.13.0) on all its goldens and variants:
+where both read, the numbers are the same, but for
+- F8_E8M0 scales of MX formats, whose numbers it takes for exponents; here U8 and F8_E8M0 are the same bytes, as ModelOpt,
+  Quark and transformers have them.
+It reads besides what contradicts the config or the checkpoint itself, which is no reading here: one scale for all groups,
+dimensions of 1 around a scale, longer rows of words than `weight_shape` fills, a weight of one element. It takes one scale
+of shape [1] or [] for all rows (`strategy: tensor`), also in a scheme per channel. It fails on one of [out] against [out, in],
+which ModelOpt and Quark have, and which means the same here. Integer scales it multiplies in integers. It unpacks I32 alone;
+GPTQ, AutoAWQ and Quark unpack words of 32 bits; here U32 are the same bytes.
+ModelOpt's tensor classes and transformers' fine-grained FP8 multiply by a scale that is reshaped by the block size.
 """
 import json
 import math
 from collections import namedtuple
 
-from dtypes import E2M1, FLOATS, REAL, count, decode
+from dtypes import E2M1, FLOATS, REAL, TABLES, count, decode
 
 # `at(row, column)`, with the expert before them where there are any; `rest`: parts that do not touch the values.
 Reading = namedtuple("Reading", "shape at rest")
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 WORDS, BYTES = ("I32", "U32"), ("U8", "I8")
+SCALES = {*FLOATS, *TABLES}
 ACTIVATIONS = {"input_scale", "input_global_scale", "activation_scale", "output_scale"}
 
 
@@ -41,39 +47,37 @@ def reals(part, dtypes=REAL):
     return decode(part)
 
 
-def scalar(part):
-    values = reals(part)
+def scalar(part, dtypes=SCALES):
+    values = reals(part, dtypes)
     need(len(values) == 1)
     return values[0]
 
 
-def tiles(part, shapes, height, width, across):
+def tiles(part, shapes, height, width, across, dtypes=SCALES):
     """A scale for each tile of `height` x `width`, `across` of them side by side; `shapes` are those it may have."""
     need(part is not None and part.shape in shapes)
-    values = reals(part)
+    values = reals(part, dtypes)
     return lambda row, column: values[row // height * across + column // width]
 
 
-def scale_of(part, strategy, shape, size):
+def scale_of(part, strategy, shape, size, dtypes=SCALES):
     """By compressed-tensors' names of strategies. `size`: of a group, or the two of a block."""
     rows, columns = shape
     if part is not None and count(part.shape) == 1 and strategy not in ("group", "exponents"):
-        value = scalar(part)
+        value = scalar(part, dtypes)
         return lambda row, column: value
     if strategy == "tensor":
         raise NoReading
     if strategy == "channel":
-        return tiles(part, ([rows, 1],), 1, columns, 1)
-    if strategy == "rows":  # ModelOpt's per channel
         return tiles(part, ([rows], [rows, 1]), 1, columns, 1)
     if strategy == "block":
         down, across = cdiv(rows, size[0]), cdiv(columns, size[1])
-        return tiles(part, ([down, across], [down, 1, across, 1]), *size, across)
+        return tiles(part, ([down, across], [down, 1, across, 1]), *size, across, dtypes)
     need(size and columns % size == 0)
     if strategy == "exponents":
         need(part is not None and part.dtype in ("U8", "F8_E8M0"))
         part = part._replace(dtype="F8_E8M0")
-    return tiles(part, ([rows, columns // size],), 1, size, columns // size)
+    return tiles(part, ([rows, columns // size],), 1, size, columns // size, dtypes)
 
 
 def bits_of(words, width, number):
@@ -113,14 +117,13 @@ def numbers(parts, settings):
     """FP8 and INT8: numbers, times a scale."""
     weight = parts.get("weight")
     need(weight is not None and len(weight.shape) == 2)
-    values, (rows, columns) = reals(weight), weight.shape
+    values, (rows, columns) = reals(weight, REAL - {"F4"}), weight.shape
     scale = parts.get("weight_scale", parts.get("weight_scale_inv"))
     scale = scale_of(scale, settings["strategy"], weight.shape, settings.get("size"))
     zero = parts.get("weight_zero_point")
     if zero is None:
         return smoothed(parts, [rows, columns], lambda row, column: values[row * columns + column] * scale(row, column))
-    need(zero.shape == parts["weight_scale"].shape)
-    zero = scale_of(zero, settings["strategy"], weight.shape, settings.get("size"))
+    zero = scale_of(zero, settings["strategy"], weight.shape, settings.get("size"), REAL - SCALES)
     return smoothed(parts, [rows, columns],
                     lambda row, column: (values[row * columns + column] - zero(row, column)) * scale(row, column))
 
@@ -165,7 +168,7 @@ def packed(parts, settings):
     words, stated, bits = parts.get("weight_packed"), parts.get("weight_shape"), settings["bits"]
     need(words is not None and words.dtype in WORDS and stated is not None and stated.shape == [2])
     shape = reals(stated)
-    need(all(size == int(size) and 0 <= size < 1 << 20 for size in shape))
+    need(all(0 <= size < 1 << 20 and size == int(size) for size in shape))
     rows, columns = map(int, shape)
     width = cdiv(columns * bits, 32)
     need(words.shape == [rows, width])
@@ -193,7 +196,7 @@ def gptq(parts, settings):
     groups = cdiv(columns, settings["size"])
     need(rows * bits % 32 == 0 and zeros.shape == [groups, rows * bits // 32] and scales.shape == [groups, rows])
     need(index.shape == [columns])
-    stored, numbers_, order = decode(words), reals(scales), reals(index)
+    stored, numbers_, order = decode(words), reals(scales, SCALES), reals(index)
     need(all(0 <= group < groups and group == int(group) for group in order))
     width, stored_zeros = zeros.shape[1], decode(zeros)
     codes = [bits_of(stored[row::rows], bits, columns) for row in range(rows)]
@@ -211,7 +214,7 @@ def awq(parts, settings):
     columns, width = words.shape
     rows, groups, size = width * 8, columns // settings["size"], settings["size"]
     need(zeros.shape == [groups, width] and scales.shape == [groups, rows])
-    stored, stored_zeros, numbers_ = decode(words), decode(zeros), reals(scales)
+    stored, stored_zeros, numbers_ = decode(words), decode(zeros), reals(scales, SCALES)
 
     def slot(word, row):
         return (word & 0xFFFFFFFF) >> 4 * AWQ_ORDER.index(row % 8) & 15
@@ -232,7 +235,7 @@ def bnb4(parts, settings):
         raise NoReading from None
     need(weight is not None and weight.dtype in BYTES and weight.shape == [rows * columns // 2, 1])
     need(absmax is not None and absmax.shape == [cdiv(rows * columns, size)] and table is not None and table.shape == [16])
-    scales, values = reals(absmax), reals(table)
+    scales, values = reals(absmax, SCALES), reals(table)
 
     def at(row, column):
         i = row * columns + column
@@ -242,10 +245,10 @@ def bnb4(parts, settings):
 
 def bnb8(parts, settings):
     weight, scales, kind = (parts.get(leaf) for leaf in ("weight", "SCB", "weight_format"))
-    need(weight is not None and len(weight.shape) == 2 and scales is not None and kind is not None and scalar(kind) == 0)
+    need(weight is not None and len(weight.shape) == 2 and scales is not None and kind is not None and scalar(kind, REAL) == 0)
     rows, columns = weight.shape
     need(scales.shape == [rows])
-    values, scales = reals(weight), reals(scales)
+    values, scales = reals(weight, REAL - {"F4"}), reals(scales, SCALES)
     return Reading([rows, columns], lambda row, column: values[row * columns + column] * scales[row] / 127, None)
 
 
@@ -255,7 +258,7 @@ def stacked_blocks(parts, settings):
     need(weight is not None and scale is not None and len(weight.shape) == 3 == len(scale.shape))
     experts = weight.shape[0]
     need(experts == scale.shape[0])
-    values, numbers_, (height, width) = reals(weight), reals(scale), settings["size"]
+    values, numbers_, (height, width) = reals(weight, REAL - {"F4"}), reals(scale, SCALES), settings["size"]
     rows, columns = weight.shape[1:]
     down, across = cdiv(rows, height), cdiv(columns, width)
     need(scale.shape[1:] == [down, across])
