@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "config/references.h"
+#include "dialect/dialect.h"
 
 namespace quantport {
 namespace {
@@ -66,16 +67,21 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace quantport;
   static const ReferenceRewriter rewriter(Modules(), Rename);
   const std::string text(reinterpret_cast<const char*>(data), size);
-  const auto scheme = ReadScheme(text, "fuzz");
+  const auto claims = ReadClaims(text, "fuzz");
   const auto rewritten = RewriteReferences(text, "fuzz", rewriter);
-  Check(scheme.ok() == rewritten.ok(), "what can be read can be rewritten");
-  if (!scheme) return 0;
-  const auto again = ReadScheme(*rewritten, "again");
-  Check(again.ok(), "a rewritten config can be read");
-  Check(again->quantized == scheme->quantized && again->quant_algo == scheme->quant_algo &&
-            again->fp8_tile == scheme->fp8_tile && again->claims == scheme->claims &&
-            again->group_sizes == scheme->group_sizes,
+  Check(claims.ok() == rewritten.ok(), "what can be read can be rewritten");
+  if (!claims || !*claims) return 0;
+  const auto again = ReadClaims(*rewritten, "again");
+  Check(again.ok() && *again, "a rewritten config can be read");
+  const ConfigClaims& before = **claims;
+  const ConfigClaims& after = **again;
+  Check(after.method == before.method && after.algorithm == before.algorithm && after.otherwise == before.otherwise,
         "a rewritten config says the same of the quantization");
-  Check(Meaning(scheme->excluded, true) == Meaning(again->excluded, false), "an exclude list keeps its meaning");
+  std::vector<NamedModule> modules;
+  for (const auto& [module, hubs] : Modules()) modules.push_back({module, ModuleClass::kLinear});
+  for (const Claim& claim : MatchClaims(before, modules).modules)
+    Check(claim.scheme < before.schemes.size() || claim.says == Says::kPlain || claim.says == Says::kNothing,
+          "a claim has its scheme");
+  Check(Meaning(before.excludes, true) == Meaning(after.excludes, false), "an exclude list keeps its meaning");
   return 0;
 }

@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "config/module_set.h"
-#include "config/quantization_json.h"
+#include "dialect/quantization_json.h"
 
 namespace quantport {
 namespace {

@@ -4,19 +4,10 @@
 #include <numeric>
 
 #include "base/text.h"
+#include "dialect/entry.h"
 #include "mapping/pattern.h"
 
 namespace quantport {
-namespace {
-
-constexpr std::string_view kRegexPrefix = "re:";
-
-}  // namespace
-
-bool IsRegex(std::string_view entry) { return entry.starts_with(kRegexPrefix); }
-
-bool IsGlob(std::string_view entry) { return !IsRegex(entry) && entry.find_first_of("*?[") != std::string_view::npos; }
-
 ModuleSet::ModuleSet(std::vector<std::string> modules) : names_(std::move(modules)) {
   std::sort(names_.begin(), names_.end());
   names_.erase(std::unique(names_.begin(), names_.end()), names_.end());

@@ -27,7 +27,4 @@ class ModuleSet {
   std::vector<std::string> names_;
 };
 
-bool IsGlob(std::string_view entry);
-bool IsRegex(std::string_view entry);
-
 }  // namespace quantport

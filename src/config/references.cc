@@ -4,23 +4,18 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
+#include <unordered_set>
 
-#include "base/json.h"
+#include "base/json_object.h"
 #include "base/text.h"
-#include "config/quantization_json.h"
+#include "dialect/entry.h"
+#include "dialect/quantization_json.h"
 
 namespace quantport {
 namespace {
 
 // Objects whose keys are modules.
 constexpr std::array<std::string_view, 2> kObjectKeys = {"quantized_layers", "layer_quant_config"};
-
-// The names of module classes ("Linear") stand where module names may; they mean the same in every namespace.
-bool IsClassName(std::string_view entry) {
-  return !entry.empty() && std::isupper(static_cast<unsigned char>(entry[0])) != 0 &&
-         entry.find('.') == std::string_view::npos;
-}
 
 size_t Depth(std::string_view path) { return static_cast<size_t>(std::count(path.begin(), path.end(), '.')) + 1; }
 
@@ -134,16 +129,14 @@ namespace {
 void RewriteList(Json* list, const ReferenceRewriter& rewriter) {
   if (!list->is_array()) return;
   Json out = Json::array();
-  std::vector<std::string> seen;
+  std::unordered_set<std::string> seen;
   for (const Json& item : *list) {
     if (!item.is_string()) {
       out.push_back(item);
       continue;
     }
     for (std::string& entry : rewriter.Rewrite(item.get<std::string>())) {
-      if (std::find(seen.begin(), seen.end(), entry) != seen.end()) continue;
-      out.push_back(entry);
-      seen.push_back(std::move(entry));
+      if (seen.insert(entry).second) out.push_back(std::move(entry));
     }
   }
   *list = std::move(out);
@@ -151,11 +144,11 @@ void RewriteList(Json* list, const ReferenceRewriter& rewriter) {
 
 void RewriteKeys(Json* object, const ReferenceRewriter& rewriter) {
   if (!object->is_object()) return;
-  Json out = Json::object();
+  JsonObjectBuilder out;
   for (const auto& [key, value] : object->items()) {
-    for (const std::string& entry : rewriter.Rewrite(key)) out[entry] = value;
+    for (const std::string& entry : rewriter.Rewrite(key)) out.Set(entry, value);
   }
-  *object = std::move(out);
+  *object = out.Take();
 }
 
 void RewriteQuantization(Json* quantization, const ReferenceRewriter& rewriter) {
@@ -173,13 +166,6 @@ void RewriteQuantization(Json* quantization, const ReferenceRewriter& rewriter) 
   }
 }
 
-void AppendStrings(const Json& list, std::vector<std::string>* out) {
-  if (!list.is_array()) return;
-  for (const Json& item : list) {
-    if (item.is_string()) out->push_back(item.get<std::string>());
-  }
-}
-
 }  // namespace
 
 Result<std::string> RewriteReferences(const std::string& text, std::string_view file,
@@ -191,134 +177,6 @@ Result<std::string> RewriteReferences(const std::string& text, std::string_view 
   for (Json* quantization : FindQuantizations(&*json)) RewriteQuantization(quantization, rewriter);
   if (*json == before) return text;
   return DumpJson(*json, StyleOf(text));
-}
-
-namespace {
-
-std::string StringAt(const Json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
-}
-
-bool TrueAt(const Json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_boolean() && it->get<bool>();
-}
-
-uint64_t SizeAt(const Json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_number_unsigned() ? it->get<uint64_t>() : 0;
-}
-
-// An object at a key, or an empty one.
-const Json& ObjectAt(const Json& object, const char* key) {
-  static const Json kNone = Json::object();
-  const auto it = object.find(key);
-  return it != object.end() && it->is_object() ? *it : kNone;
-}
-
-template <typename T>
-void AddOnce(T value, std::vector<T>* values) {
-  if (value != T() && std::find(values->begin(), values->end(), value) == values->end())
-    values->push_back(std::move(value));
-}
-
-std::string Upper(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  return text;
-}
-
-void ReadTile(const Json& object, const char* key, QuantScheme* scheme) {
-  const auto it = object.find(key);
-  if (it == object.end() || !it->is_array() || it->empty()) return;
-  for (size_t i = 0; i < 2; ++i) {
-    const Json& size = it->size() > i ? (*it)[i] : it->front();
-    if (!size.is_number_unsigned()) return;
-    scheme->fp8_tile[i] = std::max<uint64_t>(1, size.get<uint64_t>());
-  }
-  scheme->states_tile = true;
-}
-
-// compressed-tensors' groups, which ModelOpt has as well, without formats.
-void ReadGroups(const Json& groups, QuantScheme* scheme) {
-  for (const auto& [name, group] : groups.items()) {
-    if (!group.is_object()) continue;
-    AddOnce(StringAt(group, "format"), &scheme->claims);
-    const Json& weights = ObjectAt(group, "weights");
-    AddOnce(SizeAt(weights, "group_size"), &scheme->group_sizes);
-    AddOnce(SizeAt(weights, "num_bits"), &scheme->bits);
-    ReadTile(weights, "block_structure", scheme);
-  }
-}
-
-// What the method says of storage, beyond its own name.
-void ReadMethod(const Json& quantization, QuantScheme* scheme) {
-  scheme->method = StringAt(quantization, "quant_method");
-  if (scheme->method == "bitsandbytes") {
-    if (TrueAt(quantization, "load_in_4bit")) AddOnce<std::string>("bitsandbytes 4-bit", &scheme->claims);
-    if (TrueAt(quantization, "load_in_8bit")) AddOnce<std::string>("bitsandbytes 8-bit", &scheme->claims);
-  } else if (scheme->method == "gptq" || scheme->method == "awq") {
-    // Both have variants whose words are laid out otherwise; only the plain ones are a claim.
-    std::string variant;
-    for (const char* key : {"checkpoint_format", "format", "version"}) {
-      if (variant.empty()) variant = Upper(StringAt(quantization, key));
-    }
-    const bool plain = scheme->method == "gptq" ? variant.empty() || variant.starts_with("GPTQ") : variant == "GEMM";
-    if (plain) AddOnce(scheme->method, &scheme->claims);
-    scheme->zeros_less_one = scheme->method == "gptq" && !variant.starts_with("GPTQ_V2");
-    const auto order = quantization.find("desc_act");
-    scheme->ordered_groups = order != quantization.end() && order->is_boolean() && !order->get<bool>();
-    scheme->overrides |= !ObjectAt(quantization, "dynamic").empty();
-  } else if (scheme->method == "fp8" || scheme->method == "mxfp4") {
-    AddOnce(scheme->method, &scheme->claims);
-  }
-}
-
-void ReadLists(const Json& quantization, QuantScheme* scheme) {
-  for (const std::string_view key : kModuleListKeys) {
-    const auto it = quantization.find(std::string(key));
-    if (it == quantization.end() || key == "modules_to_convert" || key == "modules_in_block_to_quantize") continue;
-    scheme->has_exclude_list |= it->is_array();
-    AppendStrings(*it, &scheme->excluded);
-  }
-  for (const auto& [entry, layer] : ObjectAt(quantization, "quantized_layers").items()) {
-    LayerScheme described{entry, {}, 0};
-    if (layer.is_object()) {
-      described.algorithm = StringAt(layer, "quant_algo");
-      described.group_size = SizeAt(layer, "group_size");
-    }
-    scheme->quantized_layers.push_back(std::move(described));
-  }
-}
-
-void ReadQuantization(const Json& quantization, QuantScheme* scheme) {
-  scheme->quantized = true;
-  for (const char* key : {"quant_algo", "quant_method", "format"}) {
-    if (scheme->quant_algo.empty()) scheme->quant_algo = StringAt(quantization, key);
-  }
-  AddOnce(StringAt(quantization, "quant_algo"), &scheme->claims);
-  ReadMethod(quantization, scheme);
-  if (scheme->method == "compressed-tensors") AddOnce(StringAt(quantization, "format"), &scheme->claims);
-  AddOnce(SizeAt(quantization, "group_size"), &scheme->group_sizes);
-  AddOnce(SizeAt(quantization, "bits"), &scheme->bits);
-  ReadTile(quantization, "weight_block_size", scheme);
-  ReadGroups(ObjectAt(quantization, "config_groups"), scheme);
-  const Json& quark = ObjectAt(ObjectAt(quantization, "global_quant_config"), "weight");
-  AddOnce(SizeAt(quark, "group_size"), &scheme->group_sizes);
-  scheme->overrides |= !ObjectAt(quantization, "layer_quant_config").empty() ||
-                       !ObjectAt(quantization, "layer_type_quant_config").empty();
-  ReadLists(quantization, scheme);
-}
-
-}  // namespace
-
-Result<QuantScheme> ReadScheme(const std::string& text, std::string_view file) {
-  auto json = ParseJson(text, file, ErrorKind::kInvalidConfig);
-  if (!json) return json.errors();
-  if (!json->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
-  QuantScheme scheme;
-  for (const Json* quantization : FindQuantizations(&*json)) ReadQuantization(*quantization, &scheme);
-  return scheme;
 }
 
 }  // namespace quantport

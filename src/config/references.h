@@ -1,7 +1,6 @@
 // Module references of config files: rewritten by meaning from in-memory to hub names.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -43,34 +42,5 @@ class ReferenceRewriter {
 // Returns the new text, or `text` itself where it holds no references. Errors: kInvalidConfig naming `file`.
 Result<std::string> RewriteReferences(const std::string& text, std::string_view file,
                                       const ReferenceRewriter& rewriter);
-
-// What a config says of one layer in mixed precision.
-struct LayerScheme {
-  std::string entry;           // which modules, as an exclude list would name them
-  std::string algorithm = {};  // quant_algo, "" where unknown
-  uint64_t group_size = 0;     // 0: unknown
-};
-
-// What the configs say of the quantization, as far as reading tensors needs it. Every list is empty where nothing is
-// said; lists of sizes hold each value once.
-struct QuantScheme {
-  bool quantized = false;
-  std::string method;                             // quant_method: "modelopt", "compressed-tensors", "gptq", ...
-  std::string quant_algo;                         // for people: quant_algo, quant_method or format, "" where unknown
-  std::vector<std::string> claims;                // what it calls the storage of weights: algorithm, formats, method
-  std::vector<uint64_t> group_sizes;              // values that share a scale
-  std::vector<uint64_t> bits;                     // of packed integers
-  std::array<uint64_t, 2> fp8_tile = {128, 128};  // rows and columns
-  bool states_tile = false;                       // it does, and 128 x 128 is not just what everyone uses
-  bool ordered_groups = false;                    // desc_act is false
-  bool zeros_less_one = false;                    // GPTQ before its second format
-  bool overrides = false;                         // single modules may differ from all of that
-  std::vector<std::string> excluded;              // entries of the exclude list
-  std::vector<LayerScheme> quantized_layers;      // in mixed precision
-  bool has_exclude_list = false;
-};
-
-// The scheme of a config.json (`quantization_config`, also below text_config) or hf_quant_config.json text.
-Result<QuantScheme> ReadScheme(const std::string& text, std::string_view file);
 
 }  // namespace quantport

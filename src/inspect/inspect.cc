@@ -12,6 +12,7 @@
 #include "load/configs.h"
 #include "load/load.h"
 #include "quantport/quantport.h"
+#include "verify/compare_claims.h"
 
 namespace quantport {
 namespace {
@@ -85,6 +86,9 @@ Result<InspectReport> Inspect(const Storage& storage, const std::string& address
   }
   const std::vector<UnknownWeight> unknown = FindUnknownWeights(*units, configs && configs->scheme.quantized);
   report.warnings = UnknownWeightWarnings(unknown);
+  if (configs) {
+    for (Warning& warning : WarningsOf(CompareClaims(*configs, *units))) report.warnings.push_back(std::move(warning));
+  }
   for (const UnknownWeight& weight : unknown) {
     if (weight.kind == UnknownWeight::Kind::kUnrecognized && report.notes.size() < kMaxNotes)
       report.notes.push_back(fmt::format("{}: {}", weight.unit->key, MisfitText(weight.unit->weight)));

@@ -5,6 +5,8 @@
 #include <memory>
 #include <span>
 
+#include "dialect/dialect.h"
+
 namespace quantport {
 namespace {
 
@@ -17,18 +19,37 @@ constexpr uint64_t kMaxSmallTensor = 1 << 20;
 constexpr std::array<std::string_view, 4> kFiles = {kConfigName, kQuantConfigName, "quantize_config.json",
                                                     "quant_config.json"};
 
+void AddOnce(uint64_t value, std::vector<uint64_t>* values) {
+  if (value != 0 && std::find(values->begin(), values->end(), value) == values->end()) values->push_back(value);
+}
+
+QuantScheme SchemeOf(const ConfigClaims& claims) {
+  QuantScheme all;
+  all.quantized = true;
+  all.quant_algo = claims.algorithm;
+  for (const WeightScheme& scheme : claims.schemes) {
+    AddOnce(scheme.group_size, &all.group_sizes);
+    AddOnce(scheme.bits, &all.bits);
+    if (scheme.tile && !all.states_tile) {
+      all.fp8_tile = *scheme.tile;
+      all.states_tile = true;
+    }
+    all.ordered_groups |= scheme.ordered_groups;
+    all.zeros_less_one |= scheme.zeros_less_one;
+  }
+  return all;
+}
+
 // Adds what another file says. Where both speak, the first is taken: the check of configs finds them differing.
 void Merge(const QuantScheme& from, QuantScheme* into) {
   into->quantized = true;
   if (into->quant_algo.empty()) into->quant_algo = from.quant_algo;
-  if (into->claims.empty()) into->claims = from.claims;
   if (into->group_sizes.empty()) into->group_sizes = from.group_sizes;
   if (into->bits.empty()) into->bits = from.bits;
   if (!into->states_tile) into->fp8_tile = from.fp8_tile;
   into->states_tile |= from.states_tile;
   into->ordered_groups |= from.ordered_groups;
   into->zeros_less_one |= from.zeros_less_one;
-  into->overrides |= from.overrides;
 }
 
 // Reads small tensors by their place in the checkpoint's table; a shard stays open between reads.
@@ -135,12 +156,12 @@ bool AnyUnreadable(const Errors& errors, const Checkpoint& checkpoint) {
 }
 
 Status AddConfig(std::string_view name, const std::string& file, std::string text, ConfigFiles* configs) {
-  auto scheme = ReadScheme(text, file);
-  if (!scheme) return scheme.errors();
+  auto claims = ReadClaims(text, file);
+  if (!claims) return claims.errors();
   if (name == kConfigName) configs->config_text = text;
-  if (scheme->quantized) {
-    Merge(*scheme, &configs->scheme);
-    configs->schemes.emplace(name, std::move(*scheme));
+  if (*claims) {
+    Merge(SchemeOf(**claims), &configs->scheme);
+    configs->claims.emplace(name, std::move(**claims));
   }
   configs->quantization_files.emplace(name, std::move(text));
   return {};

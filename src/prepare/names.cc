@@ -10,7 +10,7 @@
 #include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/load.h"
-#include "verify/scheme_check.h"
+#include "verify/compare_claims.h"
 
 namespace quantport {
 
@@ -60,7 +60,8 @@ Status NameConversion::FindWhole(const Storage& storage, const std::string& refe
 Status NameConversion::Convert(Result<std::vector<WeightUnit>> units) {
   if (!units) return KeepNames(std::move(units.errors()));
   units_ = std::move(*units);
-  if (Errors contradictions = CheckScheme(*sources_.configs, units_); !contradictions.empty()) return contradictions;
+  for (Warning& warning : WarningsOf(CompareClaims(*sources_.configs, units_)))
+    report_->warnings.push_back(std::move(warning));
   for (Warning& warning : UnknownWeightWarnings(
            FindUnknownWeights(units_, sources_.configs->scheme.quantized || !choices_.configs_are_complete)))
     report_->warnings.push_back(std::move(warning));

@@ -8,8 +8,8 @@
 
 #include "base/text.h"
 #include "codec/codec.h"
-#include "config/modelopt.h"
 #include "config/references.h"
+#include "dialect/modelopt_files.h"
 #include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
@@ -18,7 +18,7 @@
 #include "mapping/renamer.h"
 #include "prepare/plain_config.h"
 #include "prepare/sidecars.h"
-#include "verify/scheme_check.h"
+#include "verify/compare_claims.h"
 
 namespace quantport {
 namespace {
@@ -48,19 +48,22 @@ struct Opened {
   Checkpoint checkpoint;
   ConfigFiles configs;
   std::vector<WeightUnit> units;
+  std::vector<Warning> warnings;  // where configs and tensors differ and no byte is read by it
 };
 
 // Tensors of a method that is not known may not even look quantized: torchao's and HQQ's have names of their own.
 Status CheckMethodIsKnown(const Opened& opened) {
-  for (const auto& [file, scheme] : opened.configs.schemes) {
-    const bool shared = scheme.method.empty() || scheme.method == "modelopt" || scheme.method == "compressed-tensors" ||
-                        scheme.method == "quark";
+  for (const auto& [file, claims] : opened.configs.claims) {
+    const bool shared = claims.method.empty() || claims.method == "modelopt" || claims.method == "compressed-tensors" ||
+                        claims.method == "quark";
+    const bool known = std::any_of(claims.schemes.begin(), claims.schemes.end(),
+                                   [](const WeightScheme& scheme) { return !scheme.formats.empty(); });
     const bool any = std::any_of(opened.units.begin(), opened.units.end(), [](const WeightUnit& unit) {
       return unit.role == UnitRole::kValue && unit.weight.format != FormatId::kPlain;
     });
-    if (shared || !scheme.claims.empty() || any) continue;
+    if (shared || known || any) continue;
     return Error{ErrorKind::kQuantConversionUnsupported,
-                 fmt::format("quant_method is {}, and no weight is stored in a format that is known", scheme.method),
+                 fmt::format("quant_method is {}, and no weight is stored in a format that is known", claims.method),
                  file,
                  {},
                  "dequantize it with the tool that wrote it"};
@@ -79,7 +82,9 @@ Result<Opened> Open(const Storage& storage, const std::string& address, bool rep
   auto units = RecognizeCheckpoint(opened.checkpoint, opened.configs);
   if (!units) return units.errors();
   opened.units = std::move(*units);
-  Errors problems = CheckScheme(opened.configs, opened.units);
+  const std::vector<Difference> differences = CompareClaims(opened.configs, opened.units);
+  opened.warnings = WarningsOf(differences, true);
+  Errors problems = ContradictionsOf(differences);
   // Bytes that mean nothing known would stay codes while the config stops saying what they were.
   for (Error& error : UnknownWeightErrors(FindUnknownWeights(opened.units, opened.configs.scheme.quantized),
                                           ErrorKind::kQuantConversionUnsupported))
@@ -105,13 +110,14 @@ DType PlainDType(const std::string& config) {
 // All that says how the input is quantized is replaced or goes.
 void DropQuantizationFiles(const ConfigFiles& configs, std::vector<std::string>* sidecars) {
   std::erase_if(*sidecars, [&](const std::string& name) {
-    return name == kQuantConfigName || (name != kConfigName && configs.schemes.contains(name));
+    return name == kQuantConfigName || (name != kConfigName && configs.claims.contains(name));
   });
 }
 
 void Summarize(const Opened& opened, PreparedQuantize* prepared) {
   QuantizeReport& report = prepared->report;
   report.notes.insert(report.notes.begin(), opened.checkpoint.notes.begin(), opened.checkpoint.notes.end());
+  report.warnings.insert(report.warnings.begin(), opened.warnings.begin(), opened.warnings.end());
   report.input_tensors = opened.checkpoint.table.tensors.size();
   report.bytes_before = opened.checkpoint.table.TotalBytes();
   for (const PlannedFile& file : prepared->plan.files.files) report.output_tensors += file.tensors.size();
@@ -272,7 +278,7 @@ class Preparer {
     if (!json) return json.errors();
     const std::string file = (options_.input / kConfigName).string();
     std::string plain = opened_.configs.config_text;
-    if (opened_.configs.schemes.contains(std::string(kConfigName))) {
+    if (opened_.configs.claims.contains(std::string(kConfigName))) {
       auto without = WithoutQuantization(plain, file);
       if (!without) return without.errors();
       plain = std::move(*without);

@@ -16,8 +16,7 @@
 #include "mapping/renamer.h"
 #include "plan/reference_check.h"
 #include "quantport/quantport.h"
-#include "verify/config_check.h"
-#include "verify/scheme_check.h"
+#include "verify/compare_claims.h"
 
 namespace quantport {
 namespace {
@@ -137,8 +136,8 @@ Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage
   const std::set<std::string> tied = TiedHubNames(*model);
   NameCheck(*units, reference, tied, &report).Run();
   CheckSiblingScales(*units, &report);
-  for (Error& error : CheckConfigs(*configs, *units)) report.problems.push_back(std::move(error));
-  for (Error& error : CheckScheme(*configs, *units)) report.problems.push_back(std::move(error));
+  for (Error& error : ProblemsOf(CompareClaims(*configs, *units))) report.problems.push_back(std::move(error));
+  for (std::string& note : DeadEntryNotes(*configs, *units)) report.notes.push_back(std::move(note));
   for (Error& error :
        UnknownWeightErrors(FindUnknownWeights(*units, configs->scheme.quantized), ErrorKind::kReferenceMismatch))
     report.problems.push_back(std::move(error));

@@ -4,6 +4,7 @@ The cases below tests/golden/layouts were recorded by tools/make_layout_goldens.
 """
 import json
 import os
+import shutil
 import struct
 import unittest
 
@@ -129,11 +130,15 @@ class CutTest(LayoutCase):
 
 
 class ContradictionTest(LayoutCase):
-    """Configs and tensors that can't both be right."""
+    """Configs and tensors that can't both be right: who reads bytes stops, who only moves names warns."""
 
     def contradict(self, configuration, tensors, reason, tensor_name=f"{QKV}.weight", **options):
         self.setUp()
         result = self.revert(configuration, tensors, **options)
+        self.assert_done(result)
+        self.assertRegex(result.stderr, f"warning: config.json: modules .*{tensor_name}")
+        shutil.rmtree(self.path("out"))
+        result = run("dequantize", self.path("in"), "-o", self.path("out"))
         self.assert_refused(result, f"InvalidConfigError: config.json: {tensor_name}: {reason}")
 
     def accept(self, configuration, tensors, **options):
@@ -190,8 +195,10 @@ class ContradictionTest(LayoutCase):
             self.accept(configuration, tensors)
 
     def test_the_other_config_file_is_held_against_the_tensors_as_well(self):
-        result = self.revert(modelopt("NVFP4"), nvfp4(QKV, 48, 64),
-                             extra={"hf_quant_config.json": hf_quant_config(algorithm="FP8")})
+        self.assert_done(self.revert(modelopt("NVFP4"), nvfp4(QKV, 48, 64),
+                                     extra={"hf_quant_config.json": hf_quant_config(algorithm="FP8")}))
+        shutil.rmtree(self.path("out"))
+        result = run("dequantize", self.path("in"), "-o", self.path("out"))
         self.assert_refused(result, f"InvalidConfigError: hf_quant_config.json: {QKV}.weight: the config says FP8")
 
     def test_verify_and_inspect_do_not_stop_at_a_contradiction(self):

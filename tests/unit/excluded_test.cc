@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 #include "config/module_set.h"
-#include "config/quantization_json.h"
+#include "dialect/quantization_json.h"
 #include "unit/error_lines.h"
 
 namespace quantport {

@@ -7,7 +7,7 @@
 #include <sstream>
 
 #include "base/text.h"
-#include "config/modelopt.h"
+#include "dialect/modelopt_files.h"
 #include "recipe/load.h"
 #include "recipe/resolve.h"
 

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/text.h"
-#include "config/modelopt.h"
+#include "dialect/modelopt_files.h"
 #include "recipe/load.h"
 #include "recipe/resolve.h"
 

@@ -1,4 +1,4 @@
-#include "config/quantization_json.h"
+#include "dialect/quantization_json.h"
 
 namespace quantport {
 

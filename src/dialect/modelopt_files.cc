@@ -1,7 +1,9 @@
-#include "config/modelopt.h"
+#include "dialect/modelopt_files.h"
 
 #include <algorithm>
 #include <set>
+
+#include "base/json_object.h"
 
 namespace quantport {
 namespace {
@@ -37,10 +39,10 @@ Algorithm AlgorithmOf(FormatId format) {
       return {"W4A16_AWQ", true, true};
     case FormatId::kW4A8Awq:
       return {"W4A8_AWQ", true, true};
-    case FormatId::kPlain:
     case FormatId::kFp8Block:
+      return {"fp8_pb_wo"};
     case FormatId::kMxfp4:
-      return {RecipeFormatName(format)};
+      return {"mxfp4"};
     default:
       return {};
   }
@@ -156,7 +158,7 @@ Json HfQuantConfig(const std::vector<QuantizedModule>& modules, std::string_view
   std::vector<std::string> excluded;
   std::vector<std::string> quantized;
   std::vector<Json> distinct;
-  Json layers = Json::object();
+  JsonObjectBuilder layers;
   for (const QuantizedModule& module : modules) {
     if (module.format == FormatId::kPlain) {
       excluded.push_back(module.name);
@@ -165,7 +167,7 @@ Json HfQuantConfig(const std::vector<QuantizedModule>& modules, std::string_view
     Json config = LayerConfig(module);
     quantized.push_back(module.name);
     if (std::find(distinct.begin(), distinct.end(), config) == distinct.end()) distinct.push_back(config);
-    layers[hub_name(module.name)] = std::move(config);
+    layers.Set(hub_name(module.name), std::move(config));
   }
   if (distinct.empty() && kv_cache.empty()) return nullptr;
   Json quantization = Json::object({{"quant_algo", nullptr}, {"kv_cache_quant_algo", nullptr}});
@@ -177,7 +179,7 @@ Json HfQuantConfig(const std::vector<QuantizedModule>& modules, std::string_view
       quantization["exclude_modules"].push_back(Renamed(entry, hub_name));
   } else {
     if (!distinct.empty()) quantization["quant_algo"] = "MIXED_PRECISION";
-    quantization["quantized_layers"] = std::move(layers);
+    quantization["quantized_layers"] = layers.Take();
   }
   Json out = Json::object();
   out["producer"] = Json::object({{"name", "modelopt"}, {"version", kModelOptVersion}});

@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "base/json.h"
-#include "recipe/format.h"
+#include "format/format_id.h"
+#include "quantport/error.h"
 
 namespace quantport {
 

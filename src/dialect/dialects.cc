@@ -1,0 +1,50 @@
+#include <array>
+#include <optional>
+
+#include "dialect/dialect.h"
+#include "dialect/quantization_json.h"
+#include "dialect/reading.h"
+
+namespace quantport {
+namespace {
+
+// ModelOpt is last: its hf_quant_config.json states no method, and neither do some of its config.json.
+constexpr std::array<const Dialect*, 9> kDialects = {
+    &kCompressedTensorsDialect, &kFineGrainedFp8Dialect, &kGptOssDialect,    &kGptqDialect,     &kAwqDialect,
+    &kBitsAndBytesDialect,      &kQuarkDialect,          &kAutoRoundDialect, &kModelOptDialect,
+};
+
+ConfigClaims ReadUnknown(const Json& quantization) {
+  WeightScheme scheme{StringAt(quantization, "quant_method")};
+  scheme.group_size = SizeAt(quantization, "group_size");
+  scheme.bits = SizeAt(quantization, "bits");
+  scheme.tile = TileAt(quantization, "weight_block_size");
+  ConfigClaims claims = GlobalClaims(scheme.name, quantization, std::move(scheme));
+  claims.otherwise = Says::kNothing;
+  return claims;
+}
+
+}  // namespace
+
+const Dialect* FindDialect(const Json& quantization) {
+  for (const Dialect* dialect : kDialects) {
+    if (dialect->owns(quantization)) return dialect;
+  }
+  return nullptr;
+}
+
+Result<std::optional<ConfigClaims>> ReadClaims(const std::string& text, std::string_view file) {
+  auto json = ParseJson(text, file, ErrorKind::kInvalidConfig);
+  if (!json) return json.errors();
+  if (!json->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
+  std::vector<Json*> found = FindQuantizations(&*json);
+  if (found.empty()) {
+    // GPTQ's and AutoAWQ's own files hold the quantization itself.
+    if (!kGptqDialect.owns(*json) && !kAwqDialect.owns(*json)) return std::optional<ConfigClaims>();
+    found.push_back(&*json);
+  }
+  const Dialect* dialect = FindDialect(*found.front());
+  return std::optional(dialect != nullptr ? dialect->read(*found.front()) : ReadUnknown(*found.front()));
+}
+
+}  // namespace quantport

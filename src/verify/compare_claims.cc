@@ -1,0 +1,439 @@
+#include "verify/compare_claims.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+#include "base/checked.h"
+#include "base/text.h"
+#include "dialect/claims.h"
+#include "dialect/entry.h"
+
+namespace quantport {
+namespace {
+
+// ---- findings: what the tensors are ------------------------------------------------------------------------------
+
+bool IsKnownQuantized(const WeightUnit& unit) {
+  return unit.role == UnitRole::kValue && unit.weight.format != FormatId::kPlain &&
+         unit.weight.format != FormatId::kUnrecognized;
+}
+
+bool IsPlainFloat(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32; }
+
+bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+// Tables that are looked up, and not multiplied with.
+bool IsTableName(std::string_view name) {
+  constexpr std::array<std::string_view, 4> kNames = {"wte", "wpe", "shared", "tok_emb"};
+  return Contains(name, "embed") || Contains(name, "position") || name.ends_with("_emb") || Contains(name, "rel_pos") ||
+         Contains(name, "relative_attention_bias") || std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+}
+
+ModuleClass ClassOf(const WeightUnit& unit) {
+  // What is quantized is a linear to its config, experts in one tensor as well.
+  if (IsKnownQuantized(unit)) return ModuleClass::kLinear;
+  const size_t rank = unit.weight.shape.size();
+  const std::string_view name = SplitLeaf(unit.module).leaf;
+  if (unit.style == NameStyle::kParameter)
+    return rank == 3 && name == "experts" ? ModuleClass::kExperts : ModuleClass::kOther;
+  if (rank < 2 || SplitLeaf(unit.key).leaf != "weight" || Contains(name, "norm")) return ModuleClass::kOther;
+  if (rank == 2) return IsTableName(name) ? ModuleClass::kEmbedding : ModuleClass::kLinear;
+  return ModuleClass::kConvolution;
+}
+
+bool IsPlainMatrix(const WeightUnit& unit) {
+  return unit.weight.format == FormatId::kPlain && unit.weight.shape.size() >= 2 &&
+         IsPlainFloat(unit.weight.parts[0].array.dtype);
+}
+
+// The scale that stands for groups of inputs, and along which dimension: the coarsest axis of the block scales.
+struct Groups {
+  const StoredPart* scale;
+  uint64_t inputs;
+  uint64_t group;
+};
+std::optional<Groups> FindGroups(const LogicalWeight& weight) {
+  const StoredPart* scale = weight.Find("weight_scale");
+  if (scale == nullptr) scale = weight.Find("scales");
+  const bool tiles = weight.format == FormatId::kFp8Block || weight.format == FormatId::kFp8PerTensor;
+  if (scale == nullptr || tiles) return std::nullopt;
+  std::optional<Groups> groups;
+  for (size_t dim = 0; dim < scale->axes.size(); ++dim) {
+    const auto& axis = scale->axes[dim];
+    if (axis && axis->granularity > 1 && axis->multiple == 1)
+      groups = Groups{scale, weight.shape[dim], axis->granularity};
+  }
+  return groups;
+}
+
+// The width of the integers of a packed weight, or 0.
+uint64_t PackedBits(const LogicalWeight& weight) {
+  if (weight.format != FormatId::kGptq && weight.format != FormatId::kPackQuantized) return 0;
+  const auto& axis = weight.parts[0].axes.back();
+  return axis && axis->whole.empty() ? 32 * axis->multiple / axis->granularity : 0;
+}
+
+std::string ShapeText(const std::vector<uint64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+// The modules with weights, and the units that they are.
+struct ModuleFindings {
+  std::vector<const WeightUnit*> units;
+  std::vector<NamedModule> modules;
+};
+
+ModuleFindings FindModules(const std::vector<WeightUnit>& units) {
+  ModuleFindings findings;
+  for (const WeightUnit& unit : units) {
+    if (unit.role != UnitRole::kValue) continue;
+    findings.units.push_back(&unit);
+    findings.modules.push_back({unit.module, ClassOf(unit)});
+  }
+  return findings;
+}
+
+// ---- one config file ---------------------------------------------------------------------------------------------
+
+class ClaimCheck {
+ public:
+  ClaimCheck(std::string_view file, const ConfigClaims& claims, const ModuleFindings& findings,
+             const MatchedClaims& matched, std::vector<Difference>* differences)
+      : file_(file), claims_(claims), findings_(findings), matched_(matched), differences_(*differences) {}
+
+  void Run() {
+    for (size_t m = 0; m < findings_.units.size(); ++m) {
+      const WeightUnit& unit = *findings_.units[m];
+      const Claim& claim = matched_.modules[m];
+      if (IsKnownQuantized(unit)) {
+        CheckQuantized(unit, claim);
+      } else if (IsPlainMatrix(unit)) {
+        CheckPlain(unit, claim, findings_.modules[m].kind);
+      } else {
+        CheckTile(unit, claim);
+      }
+    }
+  }
+
+ private:
+  void Add(DifferenceKind kind, std::string message, const std::string& tensor) {
+    differences_.push_back({kind, std::string(file_), tensor, std::move(message)});
+  }
+
+  const WeightScheme& SchemeOf(const Claim& claim) const { return claims_.schemes[claim.scheme]; }
+
+  void CheckQuantized(const WeightUnit& unit, const Claim& claim) {
+    switch (claim.says) {
+      case Says::kNothing:
+        return;
+      case Says::kPlain:
+        if (claim.rule != nullptr) {
+          Add(DifferenceKind::kExcluded,
+              fmt::format("the exclude entry \"{}\" covers this module, whose tensors are quantized",
+                          claim.rule->entry),
+              unit.module);
+        } else {
+          Add(DifferenceKind::kNotClaimed, "its tensors are quantized, but no target or layer of the config names it",
+              unit.module);
+        }
+        return;
+      case Says::kQuantized:
+      case Says::kEither:
+        CheckScheme(unit, SchemeOf(claim));
+        return;
+    }
+  }
+
+  void CheckScheme(const WeightUnit& unit, const WeightScheme& scheme) {
+    const FormatId format = unit.weight.format;
+    if (!scheme.formats.empty() &&
+        std::find(scheme.formats.begin(), scheme.formats.end(), format) == scheme.formats.end()) {
+      Add(DifferenceKind::kFormat,
+          fmt::format("the config says {}, the tensors are {}", scheme.name, FormatName(format)), unit.key);
+    }
+    const auto groups = FindGroups(unit.weight);
+    if (groups && scheme.group_size > 0 &&
+        CeilDiv(groups->inputs, scheme.group_size) != CeilDiv(groups->inputs, groups->group)) {
+      Add(DifferenceKind::kGroupSize,
+          fmt::format("group_size is {}, but {} has one scale for {} values", scheme.group_size, groups->scale->leaf,
+                      groups->group),
+          unit.key);
+    }
+    const uint64_t bits = PackedBits(unit.weight);
+    if (bits > 0 && scheme.bits > 0 && bits != scheme.bits) {
+      Add(DifferenceKind::kBits,
+          fmt::format("the config says {} bits, the tensors hold values of {}", scheme.bits, bits), unit.key);
+    }
+  }
+
+  void CheckPlain(const WeightUnit& unit, const Claim& claim, ModuleClass kind) {
+    if (claim.says != Says::kQuantized || kind == ModuleClass::kOther) return;
+    const WeightScheme& scheme = SchemeOf(claim);
+    if (claim.rule != nullptr && claim.rule->matching != Matching::kClass) {
+      if (claim.rule->matching == Matching::kBelow && kind != ModuleClass::kLinear && kind != ModuleClass::kExperts)
+        return;
+      Add(DifferenceKind::kStoredPlain,
+          fmt::format("\"{}\" of the config says that this module is quantized, but its tensors are not",
+                      claim.rule->entry),
+          unit.module);
+      return;
+    }
+    // What is no whole number of tiles is left alone by the producer.
+    const auto& shape = unit.weight.shape;
+    if (scheme.tile && (shape[shape.size() - 2] % (*scheme.tile)[0] != 0 || shape.back() % (*scheme.tile)[1] != 0))
+      return;
+    Add(DifferenceKind::kStoredPlain,
+        fmt::format("the config's {} covers this module, which is stored as {}, and no entry leaves it out",
+                    scheme.name.empty() ? claims_.method : scheme.name, DTypeName(unit.weight.parts[0].array.dtype)),
+        unit.module);
+  }
+
+  // A grid of scales that the stated tile does not give; then the format is not recognized either.
+  void CheckTile(const WeightUnit& unit, const Claim& claim) {
+    if (claim.says != Says::kQuantized && claim.says != Says::kEither) return;
+    const auto& tile = SchemeOf(claim).tile;
+    const StoredPart* scale = unit.weight.Find("weight_scale_inv");
+    const bool grid = unit.weight.format == FormatId::kUnrecognized && tile && scale != nullptr &&
+                      scale->array.shape.size() == unit.weight.shape.size() && unit.weight.shape.size() >= 2 &&
+                      unit.weight.parts[0].array.dtype == DType::kF8E4M3;
+    if (!grid) return;
+    Add(DifferenceKind::kTile,
+        fmt::format("weight_block_size is {}, which does not make scales of shape {} of a weight of shape {}",
+                    ShapeText({(*tile)[0], (*tile)[1]}), ShapeText(scale->array.shape), ShapeText(unit.weight.shape)),
+        unit.key);
+  }
+
+  std::string_view file_;
+  const ConfigClaims& claims_;
+  const ModuleFindings& findings_;
+  const MatchedClaims& matched_;
+  std::vector<Difference>& differences_;
+};
+
+// ---- exclude lists as a whole ------------------------------------------------------------------------------------
+
+// For each entry of an exclude list whether it speaks of any module, in whatever way an engine may read it.
+std::vector<bool> AliveEntries(const ConfigClaims& claims, const ModuleFindings& findings) {
+  ConfigClaims lenient;
+  std::vector<uint32_t> entry_of;
+  for (uint32_t e = 0; e < claims.excludes.size(); ++e) {
+    const std::string& entry = claims.excludes[e];
+    const auto add = [&](Matching matching) {
+      lenient.rules.push_back({entry, matching, Says::kPlain, 0});
+      entry_of.push_back(e);
+    };
+    if (IsRegex(entry)) {
+      add(Matching::kRegexStart);
+    } else if (IsGlob(entry)) {
+      add(Matching::kGlob);
+    } else {
+      add(Matching::kSegments);
+    }
+  }
+  const MatchedClaims matched = MatchClaims(lenient, findings.modules);
+  std::vector<bool> alive(claims.excludes.size());
+  for (size_t r = 0; r < lenient.rules.size(); ++r) {
+    if (matched.rule_matches[r]) alive[entry_of[r]] = true;
+  }
+  // Rules of the dialect itself: "model.layers.*.self_attn" is an expression to transformers.
+  const MatchedClaims own = MatchClaims(claims, findings.modules);
+  std::map<std::string_view, bool> matches;
+  for (size_t r = 0; r < claims.rules.size(); ++r) matches[claims.rules[r].entry] |= own.rule_matches[r];
+  for (size_t e = 0; e < claims.excludes.size(); ++e) {
+    if (const auto it = matches.find(claims.excludes[e]); it != matches.end() && it->second) alive[e] = true;
+  }
+  return alive;
+}
+
+// The output head of a model that ties it to its embedding is a module without tensors.
+bool NamesHead(std::string_view entry) {
+  while (!entry.empty() && (entry.back() == '*' || entry.back() == '$' || entry.back() == '.')) entry.remove_suffix(1);
+  return entry.ends_with("lm_head");
+}
+
+void CheckNamespace(std::string_view file, const ConfigClaims& claims, const ModuleFindings& findings,
+                    std::vector<Difference>* differences) {
+  const bool only_heads = std::all_of(claims.excludes.begin(), claims.excludes.end(), NamesHead);
+  if (only_heads) return;
+  const std::vector<bool> alive = AliveEntries(claims, findings);
+  if (std::find(alive.begin(), alive.end(), true) != alive.end()) return;
+  differences->push_back(
+      {DifferenceKind::kOtherNamespace,
+       std::string(file),
+       {},
+       fmt::format("none of the {} exclude entries matches any module: they are in another namespace",
+                   claims.excludes.size())});
+}
+
+// ---- all files ---------------------------------------------------------------------------------------------------
+
+// What two files say of one module can't both be right.
+bool Disagree(const Claim& a, const Claim& b) {
+  if (a.says == Says::kNothing || b.says == Says::kNothing) return false;
+  return (a.says == Says::kPlain) != (b.says == Says::kPlain);
+}
+
+void CheckAgreement(const ConfigFiles& configs, const ModuleFindings& findings,
+                    const std::vector<MatchedClaims>& matched, std::vector<Difference>* differences) {
+  if (configs.claims.size() < 2) return;
+  const auto first = configs.claims.begin();
+  size_t index = 1;
+  for (auto other = std::next(first); other != configs.claims.end(); ++other, ++index) {
+    const NamedModule* example = nullptr;
+    size_t count = 0;
+    for (size_t m = 0; m < findings.modules.size(); ++m) {
+      if (!Disagree(matched[0].modules[m], matched[index].modules[m])) continue;
+      if (count++ == 0) example = &findings.modules[m];
+    }
+    if (count == 0) continue;
+    differences->push_back(
+        {DifferenceKind::kConfigsDisagree, first->first, std::string(example->name),
+         fmt::format("{} and {} exclude different modules, {} of them", first->first, other->first, count)});
+  }
+}
+
+// Where one file describes a part of the model for another format, the other file's word counts for its layers alone.
+void DropUnsaid(const ConfigFiles& configs, std::vector<MatchedClaims>* matched) {
+  const auto partial =
+      std::find_if(configs.claims.begin(), configs.claims.end(), [](const auto& file) { return file.second.partial; });
+  if (partial == configs.claims.end()) return;
+  size_t index = 0;
+  for (const auto& [file, claims] : configs.claims) {
+    MatchedClaims& own = (*matched)[index++];
+    if (claims.partial) continue;
+    for (Claim& claim : own.modules) {
+      if (claim.rule == nullptr || claim.says == Says::kPlain) claim.says = Says::kNothing;
+    }
+  }
+}
+
+bool IsContradiction(DifferenceKind kind) {
+  switch (kind) {
+    case DifferenceKind::kExcluded:
+    case DifferenceKind::kNotClaimed:
+    case DifferenceKind::kFormat:
+    case DifferenceKind::kGroupSize:
+    case DifferenceKind::kBits:
+    case DifferenceKind::kTile:
+      return true;
+    case DifferenceKind::kStoredPlain:
+    case DifferenceKind::kConfigsDisagree:
+    case DifferenceKind::kOtherNamespace:
+      break;
+  }
+  return false;
+}
+
+// How a warning of a kind is called, and put for many modules.
+struct Wording {
+  std::string_view id;
+  std::string_view text;
+  std::string_view remedy;
+};
+Wording WordingOf(DifferenceKind kind) {
+  constexpr std::string_view kLoads = "inference engines read the tensors as the config says; mend the config";
+  switch (kind) {
+    case DifferenceKind::kStoredPlain:
+      return {"config-stored-plain", "modules are stored unquantized that the config says are quantized",
+              "engines build them quantized and fail on their shape: name them in the exclude list"};
+    case DifferenceKind::kExcluded:
+      return {"config-excluded", "modules are stored quantized that an exclude entry covers", kLoads};
+    case DifferenceKind::kNotClaimed:
+      return {"config-not-claimed", "modules are stored quantized that no target or layer of the config names", kLoads};
+    case DifferenceKind::kFormat:
+      return {"config-format", "modules are stored in another format than the config says", kLoads};
+    case DifferenceKind::kGroupSize:
+      return {"config-group-size", "modules have scales for groups of another size than the config says", kLoads};
+    case DifferenceKind::kBits:
+      return {"config-bits", "modules hold integers of another width than the config says", kLoads};
+    case DifferenceKind::kTile:
+      return {"config-tile", "modules have a grid of scales that the config's tile does not give", kLoads};
+    case DifferenceKind::kConfigsDisagree:
+      return {"config-files-disagree", "config files exclude different modules", "make both say the same"};
+    case DifferenceKind::kOtherNamespace:
+      return {"config-namespace", "no exclude entry matches any module: the list is in another namespace",
+              "give the entries the names that the tensors have"};
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<Difference> CompareClaims(const ConfigFiles& configs, const std::vector<WeightUnit>& units) {
+  std::vector<Difference> differences;
+  if (configs.claims.empty()) return differences;
+  const ModuleFindings findings = FindModules(units);
+  std::vector<MatchedClaims> matched;
+  for (const auto& [file, claims] : configs.claims) matched.push_back(MatchClaims(claims, findings.modules));
+  DropUnsaid(configs, &matched);
+  size_t index = 0;
+  for (const auto& [file, claims] : configs.claims) {
+    CheckNamespace(file, claims, findings, &differences);
+    ClaimCheck(file, claims, findings, matched[index++], &differences).Run();
+  }
+  CheckAgreement(configs, findings, matched, &differences);
+  return differences;
+}
+
+Errors ProblemsOf(const std::vector<Difference>& differences) {
+  Errors errors;
+  for (const Difference& difference : differences) {
+    const std::string_view hint =
+        difference.kind == DifferenceKind::kConfigsDisagree || difference.kind == DifferenceKind::kOtherNamespace
+            ? std::string_view()
+            : "servers read the tensors as the config says";
+    errors.push_back(
+        {ErrorKind::kInvalidConfig, difference.message, difference.file, difference.tensor, std::string(hint)});
+  }
+  return errors;
+}
+
+Errors ContradictionsOf(const std::vector<Difference>& differences) {
+  std::vector<Difference> contradictions;
+  std::copy_if(differences.begin(), differences.end(), std::back_inserter(contradictions),
+               [](const Difference& difference) { return IsContradiction(difference.kind); });
+  return ProblemsOf(contradictions);
+}
+
+std::vector<Warning> WarningsOf(const std::vector<Difference>& differences, bool interpreted) {
+  std::map<DifferenceKind, Warning> warnings;
+  std::map<DifferenceKind, std::string_view> files;
+  for (const Difference& difference : differences) {
+    if (interpreted && IsContradiction(difference.kind)) continue;
+    // Both files mostly say the same; their modules are counted once.
+    const auto [file, fresh] = files.emplace(difference.kind, difference.file);
+    if (fresh) {
+      const Wording wording = WordingOf(difference.kind);
+      warnings[difference.kind] = {std::string(wording.id),
+                                   fmt::format("{}: {}", difference.file, wording.text),
+                                   0,
+                                   {},
+                                   std::string(wording.remedy)};
+    }
+    if (file->second == difference.file && !difference.tensor.empty())
+      AddName(difference.tensor, &warnings[difference.kind]);
+  }
+  std::vector<Warning> list;
+  for (auto& [kind, warning] : warnings) list.push_back(std::move(warning));
+  return list;
+}
+
+std::vector<std::string> DeadEntryNotes(const ConfigFiles& configs, const std::vector<WeightUnit>& units) {
+  std::vector<std::string> notes;
+  const ModuleFindings findings = FindModules(units);
+  for (const auto& [file, claims] : configs.claims) {
+    if (claims.excludes.empty()) continue;
+    const std::vector<bool> alive = AliveEntries(claims, findings);
+    Warning dead;
+    for (size_t e = 0; e < alive.size(); ++e) {
+      if (!alive[e]) AddName(claims.excludes[e], &dead);
+    }
+    if (dead.count == 0) continue;
+    dead.text = fmt::format("{}: exclude entries that match no module that is stored here", file);
+    notes.push_back(dead.ToString());
+  }
+  return notes;
+}
+
+}  // namespace quantport
