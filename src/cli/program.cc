@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
+#include <new>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -42,6 +43,9 @@ int RunAction(const Action& action) {
     if (std::fflush(stdout) != 0) code = errno;
   } catch (const std::system_error& error) {  // fmt::print's, on standard output or standard error
     code = error.code().value();
+  } catch (const std::bad_alloc&) {
+    std::fputs("error: there is not enough memory\n", stderr);
+    return kFailed;
   }
   if (code == 0) return status;
   const std::string message = fmt::format("error: can't print: {}\n", std::generic_category().message(code));

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "base/checked.h"
-#include "io/clone.h"
 #include "io/direct.h"
 
 namespace quantport {
@@ -17,12 +16,12 @@ constexpr uint64_t kMinCloneBlocks = 2;
 
 }  // namespace
 
-Result<std::vector<Stretch>> Cloner::Clone(std::span<const CopyRange> ranges, const Sources& sources, File* target,
-                                           uint64_t target_bytes) {
+Result<std::vector<Stretch>> Cloner::Clone(std::span<const CopyRange> ranges, const Sources& sources,
+                                           OutputFile* target, uint64_t target_bytes) {
   const std::vector<Stretch> whole =
       target_bytes == 0 ? std::vector<Stretch>() : std::vector<Stretch>{{0, target_bytes}};
   if (mode_ == CloneMode::kNever) return whole;
-  const auto block = BlockSize(*target);
+  const auto block = target->BlockSize();
   if (!block) return block.errors();
   const uint64_t unit = std::max(*block, kDirectBlock);
   refused_.clear();
@@ -42,13 +41,14 @@ Result<std::vector<Stretch>> Cloner::Clone(std::span<const CopyRange> ranges, co
   return left;
 }
 
-Result<bool> Cloner::CloneInside(const Stretch& inside, const CopyRange& range, const Sources& sources, File* target) {
+Result<bool> Cloner::CloneInside(const Stretch& inside, const CopyRange& range, const Sources& sources,
+                                 OutputFile* target) {
   if (refused_.contains(range.source)) return false;
   const ByteSource& source = sources[range.source];
   const uint64_t bytes = inside.end - inside.begin;
   auto cloned = source.local() == nullptr
                     ? Result<bool>(false)
-                    : CloneRange(*source.local(), range.from + (inside.begin - range.to), target, inside.begin, bytes);
+                    : target->CloneRange(*source.local(), range.from + (inside.begin - range.to), inside.begin, bytes);
   if (!cloned) return cloned.errors();
   if (*cloned) {
     cloned_bytes_ += bytes;

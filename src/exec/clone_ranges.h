@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "exec/sources.h"
-#include "io/file.h"
+#include "io/output_folder.h"
 #include "plan/plan.h"
 #include "quantport/error.h"
 
@@ -27,14 +27,14 @@ class Cloner {
   // Clones the whole blocks of every straight range, of an empty file that has its size already. `ranges` are in the
   // order of the target. Returns what is left to be written, in that order; all but the file's end begins and ends
   // with a block of at least kDirectBlock bytes. Errors: kIo.
-  Result<std::vector<Stretch>> Clone(std::span<const CopyRange> ranges, const Sources& sources, File* target,
+  Result<std::vector<Stretch>> Clone(std::span<const CopyRange> ranges, const Sources& sources, OutputFile* target,
                                      uint64_t target_bytes);
 
   uint64_t cloned_bytes() const { return cloned_bytes_; }
 
  private:
   // False where the range is to be copied.
-  Result<bool> CloneInside(const Stretch& inside, const CopyRange& range, const Sources& sources, File* target);
+  Result<bool> CloneInside(const Stretch& inside, const CopyRange& range, const Sources& sources, OutputFile* target);
 
   CloneMode mode_;
   std::set<uint32_t> refused_;  // sources that can't share with the current target

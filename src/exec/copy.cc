@@ -58,21 +58,17 @@ class Copier {
     for (const size_t file : chosen_) total_ += plan.files[file].bytes;
   }
 
-  Result<ExecReport> Run(const std::filesystem::path& directory) {
+  Result<ExecReport> Run(OutputFolder* folder, const std::filesystem::path& below) {
     auto sources = Sources::Open(options_.sources ? *options_.sources : plan_.sources, storage_);
     if (!sources) return sources.errors();
     sources_ = std::move(*sources);
     auto scales = MergedScales::Read(plan_, sources_);
     if (!scales) return scales.errors();
     scales_.emplace(std::move(*scales));
-    if (auto status = CreateTargets(directory); !status) return status.errors();
+    if (auto status = CreateTargets(folder, below); !status) return status.errors();
     windows_ = SpreadOverFiles(std::move(windows_), targets_.size(), ThreadCount());
     OpenTransfers();
     if (auto status = CopyWindows(); !status) return status.errors();
-    for (File& target : targets_) {
-      if (auto status = options_.work.Continue(); !status) return status.errors();
-      if (auto status = target.Sync(); !status) return status.errors();
-    }
     if (auto status = sources_.CheckUnchanged(); !status) return status.errors();
     ExecReport report{scales_->Errors(), cloner_.cloned_bytes(), total_ - cloner_.cloned_bytes()};
     // Of the files that were not asked for.
@@ -91,12 +87,12 @@ class Copier {
   // They wait for the disk: on two cores four are as fast as two past the page cache, and twice as fast through it.
   size_t ThreadCount() const { return options_.work.ThreadCount(4, 8); }
 
-  Status CreateTargets(const std::filesystem::path& directory) {
+  Status CreateTargets(OutputFolder* folder, const std::filesystem::path& below) {
     for (const size_t f : chosen_) {
       if (auto status = options_.work.Continue(); !status) return status;
-      auto file = File::Create(directory / plan_.files[f].name);
+      auto file = folder->Create(below / plan_.files[f].name);
       if (!file) return file.errors();
-      targets_.push_back(std::move(*file));
+      targets_.push_back(*file);
       if (auto status = PrepareTarget(plan_.files[f]); !status) return status;
     }
     progress_.emplace(options_.work.progress, total_);
@@ -107,13 +103,13 @@ class Copier {
   // Clones what can be, and reserves the space for the rest.
   Status PrepareTarget(const PlannedFile& planned) {
     const size_t number = targets_.size() - 1;
-    File& target = targets_.back();
+    OutputFile* const target = targets_.back();
     outputs_.emplace_back(plan_, planned, sources_, &*scales_);
-    if (auto status = target.SetSize(planned.bytes); !status) return status;
-    auto left = cloner_.Clone(outputs_.back().ranges(), sources_, &target, planned.bytes);
+    if (auto status = target->SetSize(planned.bytes); !status) return status;
+    auto left = cloner_.Clone(outputs_.back().ranges(), sources_, target, planned.bytes);
     if (!left) return left.errors();
     for (const Stretch& stretch : *left) {
-      if (auto status = target.Allocate(stretch.begin, stretch.end - stretch.begin); !status) return status;
+      if (auto status = target->Allocate(stretch.begin, stretch.end - stretch.begin); !status) return status;
     }
     for (const Stretch& stretch : LeaveOutComputed(planned, *left)) {
       for (uint64_t begin = stretch.begin; begin < stretch.end; begin += kWindowBytes) {
@@ -141,7 +137,6 @@ class Copier {
 
   // After every file that must be opened: at the limit of descriptors, second ones may fail.
   void OpenTransfers() {
-    for (File& file : targets_) writers_.emplace_back(&file);
     for (size_t i = 0; i < sources_.size(); ++i) readers_.emplace_back(&sources_[i]);
   }
 
@@ -170,10 +165,10 @@ class Copier {
       return readers_[source].Read(buffer, at, bytes, from);
     };
     if (auto status = outputs_[window.file].Fill(window.begin, out, read); !status) return status;
-    TargetFile& target = writers_[window.file];
-    auto cached = target.Write(out, window.begin);
+    OutputFile* const target = targets_[window.file];
+    auto cached = target->WriteLarge(out, window.begin);
     if (!cached) return cached.errors();
-    return *cached ? writeback->Add(target.file(), window.begin, out.size()) : Status();
+    return *cached ? writeback->Add(target, window.begin, out.size()) : Status();
   }
 
   const Plan& plan_;
@@ -184,9 +179,8 @@ class Copier {
   Cloner cloner_;
   std::optional<MergedScales> scales_;
   Sources sources_;
-  std::vector<File> targets_;
+  std::vector<OutputFile*> targets_;
   std::deque<SourceFile> readers_;
-  std::deque<TargetFile> writers_;
   std::deque<OutputBytes> outputs_;
   std::vector<Window> windows_;
   std::atomic<size_t> next_window_ = 0;
@@ -232,9 +226,9 @@ Status RunChecks(const Plan& plan, const Storage& storage) {
   return {};
 }
 
-Result<ExecReport> WriteFiles(const Plan& plan, const Storage& storage, const std::filesystem::path& directory,
-                              const ExecOptions& options) {
-  return Copier(plan, storage, options).Run(directory);
+Result<ExecReport> WriteFiles(const Plan& plan, const Storage& storage, OutputFolder* folder,
+                              const std::filesystem::path& below, const ExecOptions& options) {
+  return Copier(plan, storage, options).Run(folder, below);
 }
 
 }  // namespace quantport

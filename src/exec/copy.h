@@ -10,6 +10,7 @@
 #include "base/workers.h"
 #include "exec/clone_ranges.h"
 #include "exec/merged_scales.h"
+#include "io/output_folder.h"
 #include "io/storage.h"
 #include "plan/plan.h"
 #include "quantport/error.h"
@@ -36,10 +37,11 @@ struct ExecReport {
   uint64_t copied_bytes = 0;  // everything else that was written
 };
 
-// Writes the files of the plan into `directory` and fsyncs them. Memory: one 4 MiB buffer a thread, two where elements
-// are reordered. Errors: kIo, also where a source is not what the plan was made from or changed meanwhile; kCancelled;
-// kQuantConversionUnsupported for scalars that can't be merged. What was written is left for the caller to remove.
-Result<ExecReport> WriteFiles(const Plan& plan, const Storage& storage, const std::filesystem::path& directory,
-                              const ExecOptions& options);
+// Writes the files of the plan into a folder below `folder`, which is there; whoever shows them syncs them. Memory: one
+// 4 MiB buffer a thread, two where elements are reordered. Errors: kIo, also where a source is not what the plan was
+// made from or changed meanwhile; kCancelled; kQuantConversionUnsupported for scalars that can't be merged. What was
+// written is left for the caller to remove.
+Result<ExecReport> WriteFiles(const Plan& plan, const Storage& storage, OutputFolder* folder,
+                              const std::filesystem::path& below, const ExecOptions& options);
 
 }  // namespace quantport

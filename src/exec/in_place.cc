@@ -5,17 +5,14 @@
 
 #include <algorithm>
 #include <set>
-#include <system_error>
 
 #include "base/memory.h"
 #include "base/text.h"
 #include "exec/output_bytes.h"
 #include "exec/sources.h"
-#include "io/clone.h"
 #include "io/extents.h"
 #include "io/folder_lock.h"
 #include "io/local_storage.h"
-#include "io/staging.h"
 #include "journal/journal.h"
 #include "journal/replay.h"
 
@@ -30,6 +27,9 @@ namespace {
 constexpr uint64_t kWritesPerRewritten = 3;
 constexpr uint64_t kWritesPerAppended = 2;
 
+const fs::path kNew = fs::path(kStagingName) / "new";
+const fs::path kOld = fs::path(kStagingName) / "old";
+
 struct NameOfFile {
   bool exists = false;
   bool linked = false;  // a symbolic link, or one of several names
@@ -43,8 +43,8 @@ NameOfFile Examine(const fs::path& path) {
 
 class Chooser {
  public:
-  explicit Chooser(const InPlaceInput& input)
-      : input_(input), can_insert_(CanInsertRange(input.folder, input.block_bytes)) {}
+  Chooser(const InPlaceInput& input, const OutputFolder& folder)
+      : input_(input), folder_(folder), can_insert_(folder.CanInsertRange(input.block_bytes)) {}
 
   Result<std::vector<FileChange>> Choose() {
     std::set<std::string_view> outputs;
@@ -72,7 +72,7 @@ class Chooser {
       change.method = ChangeMethod::kUntouched;
     } else if (input_.may_clone && CanCloneData(file)) {
       change.method = ChangeMethod::kCloned;
-    } else if (Examine(input_.folder / file.name).linked) {
+    } else if (Examine(folder_.path() / file.name).linked) {
       change.reason = "it is a link, or has other names that keep what they have";
     } else if (RewrittenBytes(*file.stays) * kWritesPerRewritten > file.bytes) {
       change.reason = "more than a third of its bytes change places";
@@ -93,17 +93,14 @@ class Chooser {
   bool CanCloneData(const PlannedFile& file) const {
     auto source = LocalStorage().OpenFile(input_.plan->sources[file.stays->source].address);
     if (!source) return false;
-    const auto can = CanClone(**source, input_.folder);
+    const auto can = folder_.CanClone(**source);
     return can && *can;
   }
 
   // Without the places of its blocks an interrupted insertion could not be finished.
   bool HasPlaces(const PlannedFile& file) const {
-    auto source = LocalStorage().OpenFile(input_.plan->sources[file.stays->source].address);
-    if (!source || (*source)->local() == nullptr) return false;
-    auto own = HasPlacesOfItsOwn(*(*source)->local());
-    auto extents = FileExtents(*(*source)->local());
-    return own && *own && extents && !extents->empty() && extents->front().logical == 0 && AreDisjoint(*extents);
+    auto extents = folder_.OwnExtents(file.name);
+    return extents && !extents->empty() && extents->front().logical == 0 && AreDisjoint(*extents);
   }
 
   static uint64_t RewrittenBytes(const StayingData& stays) {
@@ -130,7 +127,7 @@ class Chooser {
   void CheckNames() {
     for (const FileChange& change : changes_) {
       if (change.method == ChangeMethod::kUntouched) continue;
-      const std::string path = (input_.folder / change.name).string();
+      const std::string path = (folder_.path() / change.name).string();
       CheckNew(change, path);
       if (Printable(change.name) != change.name) {
         errors_.push_back({ErrorKind::kIo, "its name holds bytes that are no text", path, {}, "rename it first"});
@@ -146,6 +143,7 @@ class Chooser {
   }
 
   const InPlaceInput& input_;
+  const OutputFolder& folder_;
   const bool can_insert_;
   std::vector<FileChange> changes_;
   Errors errors_;
@@ -153,12 +151,9 @@ class Chooser {
 
 class Stager {
  public:
-  Stager(const InPlaceInput& input, const std::vector<FileChange>& changes, const ExecOptions& options)
-      : input_(input),
-        changes_(changes),
-        options_(options),
-        staging_(input.folder / kStagingName),
-        planned_sources_(input.plan->sources) {}
+  Stager(const InPlaceInput& input, const std::vector<FileChange>& changes, OutputFolder* folder,
+         const ExecOptions& options)
+      : input_(input), changes_(changes), folder_(folder), options_(options), planned_sources_(input.plan->sources) {}
 
   Result<ExecReport> Run() {
     if (auto status = CheckWritable(); !status) return status.errors();
@@ -166,10 +161,10 @@ class Stager {
       auto status = MakeFolders();
       if (status) status = StageAndPublish();
       if (status) return std::move(report_);
-      RemoveStaging();
+      (void)folder_->RemoveFolder(kStagingName);
       return status.errors();
     } catch (...) {  // of a callback
-      RemoveStaging();
+      (void)folder_->RemoveFolder(kStagingName);
       throw;
     }
   }
@@ -185,35 +180,33 @@ class Stager {
     Errors errors;
     for (size_t i = 0; i < changes_.size(); ++i) {
       if (!IsChangedWhereItLies(changes_[i])) continue;
-      auto file = File::OpenForChange(input_.folder / changes_[i].name);
-      auto status = file ? StampAgain(*file, &planned_sources_[input_.plan->files[i].stays->source])
-                         : Status(std::move(file.errors()));
+      auto file = folder_->Open(changes_[i].name);
+      auto status = file ? StampAgain(input_.plan->files[i].stays->source) : Status(std::move(file.errors()));
+      if (status) status = folder_->Close(*file);
       if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
     }
     if (!errors.empty()) return errors;
     return {};
   }
 
-  void RemoveStaging() const {
-    std::error_code ignored;
-    fs::remove_all(staging_, ignored);
-  }
-
   // An overlay file system copies a file up when it is opened for writing, which gives it another ctime.
-  static Status StampAgain(const File& file, PlanSource* source) {
-    if (!source->stamp) return {};
-    auto stamp = file.Stamp();
+  Status StampAgain(uint32_t source) {
+    PlanSource& planned = planned_sources_[source];
+    if (!planned.stamp) return {};
+    auto file = LocalStorage().OpenFile(planned.address);
+    if (!file) return std::move(file.errors());
+    auto stamp = (*file)->Stamp();
     if (!stamp) return std::move(stamp.errors());
-    source->stamp->changed_ns = stamp->changed_ns;
+    planned.stamp->changed_ns = stamp->changed_ns;
     return {};
   }
 
   Status MakeFolders() {
     // Left over by a process that was killed before it published a journal.
-    RemoveStaging();
-    for (const fs::path& path : {staging_, staging_ / "new", staging_ / "old"}) {
+    if (auto status = folder_->RemoveFolder(kStagingName); !status) return status;
+    for (const fs::path& name : {fs::path(kStagingName), kNew, kOld}) {
       // Files in them get the permissions of those they replace at the end only.
-      if (::mkdir(path.c_str(), 0700) != 0) return SystemError("create the folder", path);
+      if (auto made = folder_->MakeFolder(name, 0700); !made) return made.errors();
     }
     return {};
   }
@@ -223,7 +216,7 @@ class Stager {
     auto sources = Sources::Open(planned_sources_, LocalStorage());
     if (!sources) return sources.errors();
     sources_ = std::move(*sources);
-    auto writer = JournalWriter::Create(input_.folder);
+    auto writer = JournalWriter::Create(folder_);
     if (!writer) return writer.errors();
     Journal journal;
     for (size_t i = 0; i < changes_.size(); ++i) {
@@ -235,13 +228,13 @@ class Stager {
         journal.shards.push_back(std::move(*shard));
       } else {
         journal.replacements.push_back(
-            {change.name, Examine(input_.folder / change.name).exists, change.method != ChangeMethod::kRemoved});
+            {change.name, Examine(folder_->path() / change.name).exists, change.method != ChangeMethod::kRemoved});
       }
     }
     if (auto status = options_.work.Continue(); !status) return status;
     // What the journal holds was read from these files, and is written over them.
     if (auto status = CheckSources(); !status) return status;
-    return writer->Publish(journal);
+    return writer->Publish(journal, options_.work.cancel);
   }
 
   Status StageFiles() {
@@ -253,21 +246,22 @@ class Stager {
     ExecOptions options = options_;
     options.files = std::move(files);
     options.sources = planned_sources_;
-    auto written = WriteFiles(*input_.plan, LocalStorage(), staging_ / "new", options);
+    auto written = WriteFiles(*input_.plan, LocalStorage(), folder_, kNew, options);
     if (!written) return written.errors();
     report_ = std::move(*written);
     for (const auto& [name, text] : input_.texts) {
-      if (auto status = WriteTextFile(staging_ / "new" / name, text); !status) return status;
+      if (auto status = WriteText(folder_, kNew / name, text); !status) return status;
     }
-    if (auto status = KeepPermissions(); !status) return status;
-    return SyncDirectory(staging_ / "new");
+    return KeepPermissions();
   }
 
-  Status KeepPermissions() const {
+  Status KeepPermissions() {
     for (const FileChange& change : changes_) {
-      const fs::path staged = staging_ / "new" / change.name;
-      if (!Examine(staged).exists || !Examine(input_.folder / change.name).exists) continue;
-      if (auto status = CopyPermissions(input_.folder / change.name, staged); !status) return status;
+      const fs::path old = folder_->path() / change.name;
+      if (!Examine(folder_->path() / kNew / change.name).exists || !Examine(old).exists) continue;
+      auto staged = folder_->Open(kNew / change.name);
+      if (!staged) return staged.errors();
+      if (auto status = (*staged)->CopyPermissions(old); !status) return status;
     }
     return {};
   }
@@ -289,7 +283,7 @@ class Stager {
     change.old_header = *old_piece;
     change.new_header = *new_piece;
     if (change.inserted != 0) {
-      auto extents = FileExtents(*source.local());
+      auto extents = folder_->OwnExtents(file.name);
       if (!extents) return extents.errors();
       change.extents = std::move(*extents);
     }
@@ -336,8 +330,8 @@ class Stager {
 
   const InPlaceInput& input_;
   const std::vector<FileChange>& changes_;
+  OutputFolder* const folder_;
   const ExecOptions& options_;
-  const fs::path staging_;
   std::vector<PlanSource> planned_sources_;
   Sources sources_;
   ExecReport report_;
@@ -365,31 +359,33 @@ std::string_view ChangeMethodName(ChangeMethod method) {
   return "";
 }
 
-Result<std::vector<FileChange>> ChooseChanges(const InPlaceInput& input) { return Chooser(input).Choose(); }
-
-Result<ExecReport> Stage(const InPlaceInput& input, const std::vector<FileChange>& changes,
-                         const ExecOptions& options) {
-  return Stager(input, changes, options).Run();
+Result<std::vector<FileChange>> ChooseChanges(const InPlaceInput& input, const OutputFolder& folder) {
+  return Chooser(input, folder).Choose();
 }
 
-Status ApplyJournal(const fs::path& folder, const std::atomic<bool>* cancel) {
-  auto journal = JournalReader::Open(folder);
+Result<ExecReport> Stage(const InPlaceInput& input, const std::vector<FileChange>& changes, OutputFolder* folder,
+                         const ExecOptions& options) {
+  return Stager(input, changes, folder, options).Run();
+}
+
+Status ApplyJournal(OutputFolder* folder, const std::atomic<bool>* cancel) {
+  auto journal = JournalReader::Open(folder->path());
   auto status = journal ? WithinMemory([&] { return Redo(*journal, folder, cancel); }) : Status(journal.errors());
   if (status) return status;
   return TakeBack(folder, std::move(status.errors()));
 }
 
-Errors TakeBack(const fs::path& folder, Errors errors) {
-  auto journal = JournalReader::Open(folder);
+Errors TakeBack(OutputFolder* folder, Errors errors) {
+  auto journal = JournalReader::Open(folder->path());
   auto status = journal ? Undo(*journal, folder) : Status(journal.errors());
   if (status) status = Retire(folder);
   if (!status) {
     errors.insert(errors.end(), status.errors().begin(), status.errors().end());
     errors.push_back({ErrorKind::kUnfinishedChange,
                       "the change could not be taken back",
-                      folder.string(),
+                      folder->path().string(),
                       {},
-                      "mend the cause and run quantport recover " + folder.string()});
+                      "mend the cause and run quantport recover " + folder->path().string()});
   }
   return errors;
 }

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -37,8 +36,7 @@ struct FileChange {
 };
 
 struct InPlaceInput {
-  const Plan* plan = nullptr;  // with data that stays, made with PlanOptions::keep_header_room
-  std::filesystem::path folder;
+  const Plan* plan = nullptr;                // with data that stays, made with PlanOptions::keep_header_room
   std::vector<std::string> shards;           // of the checkpoint as it is
   std::map<std::string, std::string> texts;  // files that hold no tensors and are to change: name -> new content
   uint64_t block_bytes = 0;
@@ -48,18 +46,19 @@ struct InPlaceInput {
 
 // Which files would change, and how. Errors: kLinkedFile for every file that is one, kOutputExists where a new file has
 // the name of one that is no shard.
-Result<std::vector<FileChange>> ChooseChanges(const InPlaceInput& input);
+Result<std::vector<FileChange>> ChooseChanges(const InPlaceInput& input, const OutputFolder& folder);
 
 // Stages what is to take other files' places and publishes the journal; when it returns, nothing of the checkpoint has
 // changed yet, and Redo (journal/replay.h) changes it. Requires the folder's lock. On errors nothing is left behind.
 // Reports what WriteFiles did. Errors: kIo, kCancelled.
-Result<ExecReport> Stage(const InPlaceInput& input, const std::vector<FileChange>& changes, const ExecOptions& options);
+Result<ExecReport> Stage(const InPlaceInput& input, const std::vector<FileChange>& changes, OutputFolder* folder,
+                         const ExecOptions& options);
 
 // Redo; where that fails, Undo and Retire, so that the folder is as it was. Where taking back fails too, the journal
 // stays and the errors say so.
-Status ApplyJournal(const std::filesystem::path& folder, const std::atomic<bool>* cancel);
+Status ApplyJournal(OutputFolder* folder, const std::atomic<bool>* cancel);
 
 // Undo and Retire, with `errors` as the result.
-Errors TakeBack(const std::filesystem::path& folder, Errors errors);
+Errors TakeBack(OutputFolder* folder, Errors errors);
 
 }  // namespace quantport

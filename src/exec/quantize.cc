@@ -38,19 +38,15 @@ class Quantizer {
     report_.amax.assign(plan.groups, 0.0f);
   }
 
-  Result<QuantizedReport> Run(const std::filesystem::path& directory) {
-    if (auto s = CopyTheRest(directory); !s) return s.errors();
+  Result<QuantizedReport> Run(OutputFolder* folder, const std::filesystem::path& below) {
+    if (auto s = CopyTheRest(folder, below); !s) return s.errors();
     auto sources = Sources::Open(plan_.files.sources, storage_);
     if (!sources) return sources.errors();
     sources_ = std::move(*sources);
-    if (auto s = OpenTargets(directory); !s) return s.errors();
+    if (auto s = OpenTargets(folder, below); !s) return s.errors();
     if (auto s = WriteScalars(); !s) return s.errors();
     if (auto s = ComputeTiles(); !s) return s.errors();
     AddErrors();
-    for (File& target : targets_) {
-      if (auto s = options_.work.Continue(); !s) return s.errors();
-      if (auto s = target.Sync(); !s) return s.errors();
-    }
     if (auto s = sources_.CheckUnchanged(); !s) return s.errors();
     // Scales of whole matrices are in no stretch.
     if (options_.work.progress) options_.work.progress(plan_.files.TotalBytes(), plan_.files.TotalBytes());
@@ -97,7 +93,7 @@ class Quantizer {
   }
 
   // Creates the files, with room for what is computed.
-  Status CopyTheRest(const std::filesystem::path& directory) {
+  Status CopyTheRest(OutputFolder* folder, const std::filesystem::path& below) {
     ExecOptions copy = options_;
     const uint64_t all = plan_.files.TotalBytes();
     copied_ = all > total_ ? all - total_ : 0;
@@ -105,17 +101,17 @@ class Quantizer {
     if (report) {
       copy.work.progress = [&](uint64_t done, uint64_t) { report(std::min(done, copied_), all); };
     }
-    auto copied = WriteFiles(plan_.files, storage_, directory, copy);
+    auto copied = WriteFiles(plan_.files, storage_, folder, below, copy);
     if (!copied) return copied.errors();
     report_.copied = std::move(*copied);
     return {};
   }
 
-  Status OpenTargets(const std::filesystem::path& directory) {
+  Status OpenTargets(OutputFolder* folder, const std::filesystem::path& below) {
     for (const PlannedFile& file : plan_.files.files) {
-      auto target = File::OpenForChange(directory / file.name);
+      auto target = folder->Open(below / file.name);
       if (!target) return target.errors();
-      targets_.push_back(std::move(*target));
+      targets_.push_back(*target);
     }
     for (size_t i = 0; i < sources_.size(); ++i) readers_.emplace_back(&sources_[i]);
     reader_.emplace(plan_, sources_, &readers_);
@@ -123,7 +119,7 @@ class Quantizer {
   }
 
   Status WriteScalar(const OutputPlace& place, float value) {
-    return targets_[place.file].WriteAt(std::as_bytes(std::span(&value, 1)), place.offset);
+    return targets_[place.file]->WriteAt(std::as_bytes(std::span(&value, 1)), place.offset);
   }
 
   Status WriteScalars() {
@@ -341,9 +337,9 @@ class Quantizer {
     const auto put = [&](const std::vector<uint8_t>& bytes, const std::optional<OutputPlace>& place,
                          uint64_t offset) -> Status {
       if (bytes.empty() || !place) return {};
-      File& file = targets_[place->file];
-      if (auto s = file.WriteAt(std::as_bytes(std::span(bytes)), place->offset + offset); !s) return s;
-      return bench->writeback.Add(&file, place->offset + offset, bytes.size());
+      OutputFile* const file = targets_[place->file];
+      if (auto s = file->WriteAt(std::as_bytes(std::span(bytes)), place->offset + offset); !s) return s;
+      return bench->writeback.Add(file, place->offset + offset, bytes.size());
     };
     // As many bytes as those of the rows before, which are whole steps.
     const quantize::ElementType type = ElementTypeOf(matrix.dtype);
@@ -367,7 +363,7 @@ class Quantizer {
   Sources sources_;
   std::deque<SourceFile> readers_;
   std::optional<MatrixReader> reader_;
-  std::vector<File> targets_;
+  std::vector<OutputFile*> targets_;
   std::vector<std::unique_ptr<IoBuffer>> kept_;  // of each tile between its passes
   std::vector<quantize::ErrorSums> tile_errors_;
   std::vector<std::vector<double>> losses_;  // of each tile, by candidate
@@ -378,9 +374,9 @@ class Quantizer {
 
 }  // namespace
 
-Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const Storage& storage,
-                                       const std::filesystem::path& directory, const ExecOptions& options) {
-  return Quantizer(plan, storage, options).Run(directory);
+Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const Storage& storage, OutputFolder* folder,
+                                       const std::filesystem::path& below, const ExecOptions& options) {
+  return Quantizer(plan, storage, options).Run(folder, below);
 }
 
 }  // namespace quantport

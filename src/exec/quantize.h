@@ -19,9 +19,9 @@ struct QuantizedReport {
   ExecReport copied;
 };
 
-// Writes the files of the plan into `directory` and fsyncs them. Memory: about 300 MB, and whatever a row takes where
+// Writes the files of the plan as WriteFiles does. Memory: about 300 MB, and whatever a row takes where
 // it is longer than 4 MB. Errors: as WriteFiles; kQuantConversionUnsupported naming a tensor with NaN or infinity.
-Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const Storage& storage,
-                                       const std::filesystem::path& directory, const ExecOptions& options);
+Result<QuantizedReport> WriteQuantized(const QuantizePlan& plan, const Storage& storage, OutputFolder* folder,
+                                       const std::filesystem::path& below, const ExecOptions& options);
 
 }  // namespace quantport

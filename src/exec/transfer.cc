@@ -45,18 +45,7 @@ Status SourceFile::ReadDirect(std::span<std::byte> buffer, uint64_t at, uint64_t
   return status;
 }
 
-Result<bool> TargetFile::Write(std::span<const std::byte> data, uint64_t offset) {
-  const uint64_t whole = RoundDown(data.size());
-  if (!direct_.usable() || whole == 0) {
-    if (auto status = file_->WriteAt(data, offset); !status) return status.errors();
-    return true;
-  }
-  if (auto status = direct_.WriteBlocks(data.first(whole), offset); !status) return status.errors();
-  if (auto status = file_->WriteAt(data.subspan(whole), offset + whole); !status) return status.errors();
-  return !direct_.usable();
-}
-
-Status Writeback::Add(File* file, uint64_t offset, uint64_t bytes) {
+Status Writeback::Add(OutputFile* file, uint64_t offset, uint64_t bytes) {
   if (auto status = file->StartWriting(offset, bytes); !status) return status;
   auto status = Finish();
   file_ = file;
@@ -66,7 +55,7 @@ Status Writeback::Add(File* file, uint64_t offset, uint64_t bytes) {
 }
 
 Status Writeback::Finish() {
-  File* const file = std::exchange(file_, nullptr);
+  OutputFile* const file = std::exchange(file_, nullptr);
   return file == nullptr ? Status() : file->FinishWriting(offset_, bytes_);
 }
 

@@ -208,39 +208,6 @@ Result<std::string> ReadTextFile(const fs::path& path, uint64_t max_bytes) {
   return ReadText(**file, max_bytes);
 }
 
-Status WriteTextFile(const fs::path& path, std::string_view text) {
-  auto file = File::Create(path);
-  if (!file) return file.errors();
-  if (auto status = file->WriteAt(std::as_bytes(std::span(text)), 0); !status) return status;
-  return file->Sync();
-}
-
-Status CopyFile(const ByteSource& from, const fs::path& to) {
-  auto target = File::Create(to);
-  if (!target) return target.errors();
-  auto size = from.Size();
-  if (!size) return size.errors();
-  std::vector<std::byte> buffer(std::min<uint64_t>(*size, 1 << 20));
-  for (uint64_t offset = 0; offset < *size; offset += buffer.size()) {
-    const std::span<std::byte> chunk(buffer.data(), std::min<uint64_t>(buffer.size(), *size - offset));
-    if (auto status = from.ReadAt(chunk, offset); !status) return status;
-    if (auto status = target->WriteAt(chunk, offset); !status) return status;
-  }
-  return target->Sync();
-}
-
-Status CopyPermissions(const fs::path& from, const fs::path& to) {
-  struct stat info = {};
-  if (::stat(from.c_str(), &info) != 0) return SystemError("stat", from);
-  auto target = File::OpenForReading(to);
-  if (!target) return target.errors();
-  // Only root gives files away. Before the mode, since it clears the set-user-ID bit.
-  if (::fchown(target->descriptor(), info.st_uid, info.st_gid) != 0 && errno != EPERM)
-    return SystemError("set the owner", to);
-  if (::fchmod(target->descriptor(), info.st_mode & 07777) != 0) return SystemError("set the permissions", to);
-  return target->Sync();
-}
-
 Status SyncDirectory(const fs::path& path) {
   const int fd = Retry([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   if (fd < 0) return SystemError("open", path);

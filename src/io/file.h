@@ -76,15 +76,6 @@ Error SystemError(std::string_view doing, const std::filesystem::path& path);
 // The whole text of a small file of this machine. Errors: kIo, also where the file is larger than `max_bytes`.
 Result<std::string> ReadTextFile(const std::filesystem::path& path, uint64_t max_bytes);
 
-// Writes a new file and fsyncs it.
-Status WriteTextFile(const std::filesystem::path& path, std::string_view text);
-
-// Copies a file's bytes into a new one and fsyncs it.
-Status CopyFile(const ByteSource& from, const std::filesystem::path& to);
-
-// Gives `to` the mode of `from` and, where this process may, its owner and group. A symbolic link is followed.
-Status CopyPermissions(const std::filesystem::path& from, const std::filesystem::path& to);
-
 Status SyncDirectory(const std::filesystem::path& path);
 
 }  // namespace quantport

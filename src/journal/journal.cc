@@ -1,12 +1,10 @@
 #include "journal/journal.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <cstring>
 
 #include "base/json.h"
@@ -21,6 +19,7 @@ namespace {
 
 constexpr std::string_view kMagic = "QPJRNL01";
 constexpr uint64_t kReadAtOnce = 1 << 20;
+const fs::path kUnpublished = fs::path(kStagingName) / "journal";
 
 struct Trailer {
   uint64_t json_offset = 0;
@@ -56,16 +55,16 @@ Result<uint64_t> CrcOf(const File& file, uint64_t bytes) {
 
 }  // namespace
 
-Result<JournalWriter> JournalWriter::Create(const fs::path& folder) {
-  auto file = File::Create(folder / kStagingName / "journal");
+Result<JournalWriter> JournalWriter::Create(OutputFolder* folder) {
+  auto file = folder->Create(kUnpublished);
   if (!file) return file.errors();
-  JournalWriter writer(std::move(*file), folder);
+  JournalWriter writer(*file, folder);
   if (auto status = writer.Append(std::as_bytes(std::span(kMagic))); !status) return status.errors();
   return writer;
 }
 
 Status JournalWriter::Append(std::span<const std::byte> bytes) {
-  if (auto status = file_.WriteAt(bytes, end_); !status) return status;
+  if (auto status = file_->WriteAt(bytes, end_); !status) return status;
   crc_ = AddToCrc(crc_, bytes);
   end_ += bytes.size();
   return {};
@@ -79,7 +78,7 @@ Result<Piece> JournalWriter::Add(std::span<const std::byte> bytes) {
 
 // A journal that no recovery takes must not get its name.
 Status JournalWriter::CheckReadable(std::string_view json) const {
-  const std::string path = (folder_ / kJournalName).string();
+  const std::string path = (folder_->path() / kJournalName).string();
   if (json.size() > kMaxJournalJson) {
     return Error{ErrorKind::kIo,
                  fmt::format("the change would take a journal of {} bytes, more than {}", json.size(), kMaxJournalJson),
@@ -91,7 +90,7 @@ Status JournalWriter::CheckReadable(std::string_view json) const {
   return {};
 }
 
-Status JournalWriter::Publish(const Journal& journal) {
+Status JournalWriter::Publish(const Journal& journal, const std::atomic<bool>* cancel) {
   const std::string json = JournalJson(journal);
   if (auto status = CheckReadable(json); !status) return status;
   Trailer trailer;
@@ -101,14 +100,12 @@ Status JournalWriter::Publish(const Journal& journal) {
   trailer.crc = crc_;
   std::copy(kMagic.begin(), kMagic.end(), trailer.magic.begin());
   if (auto status = Append(std::as_bytes(std::span(&trailer, 1))); !status) return status;
-  if (auto status = file_.Sync(); !status) return status;
-  // What the journal counts on must be on the disk before it: the staged files' names, and then its own.
-  if (auto status = SyncDirectory(folder_ / kStagingName); !status) return status;
-  const fs::path name = folder_ / kJournalName;
-  if (std::rename(file_.path().c_str(), name.c_str()) != 0) return SystemError("rename the journal", name);
-  auto status = SyncDirectory(folder_);
+  // What the journal counts on must be on the disk before it.
+  if (auto status = folder_->Sync(cancel); !status) return status;
+  if (auto status = folder_->Rename(kUnpublished, kJournalName); !status) return status;
+  auto status = folder_->SyncFolder("");
   // The caller removes what was staged, which a journal would ask for.
-  if (!status) (void)::unlink(name.c_str());
+  if (!status) (void)folder_->Remove(kJournalName);
   return status;
 }
 

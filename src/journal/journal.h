@@ -6,6 +6,7 @@
 // so that it is whole wherever it exists; the CRC is for disks and people.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -15,6 +16,7 @@
 
 #include "io/extents.h"
 #include "io/file.h"
+#include "io/output_folder.h"
 #include "quantport/error.h"
 
 namespace quantport {
@@ -62,23 +64,23 @@ struct Journal {
 // Writes the journal of a folder. The pieces first, while they are read from the files they change.
 class JournalWriter {
  public:
-  // `folder`/.quantport-staging must exist; the journal is written there until Publish.
-  static Result<JournalWriter> Create(const std::filesystem::path& folder);
+  // .quantport-staging must be there; the journal is written into it until Publish.
+  static Result<JournalWriter> Create(OutputFolder* folder);
 
   Result<Piece> Add(std::span<const std::byte> bytes);
 
-  // Gives the journal its name. From here on the folder counts as being changed. Errors: kIo, kUnfinishedChange where
-  // it could not be read back; then it gets no name.
-  Status Publish(const Journal& journal);
+  // Syncs what was staged through the folder, and gives the journal its name. From here on the folder counts as being
+  // changed. Errors: kIo, kUnfinishedChange where it could not be read back, kCancelled; then it gets no name.
+  Status Publish(const Journal& journal, const std::atomic<bool>* cancel = nullptr);
 
  private:
-  JournalWriter(File file, std::filesystem::path folder) : file_(std::move(file)), folder_(std::move(folder)) {}
+  JournalWriter(OutputFile* file, OutputFolder* folder) : file_(file), folder_(folder) {}
 
   Status CheckReadable(std::string_view json) const;
   Status Append(std::span<const std::byte> bytes);
 
-  File file_;
-  std::filesystem::path folder_;
+  OutputFile* file_;
+  OutputFolder* folder_;
   uint64_t end_ = 0;
   uint64_t crc_ = 0;
 };

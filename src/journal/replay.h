@@ -2,8 +2,8 @@
 #pragma once
 
 #include <atomic>
-#include <filesystem>
 
+#include "io/output_folder.h"
 #include "journal/journal.h"
 #include "quantport/error.h"
 
@@ -12,11 +12,10 @@ namespace quantport {
 // Both may be interrupted anywhere and called again, the one after the other too: every step finds out what has been
 // done. A shard is unreadable, its header's length being 0, from the first change to the last (docs/durability.md).
 // Errors: kIo, kUnfinishedChange where a file is not one that an interruption leaves, kCancelled between two files.
-Status Redo(const JournalReader& journal, const std::filesystem::path& folder,
-            const std::atomic<bool>* cancel = nullptr);
-Status Undo(const JournalReader& journal, const std::filesystem::path& folder);
+Status Redo(const JournalReader& journal, OutputFolder* folder, const std::atomic<bool>* cancel = nullptr);
+Status Undo(const JournalReader& journal, OutputFolder* folder);
 
 // Ends the change, done or undone: removes the journal and what was staged.
-Status Retire(const std::filesystem::path& folder);
+Status Retire(OutputFolder* folder);
 
 }  // namespace quantport

@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <optional>
 
-#include "io/extents.h"
-
 namespace quantport {
 namespace {
 
-Error Changed(const File& file, std::string why) {
+Error Changed(const OutputFile& file, std::string why) {
   return Error{ErrorKind::kUnfinishedChange,
                std::move(why),
                file.path().string(),
@@ -51,7 +49,7 @@ bool EachIsEither(std::string_view bytes, std::string_view a, std::string_view b
 // Whether the old header's bytes are `inserted` further, where the new header's have not been written over them yet.
 // The first block moves last when blocks are inserted, and first when they are taken out: where it has moved, all have.
 // That also tells of a copy of the folder, whose blocks lie elsewhere.
-Result<bool> HasHeaderMoved(const File& file, const ShardChange& change, const JournalReader& journal) {
+Result<bool> HasHeaderMoved(const OutputFile& file, const ShardChange& change, const JournalReader& journal) {
   auto old_header = journal.Read(change.old_header);
   if (!old_header) return old_header.errors();
   auto new_header = journal.Read(change.new_header);
@@ -67,27 +65,28 @@ Result<bool> HasHeaderMoved(const File& file, const ShardChange& change, const J
 }
 
 // Takes out `inserted` bytes at `gap`. At the end of the file that is a matter of its size only.
-Status CloseGap(File* file, const ShardChange& change, uint64_t gap) {
+Status CloseGap(OutputFile* file, const ShardChange& change, uint64_t gap) {
   auto size = file->Size();
   if (!size) return size.errors();
   const uint64_t grown = change.old_size + change.inserted;
   if (*size > grown) {
     if (auto status = file->SetSize(grown); !status) return status;
+    if (auto status = file->Sync(); !status) return status;
   }
   if (gap + change.inserted >= grown) return file->SetSize(change.old_size);
-  return CollapseRange(file, gap, change.inserted);
+  return file->CollapseRange(gap, change.inserted);
 }
 
 }  // namespace
 
-Result<BlockShift> FindShift(const File& file, const ShardChange& change, const JournalReader& journal) {
+Result<BlockShift> FindShift(const OutputFile& file, const ShardChange& change, const JournalReader& journal) {
   auto size = file.Size();
   if (!size) return size.errors();
   if (*size == change.old_size && change.inserted != 0) return BlockShift{};
   if (*size < change.old_size + change.inserted || *size > change.new_size)
     return Changed(file, "its size is neither the old nor the new one");
   if (change.inserted == 0) return BlockShift{true, 0};
-  auto now = FileExtents(file);
+  auto now = file.Extents();
   if (!now) return now.errors();
   const std::vector<Found> found = FindOld(*now, change.extents);
   const auto is_first = [](const Found& part) { return part.was == 0; };
@@ -108,19 +107,20 @@ Result<BlockShift> FindShift(const File& file, const ShardChange& change, const 
   return shift;
 }
 
-Status FinishShift(File* file, const ShardChange& change, const JournalReader& journal) {
+Status FinishShift(OutputFile* file, const ShardChange& change, const JournalReader& journal) {
   if (change.inserted == 0) return {};
   auto shift = FindShift(*file, change, journal);
   if (!shift) return shift.errors();
   if (shift->begun && shift->gap == 0) return {};
   if (shift->begun) {
     if (auto status = CloseGap(file, change, shift->gap); !status) return status;
+    if (auto status = file->Sync(); !status) return status;
   }
-  if (auto status = InsertRange(file, 0, change.inserted); !status) return status;
+  if (auto status = file->InsertRange(0, change.inserted); !status) return status;
   return file->Sync();
 }
 
-Status UndoShift(File* file, const ShardChange& change, const JournalReader& journal) {
+Status UndoShift(OutputFile* file, const ShardChange& change, const JournalReader& journal) {
   auto shift = FindShift(*file, change, journal);
   if (!shift) return shift.errors();
   if (change.inserted == 0) {

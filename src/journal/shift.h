@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "io/file.h"
+#include "io/output_folder.h"
 #include "journal/journal.h"
 #include "quantport/error.h"
 
@@ -18,12 +18,12 @@ struct BlockShift {
 };
 
 // Errors: kUnfinishedChange where the file is neither the old one nor on the way, kIo.
-Result<BlockShift> FindShift(const File& file, const ShardChange& change, const JournalReader& journal);
+Result<BlockShift> FindShift(const OutputFile& file, const ShardChange& change, const JournalReader& journal);
 
 // Makes the gap 0. What is at the start of the file then is to be written.
-Status FinishShift(File* file, const ShardChange& change, const JournalReader& journal);
+Status FinishShift(OutputFile* file, const ShardChange& change, const JournalReader& journal);
 
 // Closes the gap and gives the file its old size. What is at its start then is to be written.
-Status UndoShift(File* file, const ShardChange& change, const JournalReader& journal);
+Status UndoShift(OutputFile* file, const ShardChange& change, const JournalReader& journal);
 
 }  // namespace quantport

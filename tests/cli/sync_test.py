@@ -71,6 +71,10 @@ class SyncTest(ProgramTest):
         EXPERTS.write(self.path("in"))
         self.check("revert", self.path("in"), "-o", self.path("work/out"))
 
+    def test_revert_into_a_new_folder_below_new_folders(self):
+        EXPERTS.write(self.path("in"))
+        self.check("revert", self.path("in"), "-o", self.path("work/a/b/out"))
+
     def test_apply(self):
         EXPERTS.write(self.path("in"))
         self.check("apply", self.path("in"), "-o", self.path("work/out"))

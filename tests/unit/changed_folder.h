@@ -60,7 +60,7 @@ class ChangedFolder {
   ChangedFolder() {
     for (const std::string_view name : {"", "/new", "/old"})
       std::filesystem::create_directory(folder() / (std::string(kStagingName) + std::string(name)));
-    auto writer = JournalWriter::Create(folder());
+    auto writer = JournalWriter::Create(output_.get());
     EXPECT_TRUE(writer.ok());
     writer_.emplace(std::move(*writer));
   }
@@ -143,6 +143,7 @@ class ChangedFolder {
   }
 
   TempDir dir_;
+  const std::unique_ptr<OutputFolder> output_ = OpenOutputFolder(dir_.path());
   std::optional<JournalWriter> writer_;
 };
 

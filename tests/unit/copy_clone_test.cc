@@ -60,7 +60,7 @@ void AddAlignedFiles(Job* job) {
 Result<ExecReport> WriteWith(const Job& job, CloneMode mode) {
   ExecOptions options;
   options.clone = mode;
-  return WriteFiles(job.plan, LocalStorage(), job.out(), options);
+  return WriteFiles(job.plan, LocalStorage(), OpenOutputFolder(job.out()).get(), "", options);
 }
 
 TEST(WriteFilesTest, ReadsAndWritesPastThePageCacheWhatIsNotInIt) {
@@ -111,7 +111,7 @@ TEST(CloneTest, SharesAlignedBlocksAndCopiesTheEdges) {
   ExecOptions options;
   options.clone = CloneMode::kAlways;
   options.work.progress = [&](uint64_t done, uint64_t) { first = first == 0 ? done : first; };
-  auto report = WriteFiles(job.plan, LocalStorage(), job.out(), options);
+  auto report = WriteFiles(job.plan, LocalStorage(), OpenOutputFolder(job.out()).get(), "", options);
   ASSERT_TRUE(report.ok()) << report.errors()[0].ToString();
   job.ExpectWritten();
   // 5 + 1/8 + 2 MiB of the first file, with a range's ends apart, and 6 of the second.
@@ -140,7 +140,7 @@ TEST(WriteFilesTest, WritesOnlyTheFilesThatAreAskedFor) {
     EXPECT_EQ(total, job.plan.files[0].bytes + job.plan.files[2].bytes);
     last = done;
   };
-  auto report = WriteFiles(job.plan, LocalStorage(), job.out(), options);
+  auto report = WriteFiles(job.plan, LocalStorage(), OpenOutputFolder(job.out()).get(), "", options);
   ASSERT_TRUE(report.ok()) << report.errors()[0].ToString();
   EXPECT_EQ(last, job.plan.files[0].bytes + job.plan.files[2].bytes);
   EXPECT_EQ(report->cloned_bytes + report->copied_bytes, last);
@@ -218,7 +218,8 @@ TEST(RunChecksTest, RefusesSourcesThatChangedAfterThePlan) {
   job.plan.sources[0].stamp = StampOf(job.plan.sources[0].address);
   EXPECT_TRUE(RunChecks(job.plan, LocalStorage()).ok());
   ++job.plan.sources[0].stamp->size;
-  EXPECT_THAT(ErrorLines(RunChecks(job.plan, LocalStorage())), ElementsAre("IoError the file changed while it was being read"));
+  EXPECT_THAT(ErrorLines(RunChecks(job.plan, LocalStorage())),
+              ElementsAre("IoError the file changed while it was being read"));
 }
 
 }  // namespace

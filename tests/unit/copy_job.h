@@ -70,7 +70,8 @@ class Job {
 
   Status Write(int threads = 0, std::function<void(uint64_t, uint64_t)> progress = {},
                const std::atomic<bool>* cancel = nullptr) {
-    auto report = WriteFiles(plan, LocalStorage(), out(), {{threads, std::move(progress), cancel}});
+    auto report =
+        WriteFiles(plan, LocalStorage(), OpenOutputFolder(out()).get(), "", {{threads, std::move(progress), cancel}});
     if (!report) return report.errors();
     return {};
   }

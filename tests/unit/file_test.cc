@@ -57,29 +57,6 @@ TEST(FileTest, OpensRegularFilesOnly) {
   }
 }
 
-std::unique_ptr<const ByteSource> Source(const fs::path& path) { return std::move(*LocalStorage().OpenFile(path)); }
-
-TEST(FileTest, CopiesWhatALinkLeadsTo) {
-  const TempDir dir;
-  const std::string bytes = test::FillBytes("f", 3'000'000);
-  WriteFile(dir / "f", bytes);
-  fs::create_symlink("f", dir / "link");
-  ASSERT_TRUE(CopyFile(*Source(dir / "link"), dir / "copy").ok());
-  EXPECT_FALSE(fs::is_symlink(dir / "copy"));
-  EXPECT_TRUE(ReadFile(dir / "copy") == bytes);
-  WriteFile(dir / "empty", "");
-  ASSERT_TRUE(CopyFile(*Source(dir / "empty"), dir / "empty copy").ok());
-  EXPECT_EQ(fs::file_size(dir / "empty copy"), 0u);
-}
-
-TEST(FileTest, NeverWritesOverAFile) {
-  const TempDir dir;
-  WriteFile(dir / "f", "precious");
-  EXPECT_THAT(ErrorLines(WriteTextFile(dir / "f", "x")), ElementsAre("IoError can't create: File exists"));
-  EXPECT_THAT(ErrorLines(CopyFile(*Source(dir / "f"), dir / "f")), ElementsAre("IoError can't create: File exists"));
-  EXPECT_EQ(ReadFile(dir / "f"), "precious");
-}
-
 TEST(FileTest, SaysWhyAFileCannotBeOpened) {
   const TempDir dir;
   const auto file = File::OpenForReading(dir / "nothing\nhere");

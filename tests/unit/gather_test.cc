@@ -179,7 +179,8 @@ TEST(GatherTest, AnIndivisiblyLargeTransposedTensorComesOutWhole) {
   want.append(store.bytes[t], 3, 5);
   for (const int threads : {1, 3}) {
     const TempDir out;
-    const auto report = WriteFiles(plan, LocalStorage(), out.path(), {{threads, {}, nullptr}});
+    const auto report =
+        WriteFiles(plan, LocalStorage(), OpenOutputFolder(out.path()).get(), "", {{threads, {}, nullptr}});
     ASSERT_TRUE(report.ok()) << report.errors()[0].ToString();
     EXPECT_TRUE(report->rescaled.empty());
     // Not EXPECT_EQ: it would print megabytes.

@@ -44,7 +44,6 @@ class InPlaceTest : public testing::Test {
     file.tensors.push_back({{"t", DType::kU8, {kDataBytes}, 0, kDataBytes}, {}, {{0, 0, 0, kDataBytes}}, {}});
     plan_.files.push_back(std::move(file));
     input_.plan = &plan_;
-    input_.folder = folder();
     input_.shards = {"a.safetensors"};
     input_.texts = {{"config.json", "new"}};
     input_.block_bytes = 4096;
@@ -63,15 +62,15 @@ class InPlaceTest : public testing::Test {
   }
 
   ChangeMethod MethodOfShard() {
-    auto changes = ChooseChanges(input_);
+    auto changes = ChooseChanges(input_, *OpenOutputFolder(folder()));
     EXPECT_TRUE(changes.ok());
     return changes->at(0).method;
   }
 
   Status StageAll() {
-    auto changes = ChooseChanges(input_);
+    auto changes = ChooseChanges(input_, *OpenOutputFolder(folder()));
     if (!changes) return changes.errors();
-    auto report = Stage(input_, *changes, {});
+    auto report = Stage(input_, *changes, OpenOutputFolder(folder()).get(), {});
     if (!report) return report.errors();
     return {};
   }
@@ -96,7 +95,7 @@ TEST_F(InPlaceTest, StagedFilesHavePermissionsOfThoseTheyReplace) {
   input_.texts["new.json"] = "new";
   ASSERT_THAT(ErrorLines(StageAll()), IsEmpty());
   EXPECT_EQ(ModeOf(folder() / kStagingName), 0700u) << "nobody else reads what others may not read";
-  ASSERT_THAT(ErrorLines(ApplyJournal(folder(), nullptr)), IsEmpty());
+  ASSERT_THAT(ErrorLines(ApplyJournal(OpenOutputFolder(folder()).get(), nullptr)), IsEmpty());
   EXPECT_EQ(ModeOf(folder() / "a.safetensors"), 0440u);
   EXPECT_EQ(ModeOf(folder() / "config.json"), 0664u);
   EXPECT_TRUE(fs::exists(folder() / "new.json"));
@@ -112,7 +111,7 @@ TEST_F(InPlaceTest, AFileThatReplacesALinkHasThePermissionsOfWhatTheLinkShows) {
   ASSERT_EQ(::chmod((cache / "blob").c_str(), 0600), 0);
   input_.detach_links = true;
   ASSERT_THAT(ErrorLines(StageAll()), IsEmpty());
-  ASSERT_THAT(ErrorLines(ApplyJournal(folder(), nullptr)), IsEmpty());
+  ASSERT_THAT(ErrorLines(ApplyJournal(OpenOutputFolder(folder()).get(), nullptr)), IsEmpty());
   EXPECT_FALSE(fs::is_symlink(folder() / "config.json"));
   EXPECT_EQ(ModeOf(folder() / "config.json"), 0600u);
   EXPECT_EQ(ReadFile(cache / "blob"), "old");
@@ -151,11 +150,11 @@ TEST_F(InPlaceTest, AReadOnlyFileIsRefusedBeforeThereIsAJournal) {
 }
 
 TEST_F(InPlaceTest, WhatAProgressFunctionThrowsComesOutAndNothingIsLeft) {
-  auto changes = ChooseChanges(input_);
+  auto changes = ChooseChanges(input_, *OpenOutputFolder(folder()));
   ASSERT_TRUE(changes.ok());
   ExecOptions options;
   options.work.progress = [](uint64_t, uint64_t) { throw std::runtime_error("nobody watches"); };
-  EXPECT_THROW((void)Stage(input_, *changes, options), std::runtime_error);
+  EXPECT_THROW((void)Stage(input_, *changes, OpenOutputFolder(folder()).get(), options), std::runtime_error);
   EXPECT_FALSE(fs::exists(folder() / kJournalName));
   EXPECT_FALSE(fs::exists(folder() / kStagingName));
 }
@@ -171,7 +170,7 @@ TEST_F(InPlaceTest, WhereMoreWouldBeAppendedThanCopiedTheFileIsCopied) {
   Append(100);
   EXPECT_EQ(MethodOfShard(), ChangeMethod::kHeader);
   Append(kDataBytes + kDataStart);
-  auto changes = ChooseChanges(input_);
+  auto changes = ChooseChanges(input_, *OpenOutputFolder(folder()));
   ASSERT_TRUE(changes.ok());
   EXPECT_EQ(changes->at(0).method, ChangeMethod::kCopied);
   EXPECT_EQ(changes->at(0).reason, "that writes less than appending to it");
@@ -182,9 +181,10 @@ TEST_F(InPlaceTest, ANewFileTakesNoOthersName) {
   PlannedFile carried = file();
   carried.name = "carried-m.safetensors";
   plan_.files.push_back(std::move(carried));
-  EXPECT_THAT(ErrorLines(ChooseChanges(input_)), ElementsAre(HasSubstr("one is there that is no shard")));
+  EXPECT_THAT(ErrorLines(ChooseChanges(input_, *OpenOutputFolder(folder()))),
+              ElementsAre(HasSubstr("one is there that is no shard")));
   fs::remove(folder() / "carried-m.safetensors");
-  EXPECT_THAT(ErrorLines(ChooseChanges(input_)), IsEmpty());
+  EXPECT_THAT(ErrorLines(ChooseChanges(input_, *OpenOutputFolder(folder()))), IsEmpty());
 }
 
 }  // namespace

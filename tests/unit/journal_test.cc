@@ -50,7 +50,7 @@ class Folder {
   fs::path file() const { return path() / kJournalName; }
 
   JournalWriter Writer() {
-    auto writer = JournalWriter::Create(path());
+    auto writer = JournalWriter::Create(output_.get());
     EXPECT_TRUE(writer.ok());
     return std::move(*writer);
   }
@@ -65,6 +65,7 @@ class Folder {
 
  private:
   TempDir dir_;
+  const std::unique_ptr<OutputFolder> output_ = OpenOutputFolder(dir_.path());
 };
 
 TEST(JournalTest, ComesBackAsItWasWritten) {

@@ -117,7 +117,7 @@ class Merge {
     auto plan = MakePlan(conversion, store_.table, dir.path(), {});
     if (!plan) return plan.errors();
     std::filesystem::create_directory(dir / "out");
-    auto report = WriteFiles(*plan, LocalStorage(), dir / "out", {});
+    auto report = WriteFiles(*plan, LocalStorage(), OpenOutputFolder(dir / "out").get(), "", {});
     if (report) written = test::ReadCheckpoint(dir / "out");
     return report;
   }

@@ -58,7 +58,8 @@ TEST_F(ReplayTest, DoingAndTakingBackInAnyOrderGivesOneOrTheOther) {
   for (int i = 0; i < 40; ++i) {
     const bool redo = random() % 2 == 0;
     order += redo ? 'R' : 'U';
-    const auto status = redo ? Redo(Journal(), changed_.folder()) : Undo(Journal(), changed_.folder());
+    const auto status = redo ? Redo(Journal(), OpenOutputFolder(changed_.folder()).get())
+                             : Undo(Journal(), OpenOutputFolder(changed_.folder()).get());
     ASSERT_TRUE(status.ok()) << status.errors()[0].ToString() << " " << order;
     changed_.ExpectFiles(redo ? changed_.changed : changed_.old, "after " + order);
   }
@@ -68,16 +69,16 @@ TEST_F(ReplayTest, BothGoOnFromEveryStepOfTheReplacements) {
   const fs::path staging = changed_.folder() / kStagingName;
   const auto move_away = [&] { fs::rename(changed_.folder() / "config.json", staging / "old/config.json"); };
   move_away();
-  ASSERT_TRUE(Undo(Journal(), changed_.folder()).ok());
+  ASSERT_TRUE(Undo(Journal(), OpenOutputFolder(changed_.folder()).get()).ok());
   changed_.ExpectFiles(changed_.old, "taken back without the file");
   move_away();
-  ASSERT_TRUE(Redo(Journal(), changed_.folder()).ok());
+  ASSERT_TRUE(Redo(Journal(), OpenOutputFolder(changed_.folder()).get()).ok());
   changed_.ExpectFiles(changed_.changed, "finished without the file");
 }
 
 TEST_F(ReplayTest, RetiringLeavesTheFilesOnly) {
-  ASSERT_TRUE(Redo(Journal(), changed_.folder()).ok());
-  ASSERT_TRUE(Retire(changed_.folder()).ok());
+  ASSERT_TRUE(Redo(Journal(), OpenOutputFolder(changed_.folder()).get()).ok());
+  ASSERT_TRUE(Retire(OpenOutputFolder(changed_.folder()).get()).ok());
   EXPECT_FALSE(fs::exists(changed_.folder() / kJournalName));
   EXPECT_FALSE(fs::exists(changed_.folder() / kStagingName));
   changed_.ExpectFiles(changed_.changed, "when all is done");
@@ -85,7 +86,8 @@ TEST_F(ReplayTest, RetiringLeavesTheFilesOnly) {
 
 TEST_F(ReplayTest, StopsBeforeTheFirstFileOnRequest) {
   const std::atomic<bool> cancel = true;
-  EXPECT_THAT(ErrorLines(Redo(Journal(), changed_.folder(), &cancel)), ElementsAre(HasSubstr("stopped on request")));
+  EXPECT_THAT(ErrorLines(Redo(Journal(), OpenOutputFolder(changed_.folder()).get(), &cancel)),
+              ElementsAre(HasSubstr("stopped on request")));
   changed_.ExpectFiles(changed_.old, "when nothing was begun");
 }
 
@@ -93,8 +95,8 @@ TEST_F(ReplayTest, AShardThatIsALinkIsRefused) {
   const TempDir elsewhere;
   fs::rename(changed_.folder() / "same_room.safetensors", elsewhere / "behind");
   fs::create_symlink(elsewhere / "behind", changed_.folder() / "same_room.safetensors");
-  EXPECT_FALSE(Redo(Journal(), changed_.folder()).ok());
-  EXPECT_FALSE(Undo(Journal(), changed_.folder()).ok());
+  EXPECT_FALSE(Redo(Journal(), OpenOutputFolder(changed_.folder()).get()).ok());
+  EXPECT_FALSE(Undo(Journal(), OpenOutputFolder(changed_.folder()).get()).ok());
   EXPECT_TRUE(ReadFile(elsewhere / "behind") == changed_.old["same_room.safetensors"]);
 }
 
@@ -110,7 +112,8 @@ TEST_F(ReplayTest, NothingIsMovedThroughLinks) {
     fs::rename(name.empty() ? staging.parent_path() : staging, aside);
     fs::create_directory_symlink(elsewhere / name, name.empty() ? staging.parent_path() : staging);
     for (const bool redo : {true, false}) {
-      const auto status = redo ? Redo(Journal(), changed_.folder()) : Undo(Journal(), changed_.folder());
+      const auto status = redo ? Redo(Journal(), OpenOutputFolder(changed_.folder()).get())
+                               : Undo(Journal(), OpenOutputFolder(changed_.folder()).get());
       EXPECT_THAT(ErrorLines(status), ElementsAre(HasSubstr("not the folder that a change has here")));
       changed_.ExpectFiles(changed_.old, "when a link was refused");
       EXPECT_TRUE(fs::is_empty(elsewhere / "old"));
@@ -123,7 +126,8 @@ TEST_F(ReplayTest, NothingIsMovedThroughLinks) {
 
 TEST_F(ReplayTest, NothingIsBegunWithoutWhatWasStaged) {
   fs::remove_all(changed_.folder() / kStagingName);
-  EXPECT_THAT(ErrorLines(Redo(Journal(), changed_.folder())), ElementsAre(HasSubstr("can't use what was staged")));
+  EXPECT_THAT(ErrorLines(Redo(Journal(), OpenOutputFolder(changed_.folder()).get())),
+              ElementsAre(HasSubstr("can't use what was staged")));
   changed_.ExpectFiles(changed_.old, "when nothing could be begun");
 }
 

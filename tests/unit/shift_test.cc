@@ -67,7 +67,10 @@ class ShiftTest : public testing::Test {
 
   BlockShift Find() {
     const JournalReader journal = Journal();
-    auto shift = FindShift(Open(), journal.journal().shards[0], journal);
+    const auto folder = OpenOutputFolder(changed_.folder());
+    auto file = folder->Open(kShard);
+    EXPECT_TRUE(file.ok());
+    auto shift = FindShift(**file, journal.journal().shards[0], journal);
     EXPECT_TRUE(shift.ok());
     return shift.ok() ? *shift : BlockShift{};
   }
@@ -99,12 +102,12 @@ TEST_P(PartialShiftTest, IsFound) {
 }
 
 TEST_P(PartialShiftTest, IsFinished) {
-  ASSERT_TRUE(Redo(Journal(), changed_.folder()).ok());
+  ASSERT_TRUE(Redo(Journal(), OpenOutputFolder(changed_.folder()).get()).ok());
   changed_.ExpectFiles(changed_.changed, "after finishing");
 }
 
 TEST_P(PartialShiftTest, IsTakenBack) {
-  ASSERT_TRUE(Undo(Journal(), changed_.folder()).ok());
+  ASSERT_TRUE(Undo(Journal(), OpenOutputFolder(changed_.folder()).get()).ok());
   changed_.ExpectFiles(changed_.old, "after taking back");
 }
 
@@ -114,7 +117,7 @@ TEST_P(PartialShiftTest, IsFinishedAfterItWasTakenBackHalfWay) {
   File file = Open();
   ASSERT_TRUE(CollapseRange(&file, GetParam() * kBlock, kInserted).ok());
   ASSERT_TRUE(InsertRange(&file, (GetParam() + 2) * kBlock, kInserted).ok());
-  ASSERT_TRUE(Redo(Journal(), changed_.folder()).ok());
+  ASSERT_TRUE(Redo(Journal(), OpenOutputFolder(changed_.folder()).get()).ok());
   changed_.ExpectFiles(changed_.changed, "after finishing");
 }
 
@@ -122,11 +125,11 @@ TEST_P(PartialShiftTest, OfACopyIsRefusedUnlessAllHasMoved) {
   const test::TempDir copy;
   fs::copy(changed_.folder(), copy.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing);
   const std::string before = ReadFile(copy / kShard);
-  const auto status = Redo(Journal(copy.path()), copy.path());
+  const auto status = Redo(Journal(copy.path()), OpenOutputFolder(copy.path()).get());
   if (GetParam() == 0) {
     ASSERT_TRUE(status.ok());
     EXPECT_TRUE(ReadFile(copy / kShard) == changed_.changed[kShard]);
-    ASSERT_TRUE(Undo(Journal(copy.path()), copy.path()).ok());
+    ASSERT_TRUE(Undo(Journal(copy.path()), OpenOutputFolder(copy.path()).get()).ok());
     EXPECT_TRUE(ReadFile(copy / kShard) == changed_.old[kShard]);
     return;
   }
@@ -140,7 +143,7 @@ TEST_F(ShiftTest, ACopyOfAnUnchangedFileIsFinished) {
   changed_.Publish();
   const test::TempDir copy;
   fs::copy(changed_.folder(), copy.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing);
-  ASSERT_TRUE(Redo(Journal(copy.path()), copy.path()).ok());
+  ASSERT_TRUE(Redo(Journal(copy.path()), OpenOutputFolder(copy.path()).get()).ok());
   EXPECT_TRUE(ReadFile(copy / kShard) == changed_.changed[kShard]);
 }
 
@@ -152,7 +155,7 @@ TEST_F(ShiftTest, AFirstBlockThatIsElsewhereIsNotTakenForMoved) {
   changed_.Publish();
   ShiftFrom(1);
   const std::string before = ReadFile(path());
-  EXPECT_THAT(ErrorLines(Redo(Journal(), changed_.folder())),
+  EXPECT_THAT(ErrorLines(Redo(Journal(), OpenOutputFolder(changed_.folder()).get())),
               ElementsAre(HasSubstr("its first block is not where it was on the device")));
   EXPECT_TRUE(ReadFile(path()) == before);
 }
@@ -162,9 +165,9 @@ TEST_F(ShiftTest, AFileOfAnotherSizeIsLeftAlone) {
   File file = Open();
   ASSERT_TRUE(file.SetSize(change().old_size + 1).ok());
   const std::string before = ReadFile(path());
-  const std::vector<std::string> lines = ErrorLines(Redo(Journal(), changed_.folder()));
+  const std::vector<std::string> lines = ErrorLines(Redo(Journal(), OpenOutputFolder(changed_.folder()).get()));
   EXPECT_THAT(lines, ElementsAre(HasSubstr("its size is neither the old nor the new one")));
-  EXPECT_THAT(ErrorLines(Undo(Journal(), changed_.folder())), testing::ContainerEq(lines));
+  EXPECT_THAT(ErrorLines(Undo(Journal(), OpenOutputFolder(changed_.folder()).get())), testing::ContainerEq(lines));
   EXPECT_TRUE(ReadFile(path()) == before);
 }
 
@@ -175,7 +178,7 @@ TEST_F(ShiftTest, BlocksInAnOrderThatNoInterruptionLeavesAreLeftAlone) {
   File file = Open();
   ASSERT_TRUE(InsertRange(&file, 12 * kBlock, kBlock).ok());
   ASSERT_TRUE(file.SetSize(change().old_size + kInserted).ok());
-  EXPECT_THAT(ErrorLines(Undo(Journal(), changed_.folder())),
+  EXPECT_THAT(ErrorLines(Undo(Journal(), OpenOutputFolder(changed_.folder()).get())),
               ElementsAre(HasSubstr("its blocks are in an order that no interruption leaves")));
 }
 
@@ -201,10 +204,10 @@ TEST_F(ShiftTest, HolesOfAFileMoveWithItsBlocks) {
     changed.journal.shards[0].extents = *extents;
     changed.Publish();
     ASSERT_TRUE(InsertRange(&*file, block * kBlock, kInserted).ok());
-    ASSERT_TRUE(Undo(Journal(changed.folder()), changed.folder()).ok());
+    ASSERT_TRUE(Undo(Journal(changed.folder()), OpenOutputFolder(changed.folder()).get()).ok());
     EXPECT_TRUE(ReadFile(path) == old);
     ASSERT_TRUE(InsertRange(&*file, block * kBlock, kInserted).ok());
-    ASSERT_TRUE(Redo(Journal(changed.folder()), changed.folder()).ok());
+    ASSERT_TRUE(Redo(Journal(changed.folder()), OpenOutputFolder(changed.folder()).get()).ok());
     EXPECT_TRUE(ReadFile(path) == changed.changed[kShard].substr(0, kHeader + kInserted) + old.substr(kHeader));
   }
 }

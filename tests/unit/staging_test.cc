@@ -25,11 +25,21 @@ std::vector<std::string> Entries(const fs::path& directory) {
   return names;
 }
 
+struct Output {
+  explicit Output(const fs::path& target)
+      : folder(OpenOutputFolder(FinalPath(target).parent_path())),
+        staging(StagingDirectory::Create(folder.get(), FinalPath(target).filename().string())) {}
+
+  std::unique_ptr<OutputFolder> folder;
+  Result<StagingDirectory> staging;
+};
+
 const std::string kExists = "OutputExistsError the output exists already and is not an empty folder";
 
 TEST(StagingTest, ShowsTheFolderOnlyWhenItIsCommitted) {
   const TempDir dir;
-  auto staging = StagingDirectory::Create(dir / "out");
+  Output output(dir / "out");
+  auto& staging = output.staging;
   ASSERT_TRUE(staging.ok());
   WriteFile(staging->path() / "model.safetensors", "bytes");
   WriteFile(staging->path() / "assets/deep/logo.png", "logo");
@@ -44,7 +54,8 @@ TEST(StagingTest, ShowsTheFolderOnlyWhenItIsCommitted) {
 TEST(StagingTest, LeavesTheCommittedFolderAloneWhenItGoesAway) {
   const TempDir dir;
   {
-    auto staging = StagingDirectory::Create(dir / "out");
+    Output output(dir / "out");
+    auto& staging = output.staging;
     ASSERT_TRUE(staging.ok());
     WriteFile(staging->path() / "a", "1");
     ASSERT_TRUE(staging->Commit().ok());
@@ -55,7 +66,8 @@ TEST(StagingTest, LeavesTheCommittedFolderAloneWhenItGoesAway) {
 TEST(StagingTest, LeavesNothingWhenItIsNotCommitted) {
   const TempDir dir;
   {
-    auto staging = StagingDirectory::Create(dir / "out");
+    Output output(dir / "out");
+    auto& staging = output.staging;
     ASSERT_TRUE(staging.ok());
     WriteFile(staging->path() / "deep/er/model.safetensors", "bytes");
     const StagingDirectory moved = std::move(*staging);
@@ -66,7 +78,8 @@ TEST(StagingTest, LeavesNothingWhenItIsNotCommitted) {
 
 TEST(StagingTest, TakesATargetWithATrailingSlash) {
   const TempDir dir;
-  auto staging = StagingDirectory::Create(dir.path().string() + "/out/");
+  Output output(dir.path().string() + "/out/");
+  auto& staging = output.staging;
   ASSERT_TRUE(staging.ok());
   ASSERT_TRUE(staging->Commit().ok());
   EXPECT_THAT(Entries(dir.path()), ElementsAre("out"));
@@ -74,7 +87,8 @@ TEST(StagingTest, TakesATargetWithATrailingSlash) {
 
 TEST(StagingTest, CreatesTheFoldersAboveTheTarget) {
   const TempDir dir;
-  auto staging = StagingDirectory::Create(dir / "a/b/out");
+  Output output(dir / "a/b/out");
+  auto& staging = output.staging;
   ASSERT_TRUE(staging.ok());
   ASSERT_TRUE(staging->Commit().ok());
   EXPECT_TRUE(fs::is_directory(dir / "a/b/out"));
@@ -83,7 +97,8 @@ TEST(StagingTest, CreatesTheFoldersAboveTheTarget) {
 TEST(StagingTest, ReplacesAnEmptyFolder) {
   const TempDir dir;
   fs::create_directory(dir / "out");
-  auto staging = StagingDirectory::Create(dir / "out");
+  Output output(dir / "out");
+  auto& staging = output.staging;
   ASSERT_TRUE(staging.ok());
   WriteFile(staging->path() / "a", "1");
   ASSERT_TRUE(staging->Commit().ok());
@@ -99,7 +114,7 @@ TEST(StagingTest, RefusesAnythingElseAtTheTarget) {
   fs::create_symlink("nowhere", dir / "dangling");
   const auto before = Entries(dir.path());
   for (const std::string name : {"full", "file", "link", "dangling"}) {
-    EXPECT_THAT(ErrorLines(StagingDirectory::Create(dir / name)), ElementsAre(kExists)) << name;
+    EXPECT_THAT(ErrorLines(Output(dir / name).staging), ElementsAre(kExists)) << name;
   }
   EXPECT_EQ(Entries(dir.path()), before);
   EXPECT_EQ(ReadFile(dir / "full/a"), "1");
@@ -118,7 +133,8 @@ TEST(StagingTest, SaysWhatToDoAboutAnExistingOutput) {
 TEST(StagingTest, NeverReplacesAFolderThatAppearedMeanwhile) {
   const TempDir dir;
   {
-    auto staging = StagingDirectory::Create(dir / "out");
+    Output output(dir / "out");
+    auto& staging = output.staging;
     ASSERT_TRUE(staging.ok());
     WriteFile(staging->path() / "a", "mine");
     WriteFile(dir / "out/a", "theirs");
@@ -131,7 +147,8 @@ TEST(StagingTest, NeverReplacesAFolderThatAppearedMeanwhile) {
 TEST(StagingTest, NeverReplacesAFileThatAppearedMeanwhile) {
   const TempDir dir;
   {
-    auto staging = StagingDirectory::Create(dir / "out");
+    Output output(dir / "out");
+    auto& staging = output.staging;
     ASSERT_TRUE(staging.ok());
     WriteFile(dir / "out", "theirs");
     EXPECT_FALSE(staging->Commit().ok());
@@ -143,7 +160,7 @@ TEST(StagingTest, NeverReplacesAFileThatAppearedMeanwhile) {
 TEST(StagingTest, ReportsAParentThatIsNoFolder) {
   const TempDir dir;
   WriteFile(dir / "file", "1");
-  EXPECT_THAT(ErrorLines(StagingDirectory::Create(dir / "file/out")),
+  EXPECT_THAT(ErrorLines(Output(dir / "file/out").staging),
               ElementsAre(StartsWith("IoError can't create the folder: ")));
 }
 
@@ -151,12 +168,14 @@ TEST(StagingTest, TakesOverWhatAKilledProcessOfTheSameNumberLeft) {
   const TempDir dir;
   std::string left;
   {
-    const auto staging = StagingDirectory::Create(dir / "out");
+    Output output(dir / "out");
+    const auto& staging = output.staging;
     ASSERT_TRUE(staging.ok());
     left = staging->path().filename().string();
   }
   WriteFile(dir / left / "stale", "1");
-  auto staging = StagingDirectory::Create(dir / "out");
+  Output output(dir / "out");
+  auto& staging = output.staging;
   ASSERT_TRUE(staging.ok());
   ASSERT_TRUE(staging->Commit().ok());
   EXPECT_THAT(Entries(dir / "out"), IsEmpty());

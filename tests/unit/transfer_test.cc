@@ -139,22 +139,22 @@ TEST(SourceFileTest, NoticesTheEndOfAColdFile) {
               ElementsAre("IoError the file ends at byte 300000, 1 bytes too early"));
 }
 
-TEST(TargetFileTest, WritesOddSizesAndKeepsThePageCacheFree) {
+TEST(OutputFileTest, WritesOddSizesAndKeepsThePageCacheFree) {
   const TempDir dir;
+  const auto folder = OpenOutputFolder(dir.path());
   const IoBuffer buffer(5 * 4096);
   for (const size_t size : {size_t{1}, size_t{4095}, size_t{4096}, size_t{3 * 4096 + 7}, size_t{5 * 4096}}) {
-    const fs::path path = dir / std::to_string(size);
-    auto file = File::Create(path);
+    const std::string name = std::to_string(size);
+    auto file = folder->Create(name);
     ASSERT_TRUE(file.ok());
-    std::string bytes = FillBytes(path.string(), size);
+    std::string bytes = FillBytes(name, size);
     std::memcpy(buffer.bytes().data(), bytes.data(), size);
-    TargetFile target(&*file);
-    const auto cached = target.Write(buffer.bytes().first(size), 8192);
+    const auto cached = (*file)->WriteLarge(buffer.bytes().first(size), 8192);
     ASSERT_TRUE(cached.ok());
     Writeback writeback;
-    ASSERT_TRUE((*cached ? writeback.Add(&*file, 8192, size) : Status()).ok());
+    ASSERT_TRUE((*cached ? writeback.Add(*file, 8192, size) : Status()).ok());
     ASSERT_TRUE(writeback.Finish().ok());
-    EXPECT_TRUE(ReadFile(path) == std::string(8192, '\0') + bytes);
+    EXPECT_TRUE(ReadFile(dir / name) == std::string(8192, '\0') + bytes);
   }
 }
 

@@ -122,7 +122,7 @@ TEST(WriteFilesTest, GoesOnWithFewerThreadsWhereNoMoreCanBeStarted) {
     ExecOptions options;
     options.work.threads = 4;
     options.work.start_thread = AtMost(&left);
-    const auto report = WriteFiles(job.plan, LocalStorage(), job.out(), options);
+    const auto report = WriteFiles(job.plan, LocalStorage(), OpenOutputFolder(job.out()).get(), "", options);
     ASSERT_TRUE(report.ok());
     EXPECT_LT(left, 0) << "it tried";
     job.ExpectWritten();
