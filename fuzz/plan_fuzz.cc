@@ -1,5 +1,5 @@
-// Plans that come from elsewhere: whatever the bytes are, what is taken for a plan fits, is the same after a round trip,
-// and its parts fit as well and have every file once.
+// Plans that come from elsewhere: whatever the bytes are, what is taken for a plan fits, is the same after a round
+// trip, and its parts fit as well and have every file once.
 #include <set>
 #include <string>
 #include <string_view>

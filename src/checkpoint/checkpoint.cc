@@ -58,8 +58,8 @@ Result<TensorTable> ReadHeaders(const Folder& folder, const std::vector<std::str
     }
     Header& header = read->header;
     const auto number = static_cast<uint32_t>(table.shards.size());
-    table.shards.push_back({shard, header.data_start, header.data_start + header.data_bytes,
-                            std::move(header.metadata), std::move(read->stamp)});
+    table.shards.push_back({shard, header.data_start, header.data_start + header.data_bytes, std::move(header.metadata),
+                            std::move(read->stamp)});
     for (TensorInfo& tensor : header.tensors) table.tensors.push_back({std::move(tensor), number});
   }
   if (!errors.empty()) return errors;

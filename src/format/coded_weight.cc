@@ -33,11 +33,12 @@ Status CheckWhole(const Encoding& encoding, const Shape& shape, const Variant& v
 }  // namespace
 
 bool HasItsParts(const CodedWeight& weight) {
-  const Variant& variant = weight.variant;
+  Variant variant = weight.variant;
   const bool groups = variant.granularity != Granularity::kGroups || variant.group > 0;
   const bool tiles = variant.granularity != Granularity::kTiles || (variant.tile[0] > 0 && variant.tile[1] > 0);
   if (!groups || !tiles || variant.bits > 8 || weight.shape.size() < 2 || FamilyOf(weight.format) == nullptr)
     return false;
+  variant.group = std::max<uint64_t>(variant.group, 1);  // of formats that always have groups
   const std::vector<Part> parts = Parts(weight.format, weight.shape, variant);
   for (const Part& part : parts) {
     if (part.required && weight.Find(part.role) == nullptr) return false;

@@ -37,9 +37,10 @@ std::optional<uint64_t> GroupSize(uint64_t size, uint64_t count, const Recognize
 
 Form FormOf(const Shape& logical, size_t rank, Axes axes) {
   Form form{Shape(rank, 1), std::move(axes)};
-  for (size_t dim = 0; dim < logical.size(); ++dim) {
+  // A plan that came as bytes may state any shape and variant for a format.
+  for (size_t dim = 0; dim < std::min(logical.size(), form.axes.size()); ++dim) {
     if (const auto& axis = form.axes[dim])
-      form.shape[axis->dim] = CeilDiv(logical[dim], axis->granularity) * axis->multiple;
+      form.shape[axis->dim] = CeilDiv(logical[dim], std::max<uint64_t>(axis->granularity, 1)) * axis->multiple;
   }
   return form;
 }

@@ -35,8 +35,9 @@ DirectReader::DirectReader(const File* file) : file_(file), direct_(*file, O_RDO
 Status DirectReader::ReadBlocks(std::span<std::byte> out, uint64_t offset, uint64_t needed) {
   uint64_t done = 0;
   while (done < needed && usable()) {
-    const ssize_t n =
-        Retry([&] { return ::pread(direct_.get(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
+    const ssize_t n = Retry([&] {
+      return ::pread(direct_.get(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    });
     if (n < 0 && errno != EINVAL) return SystemError("read", file_->path());
     if (n < 0) direct_.GiveUp();
     if (n <= 0) break;
@@ -53,7 +54,8 @@ DirectWriter::DirectWriter(File* file) : file_(file), direct_(*file, O_WRONLY) {
 
 Status DirectWriter::WriteBlocks(std::span<const std::byte> data, uint64_t offset) {
   while (!data.empty() && usable()) {
-    const ssize_t n = Retry([&] { return ::pwrite(direct_.get(), data.data(), data.size(), static_cast<off_t>(offset)); });
+    const ssize_t n =
+        Retry([&] { return ::pwrite(direct_.get(), data.data(), data.size(), static_cast<off_t>(offset)); });
     if (n < 0 && errno != EINVAL) return SystemError("write", file_->path());
     if (n < 0) direct_.GiveUp();
     if (n < static_cast<ssize_t>(kDirectBlock)) break;

@@ -1,13 +1,13 @@
 // Reading all of a range where a single read may return less.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "quantport/error.h"
 

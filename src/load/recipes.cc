@@ -43,8 +43,8 @@ Result<Calibration> ReadCalibration(const Storage& storage, const std::string& a
     const std::string_view leaf = SplitLeaf(tensor.name).leaf;
     if (!IsScalar(tensor) || (leaf != "input_amax" && leaf != "k_amax" && leaf != "v_amax")) {
       errors.push_back({ErrorKind::kUnsupportedRecipe,
-                        fmt::format("a {} of {} dimensions", DTypeName(tensor.dtype), tensor.shape.size()),
-                        address, tensor.name,
+                        fmt::format("a {} of {} dimensions", DTypeName(tensor.dtype), tensor.shape.size()), address,
+                        tensor.name,
                         "a calibration holds F32 scalars <module>.input_amax, <attention>.k_amax and .v_amax"});
       continue;
     }

@@ -56,8 +56,8 @@ class NameConversion {
   // Errors: kIo.
   Status FindWhole(const Storage& storage, const std::string& reference, const MappingOptions& options);
 
-  // `units` are the table's. Errors: theirs and those of RevertNames, but for what KeepNames deals with; contradictions of
-  // the configs.
+  // `units` are the table's. Errors: theirs and those of RevertNames, but for what KeepNames deals with; contradictions
+  // of the configs.
   Status Convert(Result<std::vector<WeightUnit>> units);
 
   // The outcome where `errors` mean that the export can't be converted and the caller asked to keep its names then: all

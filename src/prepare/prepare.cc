@@ -108,7 +108,8 @@ class Preparer {
     if (!plan) return names_.kept() ? Status(plan.errors()) : FallbackAndLayOut(std::move(plan.errors()));
     prepared_.plan = std::move(*plan);
     // Scalars of weights that become one must be equal; a few bytes of data, read before anything is written.
-    if (auto status = RunChecks(prepared_.plan, storage_); !status) return FallbackAndLayOut(std::move(status.errors()));
+    if (auto status = RunChecks(prepared_.plan, storage_); !status)
+      return FallbackAndLayOut(std::move(status.errors()));
     return {};
   }
 

@@ -124,8 +124,9 @@ void Summarize(const Opened& opened, PreparedQuantize* prepared) {
   report.bytes = prepared->plan.files.TotalBytes();
   report.files = prepared->plan.files.files.size();
   for (const PlannedMatrix& matrix : prepared->plan.matrices) {
-    report.weights.push_back({matrix.name, matrix.in_memory, std::string(RecipeFormatName(matrix.target.encoding.format)),
-                              matrix.rows, matrix.columns, matrix.bytes_before, matrix.bytes_after});
+    report.weights.push_back({matrix.name, matrix.in_memory,
+                              std::string(RecipeFormatName(matrix.target.encoding.format)), matrix.rows, matrix.columns,
+                              matrix.bytes_before, matrix.bytes_after});
   }
 }
 

@@ -72,7 +72,8 @@ class Planner : public std::enable_shared_from_this<Planner> {
     if (auto s = ReadReference(options); !s) return s.errors();
     if (auto s = names_.ResolveMapping(options.mapping); !s) return s.errors();
     if (options.reference) {
-      if (auto s = names_.FindWhole(LocalStorage(), options.reference->string(), options.mapping); !s) return s.errors();
+      if (auto s = names_.FindWhole(LocalStorage(), options.reference->string(), options.mapping); !s)
+        return s.errors();
     }
     RecognizeOptions recognize = RecognizeOptionsOf(configs_.scheme);
     recognize.read = options.read;

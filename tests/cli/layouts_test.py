@@ -167,9 +167,9 @@ class ContradictionTest(LayoutCase):
 
     def test_a_tile_that_does_not_make_these_scales(self):
         self.contradict(config({"quant_method": "fp8", "weight_block_size": [64, 64]}),
-                        [tensor(f"{QKV}.weight", "F8_E4M3", [384, 128]),
-                         tensor(f"{QKV}.weight_scale_inv", "F32", [3, 1])],
-                        "weight_block_size is [64, 64], which does not make scales of shape [3, 1]")
+                        [tensor("model.layers.0.attn.o.weight", "F8_E4M3", [384, 128]),
+                         tensor("model.layers.0.attn.o.weight_scale_inv", "F32", [3, 1])],
+                        "weight_block_size is [64, 64], which does not make scales of shape [3, 1]", "model.layers.0.attn.o.weight")
 
     def test_an_excluded_module_that_is_quantized(self):
         for entry in (QKV, "*.qkv", "re:.*qkv$"):

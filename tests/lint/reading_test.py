@@ -17,7 +17,7 @@ ALLOWED = {
     ("load/load.cc", "ReadTextFile"): "the mapping is a file of the user's own",
     ("load/recipes.cc", "ReadTextFile"): "as are recipes",
     ("load/recipes.cc", "std::filesystem::is_regular_file"): "whose imports are looked for",
-    ("quantport.cc", "fs::exists"): "recovery looks for what is left of a change in place",
+    ("pipeline.cc", "fs::exists"): "recovery looks for what is left of a change in place",
 }
 
 

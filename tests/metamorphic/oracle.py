@@ -69,7 +69,7 @@ def scale_of(part, strategy, shape, size, dtypes=SCALES):
     if strategy == "tensor":
         raise NoReading
     if strategy == "channel":
-        return tiles(part, ([rows], [rows, 1]), 1, columns, 1)
+        return tiles(part, ([rows], [rows, 1]), 1, columns, 1, dtypes)
     if strategy == "block":
         down, across = cdiv(rows, size[0]), cdiv(columns, size[1])
         return tiles(part, ([down, across], [down, 1, across, 1]), *size, across, dtypes)

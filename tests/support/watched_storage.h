@@ -21,7 +21,7 @@ struct ReadRecord {
 
 // What is to go wrong. Everything that is asked of the storage counts: opening, listing, stamping, and every read.
 struct Faults {
-  uint64_t fail_at = 0;  // which of them fails, from 1 on; 0: none
+  uint64_t fail_at = 0;                                    // which of them fails, from 1 on; 0: none
   size_t read_bytes = std::numeric_limits<size_t>::max();  // the most that one read gives
   // Files whose name contains this end that early, although their stamps say otherwise, as when another process cuts
   // them after they were opened.
@@ -33,7 +33,8 @@ struct Faults {
 class WatchedStorage : public Storage {
  public:
   // `under` must outlive this.
-  explicit WatchedStorage(const Storage& under, Faults faults = {}) : log_(std::make_shared<Log>(std::move(faults))), under_(under) {}
+  explicit WatchedStorage(const Storage& under, Faults faults = {})
+      : log_(std::make_shared<Log>(std::move(faults))), under_(under) {}
 
   bool IsFolder(const std::string& address) const override { return under_.IsFolder(address); }
   Result<std::shared_ptr<const Folder>> OpenFolder(const std::string& address) const override;

@@ -377,8 +377,10 @@ TEST(ReferenceTest, TakesAnIndexAlone) {
 TEST(ReferenceTest, RefusesAReferenceThatIsNone) {
   const TempDir dir;
   WriteFile(dir / "model.safetensors.index.json", "[]");
-  EXPECT_THAT(ErrorLines(OpenReference(LocalStorage(), dir / "nowhere")), ElementsAre("IoError can't open: No such file or directory"));
-  EXPECT_THAT(ErrorLines(OpenReference(LocalStorage(), dir.path())), ElementsAre("InvalidIndexError the index is not a JSON object"));
+  EXPECT_THAT(ErrorLines(OpenReference(LocalStorage(), dir / "nowhere")),
+              ElementsAre("IoError can't open: No such file or directory"));
+  EXPECT_THAT(ErrorLines(OpenReference(LocalStorage(), dir.path())),
+              ElementsAre("InvalidIndexError the index is not a JSON object"));
 }
 
 }  // namespace

@@ -226,7 +226,8 @@ TEST(RunChecksTest, ReportsAFileThatEndsTooEarly) {
   Plan plan;
   plan.sources = {{dir / "a"}};
   plan.checks = {{"input_scale", "x", "y", {{0, 0, 0, 2}}, {{0, 1, 0, 2}}}};
-  EXPECT_THAT(ErrorLines(RunChecks(plan, LocalStorage())), ElementsAre("IoError the file ends at byte 2, 1 bytes too early"));
+  EXPECT_THAT(ErrorLines(RunChecks(plan, LocalStorage())),
+              ElementsAre("IoError the file ends at byte 2, 1 bytes too early"));
 }
 
 }  // namespace

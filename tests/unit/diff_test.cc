@@ -7,8 +7,8 @@
 #include "diff/compare.h"
 #include "diff/json_values.h"
 #include "diff/side.h"
-#include "quantport/quantport.h"
 #include "io/local_storage.h"
+#include "quantport/quantport.h"
 #include "support/checkpoint_builder.h"
 #include "unit/error_lines.h"
 

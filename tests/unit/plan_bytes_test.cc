@@ -11,6 +11,7 @@
 
 #include "exec/quantize.h"
 #include "io/local_storage.h"
+#include "io/output_folder.h"
 #include "plan/check_plan.h"
 #include "plan/plan_parts.h"
 #include "prepare/prepare.h"
@@ -105,7 +106,7 @@ std::map<std::string, std::string> CarryOut(const QuantizePlan& plan) {
   const TempDir out;
   ExecOptions exec;
   exec.work.threads = 2;
-  const auto report = WriteQuantized(plan, LocalStorage(), out.path(), exec);
+  const auto report = WriteQuantized(plan, LocalStorage(), OpenOutputFolder(out.path()).get(), "", exec);
   EXPECT_TRUE(report.ok()) << testing::PrintToString(ErrorLines(report));
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::directory_iterator(out.path()))
@@ -199,7 +200,28 @@ TEST_F(PlanBytesTest, APlanWhosePartsDoNotFitIsRefused) {
   EXPECT_TRUE(refused([](QuantizePlan* plan) { plan->matrices[0].rows += 1; }));
   EXPECT_TRUE(refused([](QuantizePlan* plan) { plan->matrices[0].codes->file = 1000; }));
   EXPECT_TRUE(refused([](QuantizePlan* plan) { plan->groups = UINT32_MAX; }));
+  EXPECT_TRUE(refused([](QuantizePlan* plan) { plan->matrices[0].target.variant.group = 0; }));
   EXPECT_FALSE(refused([](QuantizePlan*) {}));
+}
+
+TEST_F(PlanBytesTest, RefusesAWeightWhosePartsAreNotThoseOfItsFormat) {
+  size_t coded = 0;
+  for (const auto& [name, good] : plans_) {
+    for (size_t m = 0; m < good.matrices.size(); ++m) {
+      if (good.matrices[m].source.coded.format == FormatId::kPlain) continue;
+      ++coded;
+      const auto refused = [&](const auto& spoil) {
+        QuantizePlan plan = good;
+        spoil(&plan.matrices[m].source.coded);
+        return !ParsePlan(SerializePlan(plan), "f").ok();
+      };
+      EXPECT_TRUE(refused([](CodedWeight* weight) { weight->parts.erase(weight->parts.begin()); })) << name;
+      EXPECT_TRUE(refused([](CodedWeight* weight) { weight->parts[0].shape.push_back(1); })) << name;
+      EXPECT_TRUE(refused([](CodedWeight* weight) { weight->parts[0].role = Role::kZeroPoint; })) << name;
+      EXPECT_TRUE(refused([](CodedWeight* weight) { weight->shape = {}; })) << name;
+    }
+  }
+  EXPECT_GT(coded, 0u);
 }
 
 // ---- parts ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@
 #include "exec/quantize.h"
 #include "inspect/inspect.h"
 #include "io/local_storage.h"
+#include "io/output_folder.h"
 #include "prepare/prepare.h"
 #include "prepare/quantize.h"
 #include "support/checkpoint_builder.h"
@@ -268,7 +269,7 @@ TEST(ReadingTest, CopyingTellsOfReadsThatFailAndCompletesShortOnes) {
   ExpectReadsThatFailAreToldAndShortOnesCompleted([&](const Storage& storage, const fs::path& out) -> Status {
     ExecOptions exec;
     exec.work.threads = 1;
-    auto report = WriteFiles(prepared->plan, storage, out, exec);
+    auto report = WriteFiles(prepared->plan, storage, OpenOutputFolder(out).get(), "", exec);
     return report ? Status() : Status(report.errors());
   });
 }
@@ -279,7 +280,7 @@ void ExpectComputingTells(const Result<Prepared>& prepared) {
   ExpectReadsThatFailAreToldAndShortOnesCompleted([&](const Storage& storage, const fs::path& out) -> Status {
     ExecOptions exec;
     exec.work.threads = 1;
-    auto report = WriteQuantized(prepared->plan, storage, out, exec);
+    auto report = WriteQuantized(prepared->plan, storage, OpenOutputFolder(out).get(), "", exec);
     return report ? Status() : Status(report.errors());
   });
 }

@@ -16,7 +16,7 @@ using testing::HasSubstr;
 using testing::SizeIs;
 
 InspectModule Plain(const std::string& name, const std::vector<uint64_t>& shape = {4}, DType dtype = DType::kBF16) {
-  return {name, "plain", dtype, shape, 8, {"weight"}};
+  return {name, "plain", dtype, shape, 8, {"weight"}, {}};
 }
 
 std::vector<std::string> Lines(const std::vector<InspectModule>& modules, const InspectTextOptions& options = {}) {

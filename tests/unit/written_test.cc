@@ -25,7 +25,7 @@ class WrittenTest : public testing::Test {
     plan_.files = {{kFirst, {}, {Planned("a")}}, {kSecond, {}, {Planned("b")}}};
   }
   static PlannedTensor Planned(const std::string& name) {
-    return {{name, DType::kU8, {4}, 0, 4}, FormatId::kPlain, {}};
+    return {{name, DType::kU8, {4}, 0, 4}, FormatId::kPlain, {}, {}};
   }
   std::vector<std::string> Errors() { return test::ErrorLines(VerifyWritten(plan_, folder_.path(), false).errors()); }
 
