@@ -15,11 +15,12 @@ constexpr std::array<const Dialect*, 9> kDialects = {
 };
 
 ConfigClaims ReadUnknown(const Json& quantization) {
-  WeightScheme scheme{StringAt(quantization, "quant_method")};
+  const std::string method = StringAt(quantization, "quant_method");
+  WeightScheme scheme{method};
   scheme.group_size = SizeAt(quantization, "group_size");
   scheme.bits = SizeAt(quantization, "bits");
   scheme.tile = TileAt(quantization, "weight_block_size");
-  ConfigClaims claims = GlobalClaims(scheme.name, quantization, std::move(scheme));
+  ConfigClaims claims = GlobalClaims(method, quantization, std::move(scheme));
   claims.otherwise = Says::kNothing;
   return claims;
 }
