@@ -7,25 +7,14 @@
 namespace quantport {
 namespace {
 
-bool IsQuantized(const WeightUnit& unit) {
-  return unit.role == UnitRole::kValue && unit.weight.format != FormatId::kPlain &&
-         unit.weight.format != FormatId::kUnrecognized;
-}
-
 constexpr std::string_view kUnstatedHint =
     "a config.json with a quantization_config, or a hf_quant_config.json, belongs to these tensors";
 
 }  // namespace
 
-std::vector<Finding> Findings(const std::vector<WeightUnit>& units) {
-  std::vector<Finding> findings;
-  for (const WeightUnit& unit : units) {
-    if (unit.role != UnitRole::kValue) continue;
-    const bool module = unit.style == NameStyle::kModule;
-    findings.push_back(
-        {module ? unit.module : unit.key, unit.weight.format, unit.weight.variant, unit.weight.misfit.get()});
-  }
-  return findings;
+bool IsKnownQuantized(const WeightUnit& unit) {
+  return unit.role == UnitRole::kValue && unit.weight.format != FormatId::kPlain &&
+         unit.weight.format != FormatId::kUnrecognized;
 }
 
 std::vector<UnknownWeight> FindUnknownWeights(const std::vector<WeightUnit>& units, bool quantized) {
@@ -33,7 +22,7 @@ std::vector<UnknownWeight> FindUnknownWeights(const std::vector<WeightUnit>& uni
   for (const WeightUnit& unit : units) {
     if (unit.weight.format == FormatId::kUnrecognized) {
       weights.push_back({UnknownWeight::Kind::kUnrecognized, &unit});
-    } else if (!quantized && IsQuantized(unit)) {
+    } else if (!quantized && IsKnownQuantized(unit)) {
       weights.push_back({UnknownWeight::Kind::kUnstated, &unit});
     }
   }

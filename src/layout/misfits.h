@@ -12,15 +12,8 @@
 
 namespace quantport {
 
-// What recognizing found of one module, to be held against what its config says.
-struct Finding {
-  std::string_view module;  // or the name of a bare parameter
-  FormatId format = FormatId::kPlain;
-  Variant variant;                 // group, tile, bits, ...
-  const Misfit* misfit = nullptr;  // of kUnrecognized
-};
-// Of every value, in the order of the units, which must outlive the result.
-std::vector<Finding> Findings(const std::vector<WeightUnit>& units);
+// A weight that is stored in a quantized format.
+bool IsKnownQuantized(const WeightUnit& unit);
 
 struct UnknownWeight {
   enum class Kind {

@@ -10,16 +10,12 @@
 #include "base/text.h"
 #include "dialect/claims.h"
 #include "dialect/entry.h"
+#include "layout/misfits.h"
 
 namespace quantport {
 namespace {
 
 // ---- findings: what the tensors are ------------------------------------------------------------------------------
-
-bool IsKnownQuantized(const WeightUnit& unit) {
-  return unit.role == UnitRole::kValue && unit.weight.format != FormatId::kPlain &&
-         unit.weight.format != FormatId::kUnrecognized;
-}
 
 bool IsPlainFloat(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32; }
 

@@ -7,7 +7,7 @@ import unittest
 
 TESTS = os.environ.get("QUANTPORT_TESTS", "build/release/tests/quantport_tests")
 IMAGE_BYTES = 320 << 20  # mkfs.xfs refuses less than 300 MiB
-SUITES = "CloneTest.*:WriteFilesTest.*:CanCloneTest.*:DirectReaderTest.*:SourceFileTest.*:TargetFileTest.*"
+SUITES = "CloneTest.*:WriteFilesTest.*:CanCloneTest.*:DirectReaderTest.*:SourceFileTest.*:OutputFolderTest.*:OutputFileTest.*"
 
 
 class CloneTest(unittest.TestCase):
