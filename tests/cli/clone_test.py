@@ -35,6 +35,8 @@ class CloneTest(unittest.TestCase):
         result = subprocess.run([TESTS, f"--gtest_filter={SUITES}"], env={**os.environ, "TMPDIR": folder},
                                 capture_output=True, text=True, check=False)
         self.assertEqual(result.returncode, 0, result.stdout[-5000:])
+        for suite in SUITES.split(":"):  # a suite that was renamed would run no test, and pass
+            self.assertRegex(result.stdout, rf"\d+ tests? from {suite.removesuffix('.*')}\b")
         self.assertIn("[       OK ] CloneTest.SharesAlignedBlocksAndCopiesTheEdges", result.stdout)
         self.assertIn("[       OK ] CloneTest.ChangesNoSourceThroughWhatItShares", result.stdout)
 
