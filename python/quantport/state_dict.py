@@ -381,7 +381,7 @@ def revert_state_dict(
 
     :raises TypeError: a value that is no tensor, a name that is no string, a config or reference of another kind.
     :raises ValueError: tensors that lie partly in each other; an option's value that does not exist.
-    :raises InvalidConfigError: the config names no architecture, or contradicts the tensors.
+    :raises InvalidConfigError: the config names no architecture.
     :raises InvalidMappingError: the model was converted by objects that quantport does not know.
     :raises QuantConversionUnsupportedError: with ``on_unsupported="fail"``; NameCollisionError and MissingCompanionError too.
     :raises UnknownArchitectureError: also UnknownVersionError, ReferenceMismatchError and IoError, as for files.
