@@ -20,6 +20,7 @@ struct WeightScheme {
   uint64_t group_size = 0;                           // values that share a scale; 0: not said
   uint64_t bits = 0;                                 // of packed integers; 0: not said
   std::optional<std::array<uint64_t, 2>> tile = {};  // rows and columns that share a scale
+  bool whole_rows = false;                           // a scale stands for a row at least: no groups
   bool ordered_groups = false;                       // GPTQ: column i is of group i / group_size
   bool zeros_less_one = false;                       // GPTQ before its second format
 };

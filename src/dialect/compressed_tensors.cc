@@ -35,6 +35,8 @@ WeightScheme SchemeOf(const Json& group, const std::string& top_format) {
   scheme.group_size = SizeAt(weights, "group_size");
   scheme.bits = SizeAt(weights, "num_bits");
   scheme.tile = TileAt(weights, "block_structure");
+  const std::string strategy = StringAt(weights, "strategy");
+  scheme.whole_rows = strategy == "tensor" || strategy == "channel";
   return scheme;
 }
 

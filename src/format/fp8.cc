@@ -95,8 +95,9 @@ class Proposer {
     if (shape.size() < 2) return;
     Add(FormatId::kFp8PerChannel, Granularity::kRows);
     if (!by_tile) Add(FormatId::kFp8Block, Granularity::kTiles).tile = tile;
-    // Batched experts [E, in, out] with a scale for each column: [E, out].
-    if (shape.size() == 3) Add(FormatId::kFp8PerChannel, Granularity::kColumns);
+    // Batched experts [E, in, out] with a scale for each column: [E, out]. They are parameters and no modules; a linear
+    // with a dimension too many is none of them.
+    if (shape.size() == 3 && module_.value().leaf.empty()) Add(FormatId::kFp8PerChannel, Granularity::kColumns);
     const uint64_t groups = scale->shape.size() == shape.size() ? scale->shape.back() : 0;
     // A scale for each value is no layout that anyone writes.
     if (groups == 0 || groups >= shape.back()) return;

@@ -57,6 +57,11 @@ std::optional<Groups> FindGroups(const LogicalWeight& weight) {
   const bool tiles = weight.format == FormatId::kFp8Block || weight.format == FormatId::kFp8PerTensor;
   if (scale == nullptr || tiles) return std::nullopt;
   std::optional<Groups> groups;
+  // Of formats that have groups, a scale for each row is a group as long as the row.
+  const bool may_group = weight.format == FormatId::kInt4 || weight.format == FormatId::kPackQuantized ||
+                         weight.format == FormatId::kIntQuantized;
+  if (may_group && weight.variant.granularity == Granularity::kRows)
+    groups = Groups{scale, weight.shape.back(), weight.shape.back()};
   for (size_t dim = 0; dim < scale->axes.size(); ++dim) {
     const auto& axis = scale->axes[dim];
     if (axis && axis->granularity > 1 && axis->multiple == 1)
@@ -153,6 +158,12 @@ class ClaimCheck {
         CeilDiv(groups->inputs, scheme.group_size) != CeilDiv(groups->inputs, groups->group)) {
       Add(DifferenceKind::kGroupSize,
           fmt::format("group_size is {}, but {} has one scale for {} values", scheme.group_size, groups->scale->leaf,
+                      groups->group),
+          unit.key);
+    }
+    if (groups && scheme.whole_rows && groups->group < groups->inputs) {
+      Add(DifferenceKind::kGroupSize,
+          fmt::format("the config says one scale for a row or more, but {} has one for {} values", groups->scale->leaf,
                       groups->group),
           unit.key);
     }

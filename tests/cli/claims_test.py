@@ -75,6 +75,30 @@ class ClaimsTest(ProgramTest):
         self.assert_difference("config-stored-plain", f"{O}: the config's NVFP4 covers this module, which is stored as BF16", False)
         self.accept(modelopt(ignore=["lm_head", "model.layers.1.*"]), all_nvfp4(O))
 
+    def test_scales_of_groups_where_the_config_says_one_for_each_row(self):
+        for strategy, groups, right in (("channel", 1, True), ("channel", 2, False), ("tensor", 2, False), ("group", 2, True)):
+            weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": strategy}
+            weights |= {"group_size": 64} if strategy == "group" else {}
+            config = {"quant_method": "compressed-tensors", "format": "int-quantized", "ignore": ["lm_head"],
+                      "config_groups": {"group_0": {"targets": [f"re:.*{UP}"], "weights": weights}}}
+            int8 = [tensor(f"{UP}.weight", "I8", [64, 128]), tensor(f"{UP}.weight_scale", "F32", [64, groups])]
+            tensors = PLAIN + int8 + [bf16(f"{m}.weight", *SHAPES[m]) for m in (DOWN, O)]
+            with self.subTest(strategy=strategy, groups=groups):
+                self.write(config, tensors)
+                if right:
+                    self.assert_done(self.verify())
+                else:
+                    self.assert_difference("config-group-size", "the config says one scale for a row or more, but weight_scale "
+                                           "has one for 64 values", True)
+
+    def test_one_scale_for_each_row_where_the_config_says_groups(self):
+        int4 = [tensor(f"{DOWN}.weight", "U8", [64, 129]), tensor(f"{DOWN}.weight_scale", "F32", [128, 1])]
+        tensors = PLAIN + int4 + [bf16(f"{m}.weight", *SHAPES[m]) for m in (UP, O)]
+        hub = PLAIN + [bf16(f"{DOWN}.weight", 128, 129), *(bf16(f"{m}.weight", *SHAPES[m]) for m in (UP, O))]
+        layers = {DOWN: {"quant_algo": "W4A16_AWQ", "group_size": 128}}
+        self.write(modelopt("MIXED_PRECISION", quantized_layers=layers), tensors, hub=hub)
+        self.assert_difference("config-group-size", "group_size is 128, but weight_scale has one scale for 129 values", True)
+
     def test_a_warning_counts_and_names_its_modules(self):
         self.write(modelopt(), all_nvfp4(O, UP))
         self.assertEqual([(w["id"], w["count"], w["names"]) for w in self.warnings("inspect", self.path("in"))],

@@ -41,6 +41,8 @@ MISFITS = {
                                      "weight_scale is I32, and FP8 takes F32, BF16, F16 or F8_E8M0"),
     "FP8 values of the other kind": ("FP8", linear(("weight", "F8_E5M2", (128, 128)), ("weight_scale", "F32", ())),
                                      "weight is F8_E5M2, and FP8 takes F8_E4M3"),
+    "FP8 with a dimension too many": ("FP8", linear(("weight", "F8_E4M3", (128, 128, 1)), ("weight_scale", "F32", (128, 1))),
+                                      "weight_scale is [128, 1]"),
     "scales beside numbers": ("NVFP4", linear(("weight", "BF16", (128, 128)), ("weight_scale", "F32", ())),
                               "weight_scale stands beside values of BF16"),
     "codes by themselves": ("NVFP4", linear(("weight", "I8", (128, 128))), "the values are I8, which are codes"),
