@@ -68,7 +68,7 @@ class DTypes {
 inline constexpr DTypes kNumbers = {DType::kF32, DType::kBF16, DType::kF16};
 inline constexpr DTypes kPowers = {DType::kU8, DType::kF8E8M0};
 
-// A size that a tensor alone decides, such as the rank of low-rank factors.
+// A size that a tensor alone decides, such as the length of JSON.
 inline constexpr uint64_t kAnySize = UINT64_MAX;
 
 // One shape that a part may have, and what its dimensions mean then.
@@ -98,6 +98,7 @@ struct Variant {
   uint64_t group = 0;                 // values along the inputs that share a scale
   std::array<uint64_t, 2> tile = {};  // rows and columns that do
   uint64_t bits = 0;                  // of an integer, where the format has several widths
+  uint64_t factors = 0;               // the rank of low-rank factors
   bool inputs_first = false;          // stored [in, out] or [E, in, out]: blocks run along the last but one dimension
   bool half_tiles = false;            // gate and up were quantized apart: tiles start at each one's first row
   bool scale_inv = false;             // the scale is called weight_scale_inv

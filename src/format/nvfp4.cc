@@ -32,13 +32,13 @@ constexpr std::array<std::string_view, 2> kLoraA = {"svdquant_lora_a", "weight_q
 constexpr std::array<std::string_view, 2> kLoraB = {"svdquant_lora_b", "weight_quantizer._svdquant_lora_b"};
 
 // Either name may stand there; that one of them does is what makes the format.
-void AddFactors(const Shape& logical, size_t inputs, std::vector<Part>* parts) {
+void AddFactors(const Shape& logical, uint64_t rank, size_t inputs, std::vector<Part>* parts) {
   const size_t outputs = logical.size() - 2;
   const auto factor = [&](Role role, std::string_view leaf, size_t carried, size_t dim) {
     Axes axes(logical.size());
     axes[carried] = Axis{dim, 1};
     Form form = FormOf(logical, 2, std::move(axes));
-    form.shape[1 - dim] = kAnySize;
+    form.shape[1 - dim] = rank;
     parts->push_back({role, leaf, {DType::kBF16, DType::kF16, DType::kF32}, {std::move(form)}, false});
   };
   for (size_t i = 0; i < kLoraA.size(); ++i) {
@@ -64,8 +64,18 @@ std::vector<Part> NvParts(const Proposal& proposal) {
   parts.push_back(ScalarPart(Role::kOutputScale, leaf::kOutputScale, kNumbers, logical, false));
   if (id == FormatId::kNvfp4Awq || id == FormatId::kNvfp4Svd)
     parts.push_back(SmoothingPart(logical, dim, id == FormatId::kNvfp4Awq));
-  if (id == FormatId::kNvfp4Svd && !proposal.variant.inputs_first) AddFactors(logical, dim, &parts);
+  if (id == FormatId::kNvfp4Svd && !proposal.variant.inputs_first)
+    AddFactors(logical, proposal.variant.factors, dim, &parts);
   return parts;
+}
+
+// By the first factor; the second must have the same.
+uint64_t RankOfFactors(const StoredModule& module) {
+  for (const std::string_view leaf : kLoraA) {
+    if (const StoredLeaf* factor = module.Find(leaf); factor != nullptr && !factor->shape.empty())
+      return factor->shape[0];
+  }
+  return 0;
 }
 
 FormatId IdOf(const StoredModule& module, uint64_t block) {
@@ -89,6 +99,7 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
       proposal.shape[dim] *= 2;
       proposal.variant.granularity = Granularity::kGroups;
       proposal.variant.group = block;
+      proposal.variant.factors = RankOfFactors(module);
       proposal.variant.inputs_first = inputs_first;
       if (proposal.shape[dim] % block != 0)
         proposal.misfit = fmt::format("{} inputs are no multiple of {}", proposal.shape[dim], block);

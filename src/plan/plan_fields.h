@@ -42,8 +42,8 @@ template <Is<Encoding> T> auto FieldsOf(T& x) {
 }
 template <Is<OutputPlace> T> auto FieldsOf(T& x) { auto& [a, b] = x; return std::tie(a, b); }
 template <Is<Variant> T> auto FieldsOf(T& x) {
-  auto& [a, b, c, d, e, f, g, h, i, j] = x;
-  return std::tie(a, b, c, d, e, f, g, h, i, j);
+  auto& [a, b, c, d, e, f, g, h, i, j, k] = x;
+  return std::tie(a, b, c, d, e, f, g, h, i, j, k);
 }
 template <Is<CodedPart> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; return std::tie(a, b, c, d, e); }
 template <Is<CodedWeight> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; return std::tie(a, b, c, d, e); }
