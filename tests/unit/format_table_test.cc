@@ -20,9 +20,9 @@ struct TableCase {
   Shape shape;
   Variant variant;
   std::set<std::string> also = {};
-  std::string value = "weight";
-  std::string state = {};  // what small tensors hold
-  uint64_t bits = 0;       // as the config says
+  std::string value = "weight";  // "": a parameter without a module
+  std::string state = {};        // what small tensors hold
+  uint64_t bits = 0;             // as the config says
 };
 
 constexpr auto kGroups = Granularity::kGroups;
@@ -44,7 +44,7 @@ std::vector<TableCase> Cases() {
       {FormatId::kFp8PerTensor, {64, 128}, {}},
       {FormatId::kFp8PerTensor, {3, 256, 384}, {.scale_inv = true}},
       {FormatId::kFp8PerChannel, {64, 128}, {.granularity = Granularity::kRows}},
-      {FormatId::kFp8PerChannel, {3, 64, 128}, {.granularity = Granularity::kColumns}},
+      {FormatId::kFp8PerChannel, {3, 64, 128}, {.granularity = Granularity::kColumns}, {}, ""},
       {FormatId::kFp8Block, {300, 200}, {.granularity = Granularity::kTiles, .tile = {128, 128}}},
       {FormatId::kFp8Group, {64, 128}, {.granularity = kGroups, .group = 64}},
       {FormatId::kMxfp8, {64, 128}, {.granularity = kGroups, .group = 32}},
@@ -96,6 +96,7 @@ class Stored {
       std::replace(shape.begin(), shape.end(), kAnySize, uint64_t{5});
       leaves.push_back({std::string(part.leaf), part.dtypes.written(), shape});
     }
+    if (c.value.empty()) leaves.front().name.clear();
   }
 
   Match Recognize() const {
