@@ -4,56 +4,19 @@
 #include <set>
 
 #include "base/json_object.h"
+#include "dialect/modelopt_formats.h"
 
 namespace quantport {
 namespace {
 
-struct Algorithm {
-  std::string_view name;
-  bool group_size = false;
-  bool awq_flags = false;  // constants of ModelOpt's, whatever the tensors are
-};
-
-// Formats that ModelOpt gives no name of its own are written as it calls them itself.
-Algorithm AlgorithmOf(FormatId format) {
-  switch (format) {
-    case FormatId::kFp8PerTensor:
-      return {"FP8"};
-    case FormatId::kFp8PerChannel:
-      return {"FP8_PER_CHANNEL_PER_TOKEN"};
-    case FormatId::kMxfp8:
-      return {"MXFP8", true};
-    case FormatId::kNvfp4:
-      return {"NVFP4", true};
-    case FormatId::kNvfp4WeightOnly:
-      return {"W4A16_NVFP4", true};
-    case FormatId::kW4A8Nvfp4Fp8:
-      return {"W4A8_NVFP4_FP8", true};
-    case FormatId::kW4A8Mxfp4Fp8:
-      return {"W4A8_MXFP4_FP8", true};
-    case FormatId::kInt8SmoothQuant:
-      return {"W8A8_SQ_PER_CHANNEL"};
-    case FormatId::kInt8:
-      return {"W8A16"};
-    case FormatId::kInt4:
-      return {"W4A16_AWQ", true, true};
-    case FormatId::kW4A8Awq:
-      return {"W4A8_AWQ", true, true};
-    case FormatId::kFp8Block:
-      return {"fp8_pb_wo"};
-    case FormatId::kMxfp4:
-      return {"mxfp4"};
-    default:
-      return {};
-  }
-}
-
 Json LayerConfig(const QuantizedModule& module) {
-  const Algorithm algorithm = AlgorithmOf(module.format);
+  static constexpr ModelOptFormat kUnnamed;
+  const ModelOptFormat* row = FindModelOptFormat(module.format);
+  const ModelOptFormat& format = row == nullptr ? kUnnamed : *row;
   Json config = Json::object();
-  config["quant_algo"] = algorithm.name;
-  if (algorithm.group_size) config["group_size"] = module.block_size;
-  if (algorithm.awq_flags) {
+  config["quant_algo"] = format.quant_algo;
+  if (format.group_size) config["group_size"] = module.block_size;
+  if (format.awq_flags) {
     config["has_zero_point"] = false;
     config["pre_quant_scale"] = true;
   }
@@ -72,44 +35,6 @@ std::string Renamed(const std::string& entry, const std::function<std::string(co
   return hub_name(entry);
 }
 
-Json Values(int bits, std::string_view type, int group_size = 0) {
-  Json values = Json::object({{"dynamic", false}, {"num_bits", bits}, {"type", type}});
-  if (group_size > 0) values["group_size"] = group_size;
-  return values;
-}
-
-Json Group(Json inputs, Json weights) {
-  Json group = Json::object();
-  if (!inputs.is_null()) group["input_activations"] = std::move(inputs);
-  group["weights"] = std::move(weights);
-  return group;
-}
-
-Json PerChannel(Json weights) {
-  weights["strategy"] = "channel";
-  return weights;
-}
-
-// _quant_algo_to_group_config.
-Json GroupConfig(const std::string& algorithm, int group_size) {
-  const auto size = [&](int otherwise) { return group_size > 0 ? group_size : otherwise; };
-  const Json fp8 = Values(8, "float");
-  const Json int8 = Values(8, "int");
-  if (algorithm == "FP8") return Group(fp8, fp8);
-  if (algorithm == "FP8_PER_CHANNEL_PER_TOKEN") return Group(fp8, PerChannel(fp8));
-  if (algorithm == "NVFP4") return Group(Values(4, "float", size(16)), Values(4, "float", size(16)));
-  if (algorithm == "W4A16_NVFP4") return Group(nullptr, Values(4, "float", size(16)));
-  if (algorithm == "W4A16_AWQ") return Group(nullptr, Values(4, "int", size(128)));
-  if (algorithm == "W4A8_AWQ") return Group(Values(8, "float", size(128)), Values(4, "float", size(128)));
-  if (algorithm == "W8A16") return Group(nullptr, int8);
-  if (algorithm == "W8A8_SQ_PER_CHANNEL") return Group(int8, PerChannel(int8));
-  if (algorithm == "W4A8_NVFP4_FP8" || algorithm == "W4A8_MXFP4_FP8") return Group(fp8, Values(4, "float", size(16)));
-  if (algorithm == "MXFP8") return Group(Values(8, "float", size(32)), Values(8, "float", size(32)));
-  Json unknown = Json::object();
-  unknown["quant_algo"] = algorithm;
-  return unknown;
-}
-
 // One group for each distinct config, in order of appearance.
 Json MixedGroups(const Json& layers) {
   std::vector<std::pair<Json, std::vector<std::string>>> groups;
@@ -123,7 +48,7 @@ Json MixedGroups(const Json& layers) {
   for (size_t i = 0; i < groups.size(); ++i) {
     auto& [config, names] = groups[i];
     std::sort(names.begin(), names.end());
-    Json group = GroupConfig(config["quant_algo"].get<std::string>(), config.value("group_size", 0));
+    Json group = ModelOptGroup(config["quant_algo"].get<std::string>(), config.value("group_size", 0));
     group["targets"] = names;
     out["group_" + std::to_string(i)] = std::move(group);
   }
@@ -193,7 +118,7 @@ Json QuantizationConfig(const Json& hf_quant_config) {
       quantization.at("quant_algo").is_string() ? quantization["quant_algo"].get<std::string>() : std::string();
   Json out = Json::object();
   if (algorithm == "FP8" || algorithm == "NVFP4" || algorithm == "W4A16_NVFP4") {
-    Json group = GroupConfig(algorithm, quantization.value("group_size", 0));
+    Json group = ModelOptGroup(algorithm, quantization.value("group_size", 0));
     group["targets"] = Json::array({"Linear"});
     out["config_groups"]["group_0"] = std::move(group);
   } else if (algorithm == "MIXED_PRECISION") {
@@ -203,7 +128,8 @@ Json QuantizationConfig(const Json& hf_quant_config) {
   out["ignore"] = quantization.value("exclude_modules", Json::array());
   if (!algorithm.empty()) out["quant_algo"] = algorithm;
   const Json& kv_cache = quantization.at("kv_cache_quant_algo");
-  if (kv_cache.is_string()) out["kv_cache_scheme"] = kv_cache == "FP8" ? Values(8, "float") : kv_cache;
+  if (kv_cache.is_string())
+    out["kv_cache_scheme"] = kv_cache == "FP8" ? ModelOptGroup("FP8", 0).at("input_activations") : kv_cache;
   out["producer"] = hf_quant_config.at("producer");
   out["quant_method"] = "modelopt";
   return out;

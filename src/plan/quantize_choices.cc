@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/text.h"
+#include "dialect/modelopt_formats.h"
 #include "format/format.h"
 #include "plan/amax_groups.h"
 
@@ -138,7 +139,7 @@ class Chooser {
       // ModelOpt sweeps over scales of NVFP4 alone, and leaves all else at the largest magnitude.
       if (format.search == ScaleSearch::kSweep) format.search = ScaleSearch::kNone;
       if (format.search != ScaleSearch::kNone && attributes.block_sizes && attributes.block_sizes->dynamic)
-        RefuseSearch(module, fmt::format("for {} whose block scales are dynamic", RecipeFormatName(format.format)));
+        RefuseSearch(module, fmt::format("for {} whose block scales are dynamic", ModelOptFormatName(format.format)));
     }
     const double tried = std::ceil((format.search_stop - format.search_start) / format.search_step) + 1;
     if (format.search == ScaleSearch::kMultipliers && !(tried >= 1 && tried <= kMostCandidates))

@@ -10,6 +10,7 @@
 #include "codec/codec.h"
 #include "config/references.h"
 #include "dialect/modelopt_files.h"
+#include "dialect/modelopt_formats.h"
 #include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
@@ -125,8 +126,8 @@ void Summarize(const Opened& opened, PreparedQuantize* prepared) {
   report.files = prepared->plan.files.files.size();
   for (const PlannedMatrix& matrix : prepared->plan.matrices) {
     report.weights.push_back({matrix.name, matrix.in_memory,
-                              std::string(RecipeFormatName(matrix.target.encoding.format)), matrix.rows, matrix.columns,
-                              matrix.bytes_before, matrix.bytes_after});
+                              std::string(ModelOptFormatName(matrix.target.encoding.format)), matrix.rows,
+                              matrix.columns, matrix.bytes_before, matrix.bytes_after});
   }
 }
 
@@ -312,7 +313,7 @@ class Preparer {
     report.kv_cache = resolved_.kv_cache;
     std::map<std::string, std::pair<std::string, uint64_t>> formats;
     for (const ResolvedModule& module : resolved_.modules)
-      formats[module.module.name] = {std::string(RecipeFormatName(module.format)),
+      formats[module.module.name] = {std::string(ModelOptFormatName(module.format)),
                                      static_cast<uint64_t>(module.block_size)};
     for (const MemoryModule& module : memory_.modules) {
       const auto& [format, block] = formats[module.module.name];

@@ -100,41 +100,6 @@ FormatOrReason TwoStageFormat(const std::vector<QuantizerAttributes>& weight) {
 
 }  // namespace
 
-std::string_view RecipeFormatName(FormatId format) {
-  switch (format) {
-    case FormatId::kPlain:
-      return "";
-    case FormatId::kFp8PerTensor:
-      return "fp8";
-    case FormatId::kFp8PerChannel:
-      return "fp8_pc_pt";
-    case FormatId::kFp8Block:
-      return "fp8_pb_wo";
-    case FormatId::kMxfp8:
-      return "mxfp8";
-    case FormatId::kMxfp4:
-      return "mxfp4";
-    case FormatId::kNvfp4:
-      return "nvfp4";
-    case FormatId::kNvfp4WeightOnly:
-      return "w4a16_nvfp4";
-    case FormatId::kW4A8Nvfp4Fp8:
-      return "w4a8_nvfp4_fp8";
-    case FormatId::kW4A8Mxfp4Fp8:
-      return "w4a8_mxfp4_fp8";
-    case FormatId::kInt8SmoothQuant:
-      return "int8_sq";
-    case FormatId::kInt8:
-      return "int8_wo";
-    case FormatId::kInt4:
-      return "int4_awq";
-    case FormatId::kW4A8Awq:
-      return "w4a8_awq";
-    default:
-      return "";
-  }
-}
-
 FormatOrReason FormatOf(const std::vector<QuantizerAttributes>& weight, const QuantizerAttributes* input) {
   for (const QuantizerAttributes& stage : weight) {
     if (std::string problem = WeightProblem(stage); !problem.empty()) return Refuse(std::move(problem));

@@ -1,4 +1,4 @@
-// ModelOpt's names for what a module's quantizers amount to.
+// What a module's quantizers amount to.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +11,6 @@
 #include "recipe/recipe.h"
 
 namespace quantport {
-
-// "fp8", "w4a16_nvfp4", ..., as get_quantization_format says it; empty for kPlain.
-std::string_view RecipeFormatName(FormatId format);
 
 // The format of a weight and its input, or why ModelOpt's export has none. `input`: nullptr where it is disabled.
 // Follows get_quantization_format, and refuses what that takes for a format whose export it then does not follow.

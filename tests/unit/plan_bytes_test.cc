@@ -17,6 +17,7 @@
 #include "prepare/prepare.h"
 #include "prepare/quantize.h"
 #include "support/checkpoint_builder.h"
+#include "support/source_dir.h"
 #include "unit/error_lines.h"
 
 namespace quantport {
@@ -28,7 +29,7 @@ using test::ErrorLines;
 using test::TempDir;
 using testing::ElementsAre;
 
-const fs::path kRoot = QUANTPORT_SOURCE_DIR;
+const fs::path kRoot = test::SourceDir();
 const fs::path kExport = kRoot / "samples/minimax-m3-tiny/export";
 const fs::path kHub = kRoot / "samples/minimax-m3-tiny/hub";
 const fs::path kLayouts = kRoot / "tests/golden/layouts";

@@ -12,6 +12,7 @@
 #include "quantize/element.h"
 #include "safetensors/header.h"
 #include "support/checkpoint_builder.h"
+#include "support/source_dir.h"
 
 namespace quantport::test {
 
@@ -35,7 +36,7 @@ struct Golden {
 };
 
 inline std::map<std::string, Golden> ReadGoldens(const std::string& name) {
-  const std::string file = ReadFile(std::string(QUANTPORT_SOURCE_DIR) + "/tests/golden/quantize/" + name);
+  const std::string file = ReadFile(test::SourceDir() + "/tests/golden/quantize/" + name);
   const auto length = ParseHeaderLength(std::as_bytes(std::span(file).first(kLengthBytes)), file.size(), name);
   EXPECT_TRUE(length.ok());
   const auto header = ParseHeader(std::string_view(file).substr(kLengthBytes, *length), file.size(), name);

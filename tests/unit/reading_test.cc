@@ -18,6 +18,7 @@
 #include "prepare/prepare.h"
 #include "prepare/quantize.h"
 #include "support/checkpoint_builder.h"
+#include "support/source_dir.h"
 #include "support/watched_storage.h"
 #include "unit/error_lines.h"
 #include "verify/verify.h"
@@ -35,7 +36,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-const fs::path kRoot = QUANTPORT_SOURCE_DIR;
+const fs::path kRoot = test::SourceDir();
 const fs::path kExport = kRoot / "samples/minimax-m3-tiny/export";
 const fs::path kHub = kRoot / "samples/minimax-m3-tiny/hub";
 const fs::path kLayouts = kRoot / "tests/golden/layouts";

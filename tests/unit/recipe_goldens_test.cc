@@ -9,6 +9,7 @@
 
 #include "recipe/builtin_data.h"
 #include "recipe/load.h"
+#include "support/source_dir.h"
 #include "unit/error_lines.h"
 
 namespace quantport {
@@ -22,7 +23,7 @@ std::string ReadText(const std::string& path) {
 }
 
 Json Goldens() {
-  return Json::parse(ReadText(std::string(QUANTPORT_SOURCE_DIR) + "/tests/golden/quantize/recipes.json")).at("recipes");
+  return Json::parse(ReadText(test::SourceDir() + "/tests/golden/quantize/recipes.json")).at("recipes");
 }
 
 std::string PathOf(const std::string& golden) {

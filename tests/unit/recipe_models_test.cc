@@ -8,8 +8,10 @@
 
 #include "base/text.h"
 #include "dialect/modelopt_files.h"
+#include "dialect/modelopt_formats.h"
 #include "recipe/load.h"
 #include "recipe/resolve.h"
+#include "support/source_dir.h"
 
 namespace quantport {
 namespace {
@@ -21,7 +23,7 @@ std::string ReadText(const std::string& path) {
   return text.str();
 }
 
-std::string Folder() { return std::string(QUANTPORT_SOURCE_DIR) + "/tests/golden/quantize"; }
+std::string Folder() { return test::SourceDir() + "/tests/golden/quantize"; }
 
 Json ReadGolden(const std::string& path) { return Json::parse(ReadText(Folder() + "/" + path)); }
 
@@ -175,7 +177,7 @@ TEST_P(RecipeModelsTest, SetsEveryQuantizerAsModelOptDoes) {
   std::map<std::string, Json> formats;
   for (const ResolvedModule& module : model->modules) {
     if (!HasWeight(module)) continue;
-    const std::string_view name = RecipeFormatName(module.format);
+    const std::string_view name = ModelOptFormatName(module.format);
     formats[module.module.name] = Json::array({name.empty() ? Json(nullptr) : Json(name), module.block_size});
   }
   std::map<std::string, Json> expected_formats;

@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "dialect/modelopt_files.h"
+#include "dialect/modelopt_formats.h"
 #include "recipe/load.h"
 #include "recipe/resolve.h"
 
@@ -39,7 +40,7 @@ Result<ResolvedRecipe> Resolve(const std::string& entries, const std::vector<Qua
 std::vector<std::string> Formats(const Result<ResolvedRecipe>& model) {
   std::vector<std::string> formats;
   if (!model) return {model.errors().front().ToString()};
-  for (const ResolvedModule& module : model->modules) formats.emplace_back(RecipeFormatName(module.format));
+  for (const ResolvedModule& module : model->modules) formats.emplace_back(ModelOptFormatName(module.format));
   return formats;
 }
 
