@@ -114,6 +114,7 @@ class Finder {
     SortByParameter();
     AddContainers();
     AddMatrices();
+    AddTied();
     AddAttentions();
     SortModules();
     DropUnplaced();
@@ -212,17 +213,34 @@ class Finder {
   }
 
   void AddWeight(const std::string& name, const Array& array) {
+    const size_t index = model_.modules.size();
+    AddModule(name, array.shape.size() == 2);
+    for (const Block& block : array.blocks) AddBlock({index, "", 0}, array, block);
+  }
+
+  MemoryModule& AddModule(const std::string& name, bool matrix) {
     MemoryModule module;
     module.module.name = name;
-    const bool matrix = array.shape.size() == 2;
     module.router = matrix && IsRouter(name);
     module.module.kind = !matrix             ? ModuleKind::kConvolution
                          : IsEmbedding(name) ? ModuleKind::kEmbedding
                                              : ModuleKind::kLinear;
     module.module.class_name = module.module.kind == ModuleKind::kEmbedding ? "Embedding" : matrix ? "Linear" : "";
-    const size_t index = model_.modules.size();
-    model_.modules.push_back(std::move(module));
-    for (const Block& block : array.blocks) AddBlock({index, "", 0}, array, block);
+    return model_.modules.emplace_back(std::move(module));
+  }
+
+  // A tied head stores nothing, but engines build it, and ask the config what it is. Some classes state patterns of
+  // names, which only a live model can resolve.
+  void AddTied() {
+    if (input_.model == nullptr || !input_.model->tie_word_embeddings.value_or(true)) return;
+    std::set<std::string_view> present;
+    for (const Loaded& loaded : loaded_) present.insert(loaded.name);
+    for (const std::string& name : input_.model->tied_weights) {
+      const auto [module, leaf] = SplitLeaf(name);
+      if (leaf != "weight" || name.find_first_of("\\(*[") != std::string::npos || !present.insert(name).second)
+        continue;
+      AddModule(std::string(module), true).obstacle = "its weight is tied to another module's, which stays as it is";
+    }
   }
 
   // A block that is all of a hub weight, or a part of one: the hub's weight is what is stored.
