@@ -283,7 +283,7 @@ class LocalFolder : public OutputFolder {
     return Error{ErrorKind::kIo, "can't remove: " + code.message(), (path() / name).string(), {}, {}};
   }
 
-  Status DoSyncFolder(const fs::path& name) override { return SyncDirectory(path() / name); }
+  Status DoSyncFolder(const fs::path& name) override { return SyncDirectory(name.empty() ? path() : path() / name); }
 };
 
 constexpr size_t kCopyBytes = 1 << 20;

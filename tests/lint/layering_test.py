@@ -16,7 +16,7 @@ LAYERS = {
     "mapping": {"base"},
     "format": {"base"},
     "layout": {"base", "safetensors", "format"},
-    "plan": {"base", "safetensors", "mapping", "format", "layout", "recipe"},
+    "plan": {"base", "safetensors", "mapping", "format", "layout", "recipe", "dialect"},
     "recipe": {"base", "format"},
     "dialect": {"base", "mapping", "format"},
     "config": {"base", "mapping", "dialect"},
