@@ -426,9 +426,11 @@ std::vector<Warning> WarningsOf(const std::vector<Difference>& differences, bool
   return list;
 }
 
-std::vector<std::string> DeadEntryNotes(const ConfigFiles& configs, const std::vector<WeightUnit>& units) {
+std::vector<std::string> DeadEntryNotes(const ConfigFiles& configs, const std::vector<WeightUnit>& units,
+                                        const std::set<std::string>& tied) {
   std::vector<std::string> notes;
-  const ModuleFindings findings = FindModules(units);
+  ModuleFindings findings = FindModules(units);
+  for (const std::string& weight : tied) findings.modules.push_back({SplitLeaf(weight).module, ModuleClass::kLinear});
   for (const auto& [file, claims] : configs.claims) {
     if (claims.excludes.empty()) continue;
     const std::vector<bool> alive = AliveEntries(claims, findings);

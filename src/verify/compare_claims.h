@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,7 +44,9 @@ Errors ContradictionsOf(const std::vector<Difference>& differences);
 // One warning for each kind and text; `interpreted`: of the kinds that are no contradictions.
 std::vector<Warning> WarningsOf(const std::vector<Difference>& differences, bool interpreted = false);
 
-// Entries of exclude lists that match no module of the checkpoint, a sentence for each file that has any.
-std::vector<std::string> DeadEntryNotes(const ConfigFiles& configs, const std::vector<WeightUnit>& units);
+// Entries of exclude lists that match no module of the checkpoint, a sentence for each file that has any. `tied`: names
+// of weights that need not be stored, since they are another module's; engines build their modules all the same.
+std::vector<std::string> DeadEntryNotes(const ConfigFiles& configs, const std::vector<WeightUnit>& units,
+                                        const std::set<std::string>& tied);
 
 }  // namespace quantport

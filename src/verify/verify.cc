@@ -137,7 +137,7 @@ Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage
   NameCheck(*units, reference, tied, &report).Run();
   CheckSiblingScales(*units, &report);
   for (Error& error : ProblemsOf(CompareClaims(*configs, *units))) report.problems.push_back(std::move(error));
-  for (std::string& note : DeadEntryNotes(*configs, *units)) report.notes.push_back(std::move(note));
+  for (std::string& note : DeadEntryNotes(*configs, *units, tied)) report.notes.push_back(std::move(note));
   for (Error& error :
        UnknownWeightErrors(FindUnknownWeights(*units, configs->scheme.quantized), ErrorKind::kReferenceMismatch))
     report.problems.push_back(std::move(error));

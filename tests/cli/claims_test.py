@@ -175,7 +175,9 @@ class ClaimsTest(ProgramTest):
     def test_a_tied_output_head_may_be_excluded(self):
         tied = [t for t in all_nvfp4() if not t[0].startswith("lm_head")]
         self.write(modelopt(), tied, hub=[t for t in HUB if not t[0].startswith("lm_head")])
-        self.assert_done(self.verify())
+        result = self.verify()
+        self.assert_done(result)
+        self.assertEqual(result.stderr, "")
 
     def test_quantize_stops_where_it_would_misread(self):
         self.write(modelopt(group_size=32), all_nvfp4())
