@@ -77,7 +77,7 @@ class PlanWriter {
   }
   template <HasFields T>
   void Put(const T& value) {
-    std::apply([this](const auto&... fields) { (Put(fields), ...); }, FieldsOf(value));
+    std::apply([&](const auto&... fields) { (Put(fields), ...); }, FieldsOf(value));
   }
 
  private:
@@ -183,7 +183,7 @@ class PlanReader {
   }
   template <HasFields T>
   bool Get(T* value) {
-    return std::apply([this](auto&... fields) { return (Get(&fields) && ...); }, FieldsOf(*value));
+    return std::apply([&](auto&... fields) { return (Get(&fields) && ...); }, FieldsOf(*value));
   }
 
  private:
