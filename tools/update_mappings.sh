@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes data/mappings/transformers-VERSION.json, which is then built in, and holds it against that transformers.
+# Makes data/mappings/transformers-VERSION.json and data/quantizers/transformers-VERSION.json, which are then built in, and
+# holds the mapping against that transformers.
 #
 #     tools/update_mappings.sh VERSION [PYTHON]
 #
@@ -7,7 +8,7 @@
 # where they are there, and only transformers is installed. With build/release/quantport there, the program is held
 # against transformers too: build it again after the first run, which adds the version to it.
 set -eu
-[ $# -ge 1 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 version=$1
 cd "$(dirname "$0")/.."
 venv=.venv-$version
@@ -25,6 +26,7 @@ fi
 mapping=data/mappings/transformers-$version.json
 program=build/release/quantport
 "$venv/bin/python" tools/generate_mappings.py --output "$mapping"
+"$venv/bin/python" tools/generate_quantizers.py --output "data/quantizers/transformers-$version.json"
 if [ -x "$program" ] && "$program" rules samples/minimax-m3-tiny/hub --transformers "$version" >/dev/null 2>&1; then
   "$venv/bin/python" tools/check_mappings.py --program "$program"
 else

@@ -7,10 +7,11 @@
 namespace quantport {
 namespace {
 
-bool Owns(const Json& quantization) { return IsMethod(quantization, "fp8"); }
+// transformers reads both with one quantizer.
+bool Owns(const Json& quantization) { return IsMethod(quantization, "fp8") || IsMethod(quantization, "mxfp8"); }
 
 ConfigClaims Read(const Json& quantization) {
-  WeightScheme scheme{"fp8", Fp8Formats()};
+  WeightScheme scheme{StringAt(quantization, "quant_method"), Fp8Formats()};
   for (const FormatId format : {FormatId::kMxfp8, FormatId::kFp4Block, FormatId::kMxfp4})
     scheme.formats.push_back(format);
   scheme.tile = TileAt(quantization, "weight_block_size");

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "format/format.h"
+#include "format/leaf_spellings.h"
 #include "format/match.h"
 #include "format/shape.h"
 #include "layout/array.h"
@@ -31,6 +32,8 @@ struct StoredPart {
   Axes axes;
   // How it is joined to a parameter that is not called weight, where that is not "_" + leaf.
   std::string suffix = {};
+  // Its name below the module, where that is not the leaf.
+  const LeafSpelling* spelling = nullptr;
   // Of a tensor that states the logical shape in its bytes (weight_shape): its bytes for another shape.
   std::function<std::vector<std::byte>(std::span<const uint64_t> shape)> restate = {};
   Role role = Role::kValues;

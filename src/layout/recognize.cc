@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -97,12 +98,19 @@ struct NameRole {
   std::string leaf;  // its leaf within that value's unit
   NameStyle style = NameStyle::kModule;
   std::string suffix = {};  // StoredPart::suffix
+  const LeafSpelling* spelling = nullptr;
 };
 
 // Decides roles with a set of all names at hand.
 class Namer {
  public:
-  explicit Namer(const std::vector<std::string_view>& names) : names_(names.begin(), names.end()) {}
+  // `may_be_codes` says of the name at a place whether its tensor may hold codes; without it, names are all there is.
+  using MayBeCodes = std::function<bool(size_t)>;
+  explicit Namer(const std::vector<std::string_view>& names, MayBeCodes may_be_codes = {})
+      : may_be_codes_(std::move(may_be_codes)) {
+    names_.reserve(names.size());
+    for (size_t i = 0; i < names.size(); ++i) names_.emplace(names[i], i);
+  }
 
   NameRole Role(std::string_view name) const {
     const auto [module, leaf] = SplitLeaf(name);
@@ -111,6 +119,7 @@ class Namer {
     if (Contains(kCompanionLeaves, leaf) && (!Contains(kGenericLeaves, leaf) || HasValue(module)))
       return {NameRole::kCompanion, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
     if (const auto nested = NestedLeaf(name)) return *nested;
+    if (const auto spelled = SpelledLeaf(name)) return *spelled;
     if (IsCacheLeaf(module, leaf))
       return {NameRole::kCache, JoinName(module, "weight"), std::string(leaf), NameStyle::kModule};
     if (leaf == "bias") return {NameRole::kBias, JoinName(module, "weight"), "bias", NameStyle::kModule};
@@ -125,6 +134,28 @@ class Namer {
   bool HasValue(std::string_view module) const {
     return std::any_of(kValueLeaves.begin(), kValueLeaves.end(),
                        [&](std::string_view leaf) { return Has(JoinName(module, leaf)); });
+  }
+
+  // A companion under another name. They are names of a model's own parameters too, so that codes must stand beside
+  // them, and nothing under the format's name.
+  std::optional<NameRole> SpelledLeaf(std::string_view name) const {
+    for (const LeafSpelling& spelling : LeafSpellings()) {
+      if (!Contains(kCompanionLeaves, spelling.leaf) || !name.ends_with(spelling.name)) continue;
+      std::string_view module = name.substr(0, name.size() - spelling.name.size());
+      if (!module.empty() && !module.ends_with('.')) continue;
+      if (!module.empty()) module.remove_suffix(1);
+      if (!HasCodes(module) || Has(JoinName(module, spelling.leaf))) continue;
+      return NameRole{
+          NameRole::kCompanion, JoinName(module, "weight"), spelling.leaf, NameStyle::kModule, {}, &spelling};
+    }
+    return std::nullopt;
+  }
+
+  bool HasCodes(std::string_view module) const {
+    return std::any_of(kValueLeaves.begin(), kValueLeaves.end(), [&](std::string_view leaf) {
+      const auto value = names_.find(JoinName(module, leaf));
+      return value != names_.end() && (!may_be_codes_ || may_be_codes_(value->second));
+    });
   }
 
   // Companions below a name: "<module>.weight.absmax" of bitsandbytes, "<module>.weight_quantizer._svdquant_lora_a".
@@ -174,13 +205,15 @@ class Namer {
                     NameStyle::kParameter, std::string(name.substr(hit))};
   }
 
-  std::unordered_set<std::string_view> names_;
+  std::unordered_map<std::string_view, size_t> names_;  // and their places
+  MayBeCodes may_be_codes_;
 };
 
 // The tensors of one unit while they are being collected.
 struct DraftPart {
   std::string leaf;
   std::string suffix;
+  const LeafSpelling* spelling = nullptr;
   uint32_t tensor = 0;
 };
 struct Draft {
@@ -196,7 +229,7 @@ size_t CompanionOrder(std::string_view leaf) {
 
 StoredPart MakePart(const DraftPart& draft, const TensorTable& table) {
   const TensorInfo& info = table.tensors[draft.tensor].info;
-  return {draft.leaf, WholeTensor(draft.tensor, info.dtype, info.shape), {}, draft.suffix};
+  return {draft.leaf, WholeTensor(draft.tensor, info.dtype, info.shape), {}, draft.suffix, draft.spelling};
 }
 
 // A bias is looked up by its own name, and follows its weight only where that is cut or fused; a cache scale has no
@@ -210,7 +243,7 @@ WeightUnit FollowerUnit(std::string_view name, NameRole role, uint32_t tensor, c
                   role.style,
                   {},
                   {tensor}};
-  unit.weight.parts.push_back(MakePart({std::move(role.leaf), std::move(role.suffix), tensor}, table));
+  unit.weight.parts.push_back(MakePart({std::move(role.leaf), std::move(role.suffix), nullptr, tensor}, table));
   FillPlainLayout(&unit.weight);
   return unit;
 }
@@ -287,7 +320,7 @@ Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const R
   std::vector<std::string_view> names;
   names.reserve(table.tensors.size());
   for (const StoredTensor& tensor : table.tensors) names.push_back(tensor.info.name);
-  const Namer namer(names);
+  const Namer namer(names, [&](size_t i) { return !kNumbers.Has(table.tensors[i].info.dtype); });
 
   // Values with companions are built when all of their tensors are known; their place is that of the first tensor.
   std::unordered_map<std::string, size_t> draft_of;
@@ -312,7 +345,7 @@ Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const R
     }
     Draft& draft = drafts[it->second].second;
     (role.kind == NameRole::kCompanion ? draft.companions : draft.values)
-        .push_back({std::move(role.leaf), std::move(role.suffix), i});
+        .push_back({std::move(role.leaf), std::move(role.suffix), role.spelling, i});
   }
 
   std::vector<WeightUnit> units;
@@ -335,19 +368,23 @@ Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const R
   return units;
 }
 
-std::vector<std::string> ValueKeys(const std::vector<std::string>& names) {
+NamedValues FindValues(const std::vector<std::string>& names) {
   const std::vector<std::string_view> views(names.begin(), names.end());
   const Namer namer(views);
-  std::vector<std::string> keys;
+  NamedValues found;
   for (const std::string& name : names) {
-    const NameRole role = namer.Role(name);
-    if (role.kind == NameRole::kValue) keys.push_back(role.key);
-    if (role.kind == NameRole::kOwn || role.kind == NameRole::kBias) keys.push_back(name);
+    NameRole role = namer.Role(name);
+    if (role.kind == NameRole::kOwn || role.kind == NameRole::kBias) found.keys.push_back(name);
+    if (role.kind == NameRole::kCompanion && role.style == NameStyle::kModule)
+      found.leaves.try_emplace(std::move(role.leaf), role.spelling);
+    if (role.kind == NameRole::kValue) found.keys.push_back(std::move(role.key));
   }
-  std::sort(keys.begin(), keys.end());
-  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
-  return keys;
+  std::sort(found.keys.begin(), found.keys.end());
+  found.keys.erase(std::unique(found.keys.begin(), found.keys.end()), found.keys.end());
+  return found;
 }
+
+std::vector<std::string> ValueKeys(const std::vector<std::string>& names) { return FindValues(names).keys; }
 
 std::string PartTensorName(std::string_view key, NameStyle style, std::string_view leaf, std::string_view suffix) {
   if (style == NameStyle::kModule) return JoinName(SplitLeaf(key).module, leaf);

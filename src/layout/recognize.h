@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,7 +42,14 @@ struct WeightUnit {
 // other tensors call for, and for scales without a weight.
 Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const RecognizeOptions& options);
 
-// The same grouping by names alone: keys of the values, companions left out. For references given as an index.
+// The same grouping by names alone. For references given as an index.
+struct NamedValues {
+  std::vector<std::string> keys;  // of the values, companions left out; sorted
+  // Companions that stand below modules, and how they are spelled: null for the format's own name. Of several
+  // spellings, the first met.
+  std::map<std::string, const LeafSpelling*> leaves;
+};
+NamedValues FindValues(const std::vector<std::string>& names);
 std::vector<std::string> ValueKeys(const std::vector<std::string>& names);
 
 // The stored name of a part of a unit whose value is called `key`. `suffix`: what joins it to a bare parameter, where

@@ -72,7 +72,9 @@ Result<std::optional<ResolvedModel>> LoadReferenceModel(const Storage& storage, 
 
 ReferenceView MakeReferenceView(ReferenceNames names) {
   ReferenceView view;
-  view.keys = ValueKeys(names.names);
+  NamedValues values = FindValues(names.names);
+  view.keys = std::move(values.keys);
+  view.leaves = std::move(values.leaves);
   if (!names.table) return view;
   // A reference with defects of its own still has names to go by; only its shapes are not used then.
   const auto units = RecognizeUnits(*names.table, {});

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/text.h"
+#include "plan/spelling.h"
 
 namespace quantport {
 namespace {
@@ -70,6 +71,7 @@ bool IsReshaped(const WeightUnit& unit, const EngineKey& key, const RuleNames& r
 
 bool HasHubNames(const std::vector<WeightUnit>& units, const std::vector<EngineKey>& keys, const RuleNames& rules,
                  const ReferenceView* reference) {
+  if (IsSpelledOtherwise(units, reference)) return false;
   if (reference != nullptr) {
     for (size_t i = 0; i < units.size(); ++i) {
       if (units[i].role == UnitRole::kCacheScale) continue;

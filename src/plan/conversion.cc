@@ -102,7 +102,13 @@ void FitBasePrefix(const ResolvedModel& model, const Renamer& reverse, RuleNames
                         });
   const bool prefixed = rules->AnyName([&](const std::string& name) { return name.starts_with(prefix); });
   if (has_base && !prefixed) {
-    rules->ForEachName([&](const std::string&, std::string* name) { name->insert(0, prefix); });
+    // A head beside the base model has its name in memory already (DeepSeek-V4, whose hub has no prefix).
+    const auto is_head = [&](const std::string& name) {
+      return std::find(model.tied_weights.begin(), model.tied_weights.end(), name) != model.tied_weights.end();
+    };
+    rules->ForEachName([&](const std::string&, std::string* name) {
+      if (!is_head(*name)) name->insert(0, prefix);
+    });
     return;
   }
   rules->ForEachName([&](const std::string& hub, std::string* name) {

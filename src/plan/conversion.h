@@ -75,6 +75,7 @@ struct Conversion {
 struct ReferenceView {
   std::vector<std::string> keys;                                // of its values, sorted
   std::map<std::string, std::vector<uint64_t>> logical_shapes;  // where headers were given and the layout is known
+  std::map<std::string, const LeafSpelling*> leaves = {};       // of companions; null for the format's own name
 };
 
 struct ConversionInput {

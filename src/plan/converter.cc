@@ -10,6 +10,7 @@
 #include "plan/assemble.h"
 #include "plan/expert_numbers.h"
 #include "plan/operations.h"
+#include "plan/spelling.h"
 
 namespace quantport {
 namespace {
@@ -344,17 +345,19 @@ class Converter {
     }
     if (auto status = EmitFollowers(key, weight, sources); !status) return status;
     const bool reshaped = sources.size() > 1 || units_[sources[0]].weight.shape != weight.shape;
+    bool respelled = false;
     for (size_t p = 0; p < weight.parts.size(); ++p) {
       StoredPart& part = weight.parts[p];
       const uint32_t shard = FirstShard(part.array);
       if (part.restate && reshaped) Restate(weight.shape, &part);
+      respelled |= Respell(input_, style, module_style ? NameStyle::kModule : NameStyle::kParameter, &part);
       conversion_.tensors.push_back(
           {PartName(key, module_style, role, part, p == 0), std::move(part.array), weight.format, shard});
     }
     produced_[g].push_back(key);
     for (const size_t source : sources) {
       const WeightUnit& unit = units_[source];
-      if (unit.key != key) renamed_[source] = true;
+      if (unit.key != key || respelled) renamed_[source] = true;
       if (role == UnitRole::kValue && OwnsWeight(unit)) AddModule(unit.module, std::string(SplitLeaf(key).module));
     }
     conversion_.weights.push_back({std::move(key), units_[sources[0]].key, role, weight.format, weight.shape});
@@ -408,6 +411,7 @@ class Converter {
                               bool value) {
     if (role == UnitRole::kBias) return key;
     if (value && (part.leaf.empty() || part.leaf == "weight")) return key;
+    if (part.spelling != nullptr) return JoinName(SplitLeaf(key).module, part.spelling->name);
     return PartTensorName(key, module_style ? NameStyle::kModule : NameStyle::kParameter, part.leaf, part.suffix);
   }
 

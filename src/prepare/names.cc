@@ -26,6 +26,16 @@ bool IsUnsupported(const Errors& errors) {
   });
 }
 
+// Whether some companion goes by another name on the other side, though no transform says so.
+bool AnySpelled(const std::vector<WeightUnit>& units, Direction direction) {
+  const auto spelled = [&](const StoredPart& part) {
+    return part.spelling != nullptr && part.spelling->in_memory == (direction == Direction::kRevert);
+  };
+  return std::any_of(units.begin(), units.end(), [&](const WeightUnit& unit) {
+    return std::any_of(unit.weight.parts.begin(), unit.weight.parts.end(), spelled);
+  });
+}
+
 }  // namespace
 
 std::string NameConversion::FileOf(std::string_view name) const {
@@ -66,7 +76,8 @@ Status NameConversion::Convert(Result<std::vector<WeightUnit>> units) {
            FindUnknownWeights(units_, sources_.configs->scheme.quantized || !choices_.configs_are_complete)))
     report_->warnings.push_back(std::move(warning));
   const bool stacks = choices_.experts == ExpertForm::kStacked;
-  if (model_.resolved.remote_code || (model_.resolved.transforms.empty() && !stacks && !reference_)) {
+  const bool spelled = AnySpelled(units_, choices_.direction);
+  if (model_.resolved.remote_code || (model_.resolved.transforms.empty() && !stacks && !reference_ && !spelled)) {
     conversion_ = quantport::KeepNames(*sources_.table, units_);
     conversion_.already_hub = true;
     return {};

@@ -15,6 +15,7 @@
 #include "load/load.h"
 #include "mapping/renamer.h"
 #include "plan/reference_check.h"
+#include "plan/spelling.h"
 #include "quantport/quantport.h"
 #include "verify/compare_claims.h"
 
@@ -56,6 +57,7 @@ class NameCheck {
       return;
     }
     ++report_->compared;
+    CheckSpelling(unit);
     const auto shape = reference_.logical_shapes.find(unit.key);
     if (shape == reference_.logical_shapes.end() || unit.weight.format == FormatId::kUnrecognized) return;
     ++report_->shapes_compared;
@@ -63,6 +65,17 @@ class NameCheck {
     Add(fmt::format("the logical shape is [{}], the reference's [{}]", fmt::join(unit.weight.shape, ", "),
                     fmt::join(shape->second, ", ")),
         unit.key);
+  }
+
+  // An engine that maps the hub's names looks for the hub's name of a scale as well.
+  void CheckSpelling(const WeightUnit& unit) {
+    if (unit.style != NameStyle::kModule) return;
+    for (const StoredPart& part : unit.weight.parts) {
+      const LeafSpelling* hub = HubSpelling(part, &reference_);
+      if (hub == part.spelling) continue;
+      Add(fmt::format("the reference calls such a tensor {}", hub == nullptr ? part.leaf : hub->name),
+          JoinName(unit.module, part.spelling == nullptr ? part.leaf : part.spelling->name));
+    }
   }
 
   const std::vector<WeightUnit>& units_;

@@ -297,6 +297,40 @@ TEST(ValueKeysTest, LeavesOutCompanionsAndDuplicates) {
       ElementsAre("a.weight", "b.bias", "b.weight", "e.down_proj", "logit_scale"));
 }
 
+// ---- other names for the same ------------------------------------------------------------------------------------
+
+TEST(LeafSpellingTest, RecognizesACompanionUnderAnotherName) {
+  for (const auto& [name, leaf] : {std::pair("scale", "weight_scale_inv"),
+                                   {"qscale_weight", "weight_scale_inv"},
+                                   {"weight_quantizer.scale", "weight_scale"}}) {
+    const WeightUnit unit = OnlyUnit({{"weight", DType::kF8E4M3, {256, 256}}, {name, DType::kF32, {2, 2}}});
+    EXPECT_EQ(unit.weight.format, FormatId::kFp8Block) << name;
+    EXPECT_THAT(Leaves(unit), ElementsAre("weight", leaf)) << name;
+    ASSERT_NE(unit.weight.parts[1].spelling, nullptr) << name;
+    EXPECT_EQ(unit.weight.parts[1].spelling->name, name);
+  }
+}
+
+TEST(LeafSpellingTest, LeavesParametersOfAModelAlone) {
+  const std::vector<Row> beside_numbers = {{"weight", DType::kBF16, {8, 8}}, {"scale", DType::kBF16, {8}}};
+  EXPECT_THAT(Keys(Module(beside_numbers)), ElementsAre("m.weight", "m.scale"));
+  EXPECT_THAT(Keys(Module({{"scale", DType::kF32, {3}}})), ElementsAre("m.scale"));
+  EXPECT_THAT(
+      Keys(Module(
+          {{"weight", DType::kF8E4M3, {8, 8}}, {"weight_scale_inv", DType::kF32, {}}, {"scale", DType::kBF16, {8}}})),
+      ElementsAre("m.weight", "m.scale"));
+  const WeightUnit codes = OnlyUnit({{"weight", DType::kI8, {8, 32}}, {"scale", DType::kF8E8M0, {8, 2}}});
+  EXPECT_EQ(codes.weight.format, FormatId::kFp4Block);
+}
+
+TEST(LeafSpellingTest, IsFoundInAListOfNames) {
+  const NamedValues values = FindValues({"a.weight", "a.scale", "b.weight", "b.weight_scale", "c.scale"});
+  EXPECT_THAT(values.keys, ElementsAre("a.weight", "b.weight", "c.scale"));
+  ASSERT_TRUE(values.leaves.contains("weight_scale_inv"));
+  EXPECT_EQ(values.leaves.at("weight_scale_inv")->name, "scale");
+  EXPECT_EQ(values.leaves.at("weight_scale"), nullptr);
+}
+
 TEST(PartTensorNameTest, JoinsLeavesByStyle) {
   EXPECT_EQ(PartTensorName("m.weight", NameStyle::kModule, "weight_scale"), "m.weight_scale");
   EXPECT_EQ(PartTensorName("weight", NameStyle::kModule, "weight_scale"), "weight_scale");
