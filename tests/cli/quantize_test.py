@@ -6,7 +6,7 @@ import struct
 import unittest
 
 from program import read_checkpoint, run, write
-from quantize_case import QuantizeTest, bf16, checksum, decoder, f32, llama_config, to_bf16, weight
+from quantize_case import QuantizeTest, checksum, decoder, f32, to_bf16, weight
 
 EXPERTS, HIDDEN, INNER = 2, 64, 48
 
@@ -367,49 +367,6 @@ class InputTest(QuantizeTest):
         for name in ("lm_head.weight", "model.embed_tokens.weight", "model.norm.weight",
                      "model.layers.0.mlp.gate_proj.bias"):
             self.assertEqual(got[name][2], dict((t[0], t[3]) for t in tensors)[name], name)
-
-    def tied(self, config):
-        """A Llama's tensors without the head, which is the embedding."""
-        self.hub([t for t in decoder() if not t[0].startswith("lm_head")], config)
-
-    def excluded(self):
-        with open(self.path("out/config.json"), encoding="utf-8") as f:
-            config = json.load(f)["quantization_config"]["ignore"]
-        with open(self.path("out/hf_quant_config.json"), encoding="utf-8") as f:
-            self.assertEqual(json.load(f)["quantization"]["exclude_modules"], config)
-        return config
-
-    def test_a_tied_head_is_excluded_as_modelopt_excludes_it(self):
-        self.tied(llama_config(tie_word_embeddings=True))
-        self.quantized()
-        self.assertEqual(self.excluded(), ["lm_head", "model.embed_tokens"])
-
-    def test_a_head_that_is_missing_and_not_tied_is_not_excluded(self):
-        self.tied(llama_config(tie_word_embeddings=False))
-        self.quantized()
-        self.assertEqual(self.excluded(), ["model.embed_tokens"])
-
-    def test_a_tied_head_is_excluded_under_the_hubs_name(self):
-        config = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "transformers_version": "5.17.0",
-                  "text_config": {"model_type": "gemma3_text", "num_hidden_layers": 1}}
-        tensors = [t for t in decoder() if not t[0].startswith("lm_head")]
-        self.hub([(f"language_model.{t[0]}", *t[1:]) for t in tensors], config)
-        self.quantized()
-        self.assertEqual(self.excluded(), ["language_model.lm_head", "language_model.model.embed_tokens"])
-
-    def test_a_recipe_that_asks_for_a_tied_head_is_refused(self):
-        write(self.path("head.yaml"), b"""
-imports: {nvfp4: configs/numerics/nvfp4}
-metadata: {recipe_type: ptq, description: all linears}
-quantize:
-  algorithm: max
-  quant_cfg:
-    - {quantizer_name: '*', enable: false}
-    - {quantizer_name: '*weight_quantizer', parent_class: Linear, cfg: {$import: nvfp4}}
-""")
-        self.tied(llama_config(tie_word_embeddings=True))
-        self.assert_fails(self.quantize(recipe=self.path("head.yaml")), "lm_head: its weight is tied to another module's")
-        self.assertFalse(os.path.exists(self.path("out")))
 
     def test_other_files_come_along(self):
         self.hub(decoder(), extra={"tokenizer.json": {"a": 1}, "notes/readme.txt": b"text"})
