@@ -14,16 +14,26 @@ namespace {
 
 using fuzz::Check;
 
-// A set between brackets, as Python's fnmatch reads it: ranges from the left, a dash that opens none is literal.
+// A set between brackets, as Python's fnmatch reads it: ranges from the left, a dash that opens none is literal. Ranges
+// that run backwards are taken out first, so that a "!" behind them negates.
 std::bitset<256> ParseSet(std::string_view body) {
-  const bool negated = !body.empty() && body[0] == '!';
+  std::string left;
+  if (!body.empty() && body[0] == '!') {
+    left = "!";
+    body.remove_prefix(1);
+  }
+  while (!body.empty()) {
+    const size_t length = body.size() > 2 && body[1] == '-' ? 3 : 1;
+    if (length == 1 || body[0] <= body[2]) left += body.substr(0, length);
+    body.remove_prefix(length);
+  }
+  body = left;
+  const bool negated = body.starts_with('!');
   if (negated) body.remove_prefix(1);
   std::bitset<256> set;
   while (!body.empty()) {
     const bool range = body.size() > 2 && body[1] == '-';
-    const char first = body[0];
-    const char last = range ? body[2] : body[0];
-    for (int c = first; c <= last; ++c) set.set(static_cast<unsigned char>(c));
+    for (int c = body[0]; c <= body[range ? 2 : 0]; ++c) set.set(static_cast<unsigned char>(c));
     body.remove_prefix(range ? 3 : 1);
   }
   return negated ? ~set : set;
