@@ -4,6 +4,8 @@
 #include <regex>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/text.h"
 #include "check.h"
@@ -15,26 +17,27 @@ namespace {
 using fuzz::Check;
 
 // A set between brackets, as Python's fnmatch reads it: ranges from the left, a dash that opens none is literal. Ranges
-// that run backwards are taken out first, so that a "!" behind them negates.
+// that run backwards are taken out first, so that a "!" behind them negates, even one that began a range.
 std::bitset<256> ParseSet(std::string_view body) {
-  std::string left;
-  if (!body.empty() && body[0] == '!') {
-    left = "!";
+  std::vector<std::pair<char, char>> ranges;
+  if (body.starts_with('!')) {
+    ranges.emplace_back('!', '!');
     body.remove_prefix(1);
   }
   while (!body.empty()) {
     const size_t length = body.size() > 2 && body[1] == '-' ? 3 : 1;
-    if (length == 1 || body[0] <= body[2]) left += body.substr(0, length);
+    if (body[0] <= body[length - 1]) ranges.emplace_back(body[0], body[length - 1]);
     body.remove_prefix(length);
   }
-  body = left;
-  const bool negated = body.starts_with('!');
-  if (negated) body.remove_prefix(1);
+  const bool negated = !ranges.empty() && ranges[0].first == '!';
+  if (negated) {
+    const char last = ranges[0].second;
+    ranges.erase(ranges.begin());
+    if (last != '!') ranges.insert(ranges.begin(), {{'-', '-'}, {last, last}});
+  }
   std::bitset<256> set;
-  while (!body.empty()) {
-    const bool range = body.size() > 2 && body[1] == '-';
-    for (int c = body[0]; c <= body[range ? 2 : 0]; ++c) set.set(static_cast<unsigned char>(c));
-    body.remove_prefix(range ? 3 : 1);
+  for (const auto& [first, last] : ranges) {
+    for (int c = first; c <= last; ++c) set.set(static_cast<unsigned char>(c));
   }
   return negated ? ~set : set;
 }
