@@ -2,6 +2,7 @@
 // target patterns against the regular expressions that transformers writes for them.
 #include <algorithm>
 #include <bitset>
+#include <cstdint>
 #include <regex>
 #include <string>
 #include <string_view>
@@ -20,25 +21,26 @@ using fuzz::Check;
 // A set between brackets, as Python's fnmatch reads it: ranges from the left, a dash that opens none is literal. Ranges
 // that run backwards are taken out first, so that a "!" behind them negates, even one that began a range.
 std::bitset<256> ParseSet(std::string_view body) {
-  std::vector<std::pair<char, char>> ranges;
+  std::vector<std::pair<uint8_t, uint8_t>> ranges;
   if (body.starts_with('!')) {
     ranges.emplace_back('!', '!');
     body.remove_prefix(1);
   }
   while (!body.empty()) {
     const size_t length = body.size() > 2 && body[1] == '-' ? 3 : 1;
-    if (body[0] <= body[length - 1]) ranges.emplace_back(body[0], body[length - 1]);
+    const auto first = static_cast<uint8_t>(body[0]), last = static_cast<uint8_t>(body[length - 1]);
+    if (first <= last) ranges.emplace_back(first, last);
     body.remove_prefix(length);
   }
   const bool negated = !ranges.empty() && ranges[0].first == '!';
   if (negated) {
-    const char last = ranges[0].second;
+    const uint8_t last = ranges[0].second;
     ranges.erase(ranges.begin());
     if (last != '!') ranges.insert(ranges.begin(), {{'-', '-'}, {last, last}});
   }
   std::bitset<256> set;
   for (const auto& [first, last] : ranges) {
-    for (int c = first; c <= last; ++c) set.set(static_cast<unsigned char>(c));
+    for (size_t c = first; c <= last; ++c) set.set(c);
   }
   return negated ? ~set : set;
 }

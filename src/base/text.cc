@@ -175,12 +175,14 @@ size_t SetEnd(std::string_view pattern, size_t open) {
   return pattern.find(']', i);
 }
 
+bool IsBefore(char a, char b) { return static_cast<unsigned char>(a) < static_cast<unsigned char>(b); }
+
 bool InSet(std::string_view set, char c) {
   bool negated = !set.empty() && set[0] == '!';
   if (negated) set.remove_prefix(1);
   // Python removes ranges that run backwards before it asks whether the set is negated.
   bool removed = false;
-  while (!negated && set.size() > 2 && set[1] == '-' && set[0] > set[2]) {
+  while (!negated && set.size() > 2 && set[1] == '-' && IsBefore(set[2], set[0])) {
     set.remove_prefix(3);
     removed = true;
   }
@@ -191,7 +193,7 @@ bool InSet(std::string_view set, char c) {
   bool hit = false;
   for (size_t i = 0; i < set.size(); ++i) {
     if (i + 2 < set.size() && set[i + 1] == '-') {
-      hit |= set[i] <= c && c <= set[i + 2];
+      hit |= !IsBefore(c, set[i]) && !IsBefore(set[i + 2], c);
       i += 2;
     } else {
       hit |= set[i] == c;
