@@ -260,6 +260,8 @@ compressed_tensors_case("ct-pack-int4-asymmetric", "pack-quantized", "pack-quant
                         {"type": "int", "symmetric": False, "num_bits": 4, "strategy": "group", "group_size": 32})
 compressed_tensors_case("ct-pack-int3-asymmetric", "pack-quantized", "pack-quantized",
                         {"type": "int", "symmetric": False, "num_bits": 3, "strategy": "channel"})
+compressed_tensors_case("ct-pack-int4-tensor-asymmetric", "pack-quantized", "pack-quantized",
+                        {"type": "int", "symmetric": False, "num_bits": 4, "strategy": "tensor"})
 compressed_tensors_case("ct-nvfp4", "nvfp4-pack-quantized", "nvfp4-pack-quantized",
                         CT_FP4 | {"strategy": "tensor_group", "group_size": 16},
                         CT_FP4 | {"strategy": "tensor_group", "group_size": 16, "dynamic": "local"})

@@ -130,25 +130,24 @@ class Decoder {
   }
 
   Status ReadZeros() {
-    const bool centered = format_ == FormatId::kIntQuantized;
-    zeros_.assign(rows_ * groups_, centered ? 0 : 1 << (bits_ - 1));
+    // Packed codes have no sign: their middle stands for zero.
+    const int32_t middle = format_ == FormatId::kIntQuantized ? 0 : 1 << (bits_ - 1);
+    zeros_.assign(rows_ * groups_, middle);
     const CodedPart* part = job_.weight.Find(Role::kZeroPoint);
     if (part == nullptr) return {};
-    if (!centered) return ReadPackedZeros(*part);
+    if (part->dtype != DType::kI8) return ReadPackedZeros(*part);
     auto bytes = ReadRows(*part, 1);
     if (!bytes) return bytes.errors();
     std::transform(bytes->begin(), bytes->end(), zeros_.begin(),
-                   [](uint8_t byte) { return static_cast<int8_t>(byte); });
+                   [middle](uint8_t byte) { return middle + static_cast<int8_t>(byte); });
     return {};
   }
 
   // Along the outputs, in words of which the first and the last may hold other rows' as well.
   Status ReadPackedZeros(const CodedPart& part) {
-    const bool one_row = IsShared();
-    const uint64_t begin = one_row ? 0 : job_.first * bits_ / kWordBits;
-    const uint64_t end = one_row ? 1 : CeilDiv((job_.first + rows_) * bits_, kWordBits);
-    const uint64_t skipped = one_row ? 0 : job_.first * bits_ - begin * kWordBits;
-    const uint64_t count = end - begin;
+    const uint64_t begin = job_.first * bits_ / kWordBits;
+    const uint64_t count = CeilDiv((job_.first + rows_) * bits_, kWordBits) - begin;
+    const uint64_t skipped = job_.first * bits_ - begin * kWordBits;
     auto bytes = InputsFirst()
                      ? job_.reader.ReadColumns(part, groups_, CeilDiv(all_rows_ * bits_, kWordBits) * kWordBytes,
                                                begin * kWordBytes, count * kWordBytes)
@@ -162,7 +161,7 @@ class Decoder {
         if (format_ == FormatId::kAwq) {
           zero = ValueAt(own + row / kAwqPerWord, 1, kAwqSlots[row % kAwqPerWord], bits_);
         } else {
-          zero = BitsAt(own, InputsFirst() ? 1 : groups_, skipped + (one_row ? 0 : row * bits_), bits_);
+          zero = BitsAt(own, InputsFirst() ? 1 : groups_, skipped + row * bits_, bits_);
         }
         zeros_[row * groups_ + group] = zero + (job_.weight.zeros_less_one ? 1 : 0);
       }

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "format/format_id.h"
+#include "format/format.h"
 
 namespace quantport {
 
@@ -20,7 +20,7 @@ struct WeightScheme {
   uint64_t group_size = 0;                           // values that share a scale; 0: not said
   uint64_t bits = 0;                                 // of packed integers; 0: not said
   std::optional<std::array<uint64_t, 2>> tile = {};  // rows and columns that share a scale
-  bool whole_rows = false;                           // a scale stands for a row at least: no groups
+  std::optional<Granularity> shares = {};            // what shares a scale, where that is said by name
   bool ordered_groups = false;                       // GPTQ: column i is of group i / group_size
   bool zeros_less_one = false;                       // GPTQ before its second format
 };

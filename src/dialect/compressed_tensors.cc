@@ -36,7 +36,10 @@ WeightScheme SchemeOf(const Json& group, const std::string& top_format) {
   scheme.bits = SizeAt(weights, "num_bits");
   scheme.tile = TileAt(weights, "block_structure");
   const std::string strategy = StringAt(weights, "strategy");
-  scheme.whole_rows = strategy == "tensor" || strategy == "channel";
+  if (strategy == "tensor") scheme.shares = Granularity::kTensor;
+  if (strategy == "channel") scheme.shares = Granularity::kRows;
+  const bool inferred = strategy.empty() && scheme.group_size > 0;
+  if (strategy == "group" || strategy == "tensor_group" || inferred) scheme.shares = Granularity::kGroups;
   return scheme;
 }
 

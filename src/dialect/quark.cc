@@ -20,10 +20,14 @@ WeightScheme SchemeOf(const Json& config) {
   const std::string scales = StringAt(spec, "scale_format");
   WeightScheme scheme{"quark " + dtype};
   scheme.group_size = SizeAt(spec, "group_size");
+  const std::string shares = StringAt(spec, "qscheme");
+  if (shares == "per_tensor") scheme.shares = Granularity::kTensor;
+  if (shares == "per_channel") scheme.shares = Granularity::kRows;
+  if (shares == "per_group") scheme.shares = Granularity::kGroups;
   if (dtype == "fp4" && two) scheme.formats = Nvfp4Formats();
   if (dtype == "fp4" && scales == "e8m0") scheme.formats = Mxfp4Formats();
   if (dtype == "fp8_e4m3" && scales == "e8m0") scheme.formats = {FormatId::kMxfp8};
-  if (dtype == "fp8_e4m3" && StringAt(spec, "qscheme") != "per_group") scheme.formats = Fp8Formats();
+  if (dtype == "fp8_e4m3" && shares != "per_group") scheme.formats = Fp8Formats();
   if (dtype == "int8") scheme.formats = Int8Formats();
   return scheme;
 }

@@ -37,7 +37,7 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
       scales->shape.size() != 2 || module.Has("g_idx"))
     return;
   Proposal proposal{FormatId::kAwq, {words[1] * kPerWord, words[0]}, {}};
-  const auto group = GroupSize(proposal.shape[1], scales->shape[0], module.options);
+  const auto group = GroupSize(proposal.shape[1], scales->shape[0]);
   if (!group) return;
   proposal.variant.granularity = Granularity::kGroups;
   proposal.variant.group = *group;

@@ -155,7 +155,7 @@ std::vector<Part> BnbParts(const Proposal& proposal) {
     Add4Bit(proposal, &parts);
   } else {
     parts.push_back({Role::kValues, leaf::kWeight, {DType::kI8}, {SameForm(proposal.shape)}});
-    parts.push_back({Role::kScale, kScb, {DType::kF32, DType::kF16, DType::kBF16}, RowForms(proposal.shape)});
+    parts.push_back({Role::kScale, kScb, {DType::kF32, DType::kF16, DType::kBF16}, {RowForms(proposal.shape)[0]}});
     parts.push_back(ScalarPart(Role::kStorageKind, kStorage, {DType::kU8, DType::kI64}, proposal.shape, false));
   }
   AddActivationScales(proposal.shape, &parts);

@@ -2,7 +2,7 @@
 //   pack-quantized: b-bit integers, a row being one stream of bits in 32-bit words
 //     weight_packed      I32  [out, cdiv(in*b, 32)]
 //     weight_scale       any  [out, in/g], [out, 1] or [1]
-//     weight_zero_point  I32  [cdiv(out*b, 32), in/g]   packed along the output
+//     weight_zero_point  I32  [cdiv(out*b, 32), in/g]   packed along the output, I8 [1] beside one scale
 //     weight_g_idx       I32  [in]                      the group of each input, with activation order
 //     weight_shape       I64  [2] = out, in
 //   nvfp4-pack-quantized
@@ -71,13 +71,11 @@ std::vector<std::byte> ShapeBytes(std::span<const uint64_t> shape) {
 }
 
 // The number of inputs that weight_shape states, or nothing where it is no shape for this many rows.
-std::optional<uint64_t> StatedInputs(const StoredModule& module, const StoredLeaf& stated) {
-  const auto bytes = module.Read(stated);
+std::optional<uint64_t> StatedInputs(const StoredModule& module, const StoredLeaf& stated, const std::string& bytes) {
   const size_t width = stated.dtype == DType::kI64 ? 8 : 4;
-  if (!bytes || bytes->size() < 2 * width || (stated.dtype != DType::kI64 && stated.dtype != DType::kI32))
-    return std::nullopt;
+  if (bytes.size() < 2 * width || (stated.dtype != DType::kI64 && stated.dtype != DType::kI32)) return std::nullopt;
   uint64_t sizes[2] = {0, 0};
-  for (size_t i = 0; i < 2; ++i) std::memcpy(&sizes[i], bytes->data() + i * width, width);
+  for (size_t i = 0; i < 2; ++i) std::memcpy(&sizes[i], bytes.data() + i * width, width);
   const auto& words = module.value().shape;
   // A word holds at least 4 values of 8 bits and at most 32 of 1 bit.
   const bool fits = sizes[0] == words[words.size() - 2] && sizes[1] <= words.back() * 32 && words.back() > 0 &&
@@ -96,7 +94,9 @@ std::optional<Packing> FindPacking(const StoredModule& module) {
   const uint64_t columns = module.value().shape.back();
   const StoredLeaf* stated = module.Find(kStatedShape);
   const uint64_t bits = module.options.bits;
-  if (const auto inputs = stated == nullptr ? std::nullopt : StatedInputs(module, *stated)) {
+  if (const auto bytes = stated == nullptr ? std::nullopt : module.Read(*stated)) {
+    const auto inputs = StatedInputs(module, *stated, *bytes);
+    if (!inputs) return std::nullopt;
     // Rows of less than 32 values may fit several widths; the config's is then as good as any.
     if (bits > 0 && bits <= 8 && CeilDiv(*inputs * bits, 32) == columns) return Packing{*inputs, bits};
     for (uint64_t width = 1; width <= 8; ++width) {
@@ -108,15 +108,16 @@ std::optional<Packing> FindPacking(const StoredModule& module) {
   return Packing{columns * 32 / bits, bits};
 }
 
-// Packed along the rows that the scales have.
-std::vector<Form> ZeroForms(const Shape& logical, const Variant& variant) {
-  std::vector<Form> forms = ScaleForms(logical, variant);
-  for (Form& form : forms) {
-    auto& rows = form.axes[logical.size() - 2];
-    if (rows) rows = PackedAxis(rows->dim, logical[logical.size() - 2], variant.bits, 32);
-    form = FormOf(logical, form.shape.size(), std::move(form.axes));
-  }
-  return forms;
+// One for the whole weight is stored as the signed number that it is; others are packed along the rows, with the
+// dimensions of the weight whichever the scales have.
+Part ZeroPart(const Shape& logical, const Variant& variant) {
+  if (variant.granularity == Granularity::kTensor)
+    return ScalarPart(Role::kZeroPoint, leaf::kWeightZeroPoint, {DType::kI8}, logical, false);
+  Axes axes = ScaleForms(logical, variant).back().axes;
+  if (auto& rows = axes[logical.size() - 2])
+    rows = PackedAxis(rows->dim, logical[logical.size() - 2], variant.bits, 32);
+  Form form = FormOf(logical, logical.size(), std::move(axes));
+  return {Role::kZeroPoint, leaf::kWeightZeroPoint, {DType::kI32}, {std::move(form)}, false};
 }
 
 Part StatedShapePart(const Shape& logical, bool wide) {
@@ -136,7 +137,7 @@ void AddIntegers(const Proposal& proposal, std::vector<Part>* parts) {
   const Axis words = PackedAxis(dim, logical[dim], variant.bits, 32);
   parts->push_back({Role::kValues, leaf::kWeightPacked, {DType::kI32}, {PackedForm(logical, words, dim)}});
   parts->push_back({Role::kScale, leaf::kWeightScale, kNumbers, ScaleForms(logical, variant)});
-  parts->push_back({Role::kZeroPoint, leaf::kWeightZeroPoint, {DType::kI32}, ZeroForms(logical, variant), false});
+  parts->push_back(ZeroPart(logical, variant));
   Axes index(logical.size());
   index.back() = WholeAxis(0, logical.back(), logical.back(), "the groups of inputs are numbered through");
   parts->push_back({Role::kGroupIndex, kGroupIndex, {DType::kI32}, {FormOf(logical, 1, std::move(index))}, false});
@@ -162,8 +163,7 @@ void ProposeIntegers(const StoredModule& module, const StoredLeaf& scale, std::v
   add(Granularity::kTensor, 0);
   add(Granularity::kRows, 0);
   if (!packing || scale.shape.size() != module.value().shape.size()) return;
-  if (const auto group = GroupSize(packing->inputs, scale.shape.back(), module.options))
-    add(Granularity::kGroups, *group);
+  if (const auto group = GroupSize(packing->inputs, scale.shape.back())) add(Granularity::kGroups, *group);
 }
 
 // ---- both --------------------------------------------------------------------------------------------------------

@@ -29,10 +29,9 @@ Axis WholeAxis(size_t dim, uint64_t size, uint64_t stored, std::string_view why)
   return {dim, std::max<uint64_t>(size, 1), stored, why};
 }
 
-std::optional<uint64_t> GroupSize(uint64_t size, uint64_t count, const RecognizeOptions& options) {
-  if (count == 0 || size == 0) return std::nullopt;
-  if (options.group_size > 0 && CeilDiv(size, options.group_size) == count) return options.group_size;
-  return size % count == 0 ? std::optional(size / count) : std::nullopt;
+std::optional<uint64_t> GroupSize(uint64_t size, uint64_t count) {
+  if (count == 0 || size == 0 || size % count != 0) return std::nullopt;
+  return size / count;
 }
 
 Form FormOf(const Shape& logical, size_t rank, Axes axes) {
@@ -98,7 +97,7 @@ std::vector<Form> InputForms(const Shape& logical, size_t dim) {
     return FormOf(logical, rank, std::move(axes));
   };
   if (logical.size() == 3) return {form(1, false), form(2, true), form(3, true)};
-  return {form(1, false), form(2, false)};
+  return {form(1, false)};
 }
 
 std::vector<Form> ScaleForms(const Shape& logical, const Variant& variant) {

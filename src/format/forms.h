@@ -20,9 +20,8 @@ Axis PackedAxis(size_t dim, uint64_t size, uint64_t bits, uint64_t word_bits);
 Axis PackedAxis(size_t dim, uint64_t count);
 // A dimension that is all or nothing.
 Axis WholeAxis(size_t dim, uint64_t size, uint64_t stored, std::string_view why);
-// Values that share a scale where `count` scales stand for `size` values: as the config says if that fits, else evenly.
-// Evenly as well where the number of scales can't be: the misfit then tells what they would have to be.
-std::optional<uint64_t> GroupSize(uint64_t size, uint64_t count, const RecognizeOptions& options);
+// Values that share a scale where `count` scales stand for `size` values, each for as many.
+std::optional<uint64_t> GroupSize(uint64_t size, uint64_t count);
 
 // The stored tensor of `rank` dimensions with these axes: a dimension that carries no logical one has size 1.
 Form FormOf(const Shape& logical, size_t rank, Axes axes);

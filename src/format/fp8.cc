@@ -92,7 +92,6 @@ class Proposer {
     if (inv_ && MayBeHalves(module_)) AddHalves(shape[1] / 2, shape[2]);
     if (by_tile) Add(FormatId::kFp8Block, Granularity::kTiles).tile = tile;
     Add(FormatId::kFp8PerTensor, Granularity::kTensor);
-    if (shape.size() < 2) return;
     Add(FormatId::kFp8PerChannel, Granularity::kRows);
     if (!by_tile) Add(FormatId::kFp8Block, Granularity::kTiles).tile = tile;
     // Batched experts [E, in, out] with a scale for each column: [E, out]. They are parameters and no modules; a linear
@@ -101,7 +100,7 @@ class Proposer {
     const uint64_t groups = scale->shape.size() == shape.size() ? scale->shape.back() : 0;
     // A scale for each value is no layout that anyone writes.
     if (groups == 0 || groups >= shape.back()) return;
-    if (const auto group = GroupSize(shape.back(), groups, module_.options))
+    if (const auto group = GroupSize(shape.back(), groups))
       Add(FormatId::kFp8Group, Granularity::kGroups).group = *group;
   }
 
@@ -131,7 +130,7 @@ class Proposer {
 
 void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
   const bool fp8 = module.value().dtype == DType::kF8E4M3 || module.value().dtype == DType::kF8E5M2;
-  if (module.HasOwnName() && fp8 && !module.value().shape.empty()) Proposer(module, proposals).Run();
+  if (module.HasOwnName() && fp8 && module.value().shape.size() >= 2) Proposer(module, proposals).Run();
 }
 
 std::optional<std::string> Written(const Encoding& encoding, const Shape& shape, Variant* variant) {

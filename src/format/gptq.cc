@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 
+#include "base/checked.h"
 #include "format/families.h"
 #include "format/forms.h"
 #include "format/leaves.h"
@@ -35,7 +36,9 @@ Part GroupIndexPart(const Shape& logical, const Variant& variant) {
                         ? Axis{0, 1}
                         : WholeAxis(0, logical[1], logical[1],
                                     "the groups of inputs are numbered through, in the order of activations");
-  Part part{Role::kGroupIndex, kGroupIndex, {DType::kI32}, {FormOf(logical, 1, {std::nullopt, axis})}, false};
+  // Without order a position says the group as well.
+  const bool required = !variant.ordered_groups;
+  Part part{Role::kGroupIndex, kGroupIndex, {DType::kI32}, {FormOf(logical, 1, {std::nullopt, axis})}, required};
   if (variant.ordered_groups)
     part.restate = [group = variant.group](std::span<const uint64_t> shape) { return OrderedGroups(shape, group); };
   return part;
@@ -62,6 +65,12 @@ std::vector<Part> GptqParts(const Proposal& proposal) {
   return parts;
 }
 
+// The last group may be of fewer inputs, which only the config tells.
+std::optional<uint64_t> GroupOf(uint64_t inputs, uint64_t groups, const RecognizeOptions& options) {
+  if (options.group_size > 0 && CeilDiv(inputs, options.group_size) == groups) return options.group_size;
+  return GroupSize(inputs, groups);
+}
+
 void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
   const StoredLeaf* scales = module.Find(leaf::kScales);
   const StoredLeaf* zeros = module.Find(leaf::kQZeros);
@@ -73,7 +82,7 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
   const uint64_t bits = out == 0 ? 0 : zeros->shape[1] * 32 / out;
   if (bits != 2 && bits != 3 && bits != 4 && bits != 8) return;
   Proposal proposal{FormatId::kGptq, {out, words[0] * 32 / bits}, {}};
-  const auto group = GroupSize(proposal.shape[1], scales->shape[0], module.options);
+  const auto group = GroupOf(proposal.shape[1], scales->shape[0], module.options);
   if (!group) return;
   proposal.variant.granularity = Granularity::kGroups;
   proposal.variant.group = *group;

@@ -19,7 +19,8 @@ std::vector<Part> Int4Parts(const Proposal& proposal) {
   std::vector<Part> parts;
   parts.reserve(6);
   parts.push_back({Role::kValues, leaf::kWeight, {DType::kU8}, {PackedForm(logical, Axis{rows, 2}, rows)}});
-  parts.push_back({Role::kScale, leaf::kWeightScale, kNumbers, ScaleForms(logical, proposal.variant)});
+  parts.push_back(
+      {Role::kScale, leaf::kWeightScale, kNumbers, GroupForms(logical, logical.size() - 1, proposal.variant.group)});
   if (proposal.format == FormatId::kW4A8Awq)
     parts.push_back(ScalarPart(Role::kGlobalScale, leaf::kWeightScale2, {DType::kF32}, logical, true));
   AddActivationScales(logical, &parts);
@@ -32,19 +33,16 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
   const StoredLeaf* scale = module.Find(leaf::kWeightScale);
   const size_t rank = value.shape.size();
   if (!module.HasOwnName() || value.dtype != DType::kU8 || scale == nullptr || rank < 2) return;
-  const FormatId id = module.Has(leaf::kWeightScale2) ? FormatId::kW4A8Awq : FormatId::kInt4;
-  const auto add = [&](Granularity granularity, uint64_t group) {
-    Proposal proposal{id, {value.shape.begin(), value.shape.end()}, {}};
-    proposal.shape[rank - 2] *= 2;
-    proposal.variant.granularity = granularity;
-    proposal.variant.group = group;
-    proposal.variant.bits = 4;
-    proposals->push_back(std::move(proposal));
-  };
-  add(Granularity::kRows, 0);
-  if (scale->shape.size() != rank) return;
-  if (const auto group = GroupSize(value.shape.back(), scale->shape.back(), module.options))
-    add(Granularity::kGroups, *group);
+  Proposal proposal{module.Has(leaf::kWeightScale2) ? FormatId::kW4A8Awq : FormatId::kInt4,
+                    {value.shape.begin(), value.shape.end()},
+                    {}};
+  proposal.shape[rank - 2] *= 2;
+  proposal.variant.granularity = Granularity::kGroups;
+  proposal.variant.bits = 4;
+  // Where the scales can't be of groups, the misfit tells how many one for each row would be.
+  const auto group = scale->shape.empty() ? std::nullopt : GroupSize(value.shape.back(), scale->shape.back());
+  proposal.variant.group = group && scale->shape.size() == rank ? *group : value.shape.back();
+  proposals->push_back(std::move(proposal));
 }
 
 std::optional<std::string> Written(const Encoding& encoding, const Shape& shape, Variant* variant) {

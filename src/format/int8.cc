@@ -58,7 +58,7 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
       Granularity::kRows, 0);
   if (value.shape[rank - 2] == 1) add(FormatId::kIntQuantized, Granularity::kTensor, 0);
   if (scale->shape.size() != rank) return;
-  if (const auto group = GroupSize(value.shape.back(), scale->shape.back(), module.options))
+  if (const auto group = GroupSize(value.shape.back(), scale->shape.back()))
     add(FormatId::kIntQuantized, Granularity::kGroups, *group);
 }
 

@@ -23,10 +23,20 @@ bool IsSane(const StoredModule& module) {
   });
 }
 
+// No one stores a single expert as several, or experts of one row or column: that is a matrix with a dimension too
+// many.
+bool IsMatrixOfMore(const Proposal& proposal) {
+  const Shape& shape = proposal.shape;
+  return proposal.format != FormatId::kPlain && shape.size() > 2 &&
+         std::find(shape.begin(), shape.end(), 1u) != shape.end();
+}
+
 // Of a tensor that is no float, plain takes what MayBeCodes() lets pass: indices, masks.
 bool TakesDType(const Proposal& proposal, const Part& part, DType dtype) {
   return part.dtypes.Has(dtype) || (proposal.format == FormatId::kPlain && part.role == Role::kValues);
 }
+
+std::string ShapeText(std::span<const uint64_t> shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 bool HasShape(const Form& form, std::span<const uint64_t> shape) {
   return std::equal(form.shape.begin(), form.shape.end(), shape.begin(), shape.end(),
@@ -71,8 +81,6 @@ bool Fill(const StoredModule& module, const Proposal& proposal, std::vector<Part
 }
 
 // ---- what does not fit ---------------------------------------------------------------------------------------------
-
-std::string ShapeText(std::span<const uint64_t> shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 // "a, b or c"
 std::string Choice(const std::vector<std::string>& words) {
@@ -224,6 +232,8 @@ Match MatchFormat(const StoredModule& module) {
     const size_t first = proposals.size();
     family->propose(module, &proposals);
     for (size_t i = first; i < proposals.size(); ++i) {
+      if (IsMatrixOfMore(proposals[i]))
+        proposals[i].misfit = fmt::format("{} is a matrix with a dimension too many", ShapeText(proposals[i].shape));
       if (Fill(module, proposals[i], family->parts(proposals[i]), &match)) return match;
     }
   }

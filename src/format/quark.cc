@@ -51,7 +51,7 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
     variant.inputs_first = granularity == Granularity::kGroups;
   };
   if (scale->shape.size() == 2) {
-    if (const auto group = GroupSize(words[0], scale->shape[0], module.options))
+    if (const auto group = GroupSize(words[0], scale->shape[0]))
       add(Granularity::kGroups, {words[1] * kPerWord, words[0]}, *group);
   }
   add(Granularity::kTensor, {words[0], words[1] * kPerWord}, 0);

@@ -44,7 +44,7 @@ struct LogicalWeight {
   std::vector<uint64_t> shape;  // logical, in elements; for kUnrecognized that of the value tensor as stored
   std::vector<StoredPart> parts;
   Variant variant = {};                       // as recognized; cutting and joining leave it as it was
-  std::shared_ptr<const Misfit> misfit = {};  // of kUnrecognized
+  std::shared_ptr<const Misfit> misfit = {};  // of kUnrecognized, or of what the config contradicts
 
   const StoredPart* Find(std::string_view leaf) const;
 };

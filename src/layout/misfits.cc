@@ -32,6 +32,7 @@ std::vector<UnknownWeight> FindUnknownWeights(const std::vector<WeightUnit>& uni
 std::string MisfitText(const LogicalWeight& weight) {
   if (weight.misfit == nullptr) return "no format has these tensors";
   const Misfit& misfit = *weight.misfit;
+  if (weight.format != FormatId::kUnrecognized) return fmt::format("the config contradicts it: {}", misfit.text);
   if (misfit.nearest == FormatId::kUnrecognized) return misfit.text;
   if (misfit.nearest == FormatId::kPlain) return fmt::format("no format has these tensors: {}", misfit.text);
   return fmt::format("no format has these tensors; the nearest is {}, but {}", FormatName(misfit.nearest), misfit.text);

@@ -70,8 +70,9 @@ Status NameConversion::FindWhole(const Storage& storage, const std::string& refe
 Status NameConversion::Convert(Result<std::vector<WeightUnit>> units) {
   if (!units) return KeepNames(std::move(units.errors()));
   units_ = std::move(*units);
-  for (Warning& warning : WarningsOf(CompareClaims(*sources_.configs, units_)))
-    report_->warnings.push_back(std::move(warning));
+  const std::vector<Difference> differences = CompareClaims(*sources_.configs, units_);
+  for (Warning& warning : WarningsOf(differences)) report_->warnings.push_back(std::move(warning));
+  NoteContradictions(differences, &units_);
   for (Warning& warning : UnknownWeightWarnings(
            FindUnknownWeights(units_, sources_.configs->scheme.quantized || !choices_.configs_are_complete)))
     report_->warnings.push_back(std::move(warning));

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <memory>
+#include <numeric>
 
 #include "base/checked.h"
 #include "base/text.h"
@@ -45,29 +47,56 @@ bool IsPlainMatrix(const WeightUnit& unit) {
          IsPlainFloat(unit.weight.parts[0].array.dtype);
 }
 
-// The scale that stands for groups of inputs, and along which dimension: the coarsest axis of the block scales.
+const StoredPart* FindScale(const LogicalWeight& weight) {
+  const auto it = std::find_if(weight.parts.begin(), weight.parts.end(),
+                               [](const StoredPart& part) { return part.role == Role::kScale; });
+  return it == weight.parts.end() ? nullptr : &*it;
+}
+
+uint64_t Elements(std::span<const uint64_t> shape) {
+  return std::accumulate(shape.begin(), shape.end(), uint64_t{1}, std::multiplies());
+}
+
+// How many values share a scale: some inputs of a row, a row, or several rows.
 struct Groups {
   const StoredPart* scale;
   uint64_t inputs;
   uint64_t group;
 };
 std::optional<Groups> FindGroups(const LogicalWeight& weight) {
-  const StoredPart* scale = weight.Find("weight_scale");
-  if (scale == nullptr) scale = weight.Find("scales");
-  const bool tiles = weight.format == FormatId::kFp8Block || weight.format == FormatId::kFp8PerTensor;
-  if (scale == nullptr || tiles) return std::nullopt;
-  std::optional<Groups> groups;
-  // Of formats that have groups, a scale for each row is a group as long as the row.
-  const bool may_group = weight.format == FormatId::kInt4 || weight.format == FormatId::kPackQuantized ||
-                         weight.format == FormatId::kIntQuantized;
-  if (may_group && weight.variant.granularity == Granularity::kRows)
-    groups = Groups{scale, weight.shape.back(), weight.shape.back()};
-  for (size_t dim = 0; dim < scale->axes.size(); ++dim) {
-    const auto& axis = scale->axes[dim];
-    if (axis && axis->granularity > 1 && axis->multiple == 1)
-      groups = Groups{scale, weight.shape[dim], axis->granularity};
+  const StoredPart* scale = FindScale(weight);
+  if (scale == nullptr || weight.shape.size() < 2) return std::nullopt;
+  const uint64_t inputs = weight.shape.back();
+  switch (weight.variant.granularity) {
+    case Granularity::kTensor:
+      return Groups{scale, inputs, inputs * weight.shape[weight.shape.size() - 2]};
+    case Granularity::kRows:
+      return Groups{scale, inputs, inputs};
+    case Granularity::kGroups:
+      // The coarsest axis: experts may have their inputs before their outputs.
+      for (size_t dim = scale->axes.size(); dim-- > 0;) {
+        const auto& axis = scale->axes[dim];
+        if (axis && axis->granularity > 1) return Groups{scale, weight.shape[dim], axis->granularity};
+      }
+      return std::nullopt;
+    case Granularity::kColumns:
+    case Granularity::kTiles:
+    case Granularity::kHalves:
+      break;
   }
-  return groups;
+  return std::nullopt;
+}
+
+// Whether a group size that the config states is meant for the scales of this weight. Where no word says what shares
+// one, it may be of activations, or left from another algorithm.
+bool SaysGroups(const WeightScheme& scheme, const LogicalWeight& weight) {
+  return scheme.group_size > 0 && scheme.shares.value_or(weight.variant.granularity) == Granularity::kGroups;
+}
+
+// GPTQ's last group may be of fewer inputs; all others have whole groups only.
+bool HasGroupsOf(uint64_t size, const Groups& groups, FormatId format) {
+  if (format != FormatId::kGptq) return groups.group == size;
+  return CeilDiv(groups.inputs, size) == CeilDiv(groups.inputs, groups.group);
 }
 
 // The width of the integers of a packed weight, or 0.
@@ -112,7 +141,7 @@ class ClaimCheck {
       } else if (IsPlainMatrix(unit)) {
         CheckPlain(unit, claim, findings_.modules[m].kind);
       } else {
-        CheckTile(unit, claim);
+        CheckUnknown(unit, claim);
       }
     }
   }
@@ -153,24 +182,27 @@ class ClaimCheck {
       Add(DifferenceKind::kFormat,
           fmt::format("the config says {}, the tensors are {}", scheme.name, FormatName(format)), unit.key);
     }
-    const auto groups = FindGroups(unit.weight);
-    if (groups && scheme.group_size > 0 &&
-        CeilDiv(groups->inputs, scheme.group_size) != CeilDiv(groups->inputs, groups->group)) {
-      Add(DifferenceKind::kGroupSize,
-          fmt::format("group_size is {}, but {} has one scale for {} values", scheme.group_size, groups->scale->leaf,
-                      groups->group),
-          unit.key);
-    }
-    if (groups && scheme.whole_rows && groups->group < groups->inputs) {
-      Add(DifferenceKind::kGroupSize,
-          fmt::format("the config says one scale for a row or more, but {} has one for {} values", groups->scale->leaf,
-                      groups->group),
-          unit.key);
-    }
+    if (scheme.tile) CheckTile(unit, *scheme.tile);
+    if (const auto groups = FindGroups(unit.weight)) CheckGroups(unit, scheme, *groups);
     const uint64_t bits = PackedBits(unit.weight);
     if (bits > 0 && scheme.bits > 0 && bits != scheme.bits) {
       Add(DifferenceKind::kBits,
           fmt::format("the config says {} bits, the tensors hold values of {}", scheme.bits, bits), unit.key);
+    }
+  }
+
+  void CheckGroups(const WeightUnit& unit, const WeightScheme& scheme, const Groups& groups) {
+    const bool rows = scheme.shares == Granularity::kTensor || scheme.shares == Granularity::kRows;
+    if (SaysGroups(scheme, unit.weight) && !HasGroupsOf(scheme.group_size, groups, unit.weight.format)) {
+      Add(DifferenceKind::kGroupSize,
+          fmt::format("group_size is {}, but {} has one scale for {} values", scheme.group_size, groups.scale->leaf,
+                      groups.group),
+          unit.key);
+    } else if (rows && groups.group < groups.inputs) {
+      Add(DifferenceKind::kGroupSize,
+          fmt::format("the config says one scale for a row or more, but {} has one for {} values", groups.scale->leaf,
+                      groups.group),
+          unit.key);
     }
   }
 
@@ -196,18 +228,32 @@ class ClaimCheck {
         unit.module);
   }
 
-  // A grid of scales that the stated tile does not give; then the format is not recognized either.
-  void CheckTile(const WeightUnit& unit, const Claim& claim) {
+  // Scales that the stated tile does not give; those of several dimensions are of no format then.
+  void CheckUnknown(const WeightUnit& unit, const Claim& claim) {
     if (claim.says != Says::kQuantized && claim.says != Says::kEither) return;
     const auto& tile = SchemeOf(claim).tile;
     const StoredPart* scale = unit.weight.Find("weight_scale_inv");
     const bool grid = unit.weight.format == FormatId::kUnrecognized && tile && scale != nullptr &&
                       scale->array.shape.size() == unit.weight.shape.size() && unit.weight.shape.size() >= 2 &&
                       unit.weight.parts[0].array.dtype == DType::kF8E4M3;
-    if (!grid) return;
+    if (grid) AddTile(unit, *tile, *scale);
+  }
+
+  void CheckTile(const WeightUnit& unit, const std::array<uint64_t, 2>& tile) {
+    const auto& shape = unit.weight.shape;
+    const bool other = unit.weight.format == FormatId::kFp8PerTensor ||
+                       unit.weight.format == FormatId::kFp8PerChannel || unit.weight.format == FormatId::kFp8Group;
+    if (!other) return;
+    const StoredPart* scale = FindScale(unit.weight);
+    const uint64_t tiles = CeilDiv(shape[shape.size() - 2], tile[0]) * CeilDiv(shape.back(), tile[1]);
+    if (Elements(scale->array.shape) != tiles * Elements(std::span(shape).first(shape.size() - 2)))
+      AddTile(unit, tile, *scale);
+  }
+
+  void AddTile(const WeightUnit& unit, const std::array<uint64_t, 2>& tile, const StoredPart& scale) {
     Add(DifferenceKind::kTile,
         fmt::format("weight_block_size is {}, which does not make scales of shape {} of a weight of shape {}",
-                    ShapeText({(*tile)[0], (*tile)[1]}), ShapeText(scale->array.shape), ShapeText(unit.weight.shape)),
+                    ShapeText({tile[0], tile[1]}), ShapeText(scale.array.shape), ShapeText(unit.weight.shape)),
         unit.key);
   }
 
@@ -315,21 +361,14 @@ void DropUnsaid(const ConfigFiles& configs, std::vector<MatchedClaims>* matched)
   }
 }
 
+// Quantized otherwise than the config says.
+bool IsOfStorage(DifferenceKind kind) {
+  return kind == DifferenceKind::kFormat || kind == DifferenceKind::kGroupSize || kind == DifferenceKind::kBits ||
+         kind == DifferenceKind::kTile;
+}
+
 bool IsContradiction(DifferenceKind kind) {
-  switch (kind) {
-    case DifferenceKind::kExcluded:
-    case DifferenceKind::kNotClaimed:
-    case DifferenceKind::kFormat:
-    case DifferenceKind::kGroupSize:
-    case DifferenceKind::kBits:
-    case DifferenceKind::kTile:
-      return true;
-    case DifferenceKind::kStoredPlain:
-    case DifferenceKind::kConfigsDisagree:
-    case DifferenceKind::kOtherNamespace:
-      break;
-  }
-  return false;
+  return IsOfStorage(kind) || kind == DifferenceKind::kExcluded || kind == DifferenceKind::kNotClaimed;
 }
 
 // How a warning of a kind is called, and put for many modules.
@@ -381,6 +420,18 @@ std::vector<Difference> CompareClaims(const ConfigFiles& configs, const std::vec
   }
   CheckAgreement(configs, findings, matched, &differences);
   return differences;
+}
+
+void NoteContradictions(const std::vector<Difference>& differences, std::vector<WeightUnit>* units) {
+  std::map<std::string_view, std::string_view> texts;
+  for (const Difference& difference : differences) {
+    if (IsOfStorage(difference.kind)) texts.emplace(difference.tensor, difference.message);
+  }
+  if (texts.empty()) return;
+  for (WeightUnit& unit : *units) {
+    if (const auto text = texts.find(unit.key); text != texts.end() && IsKnownQuantized(unit))
+      unit.weight.misfit = std::make_shared<const Misfit>(Misfit{unit.weight.format, std::string(text->second)});
+  }
 }
 
 Errors ProblemsOf(const std::vector<Difference>& differences) {

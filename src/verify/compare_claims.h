@@ -37,6 +37,9 @@ struct Difference {
 // count is the dialect's.
 std::vector<Difference> CompareClaims(const ConfigFiles& configs, const std::vector<WeightUnit>& units);
 
+// Notes at weights what the config says otherwise of how their bytes are read, so that they are moved as they are only.
+void NoteContradictions(const std::vector<Difference>& differences, std::vector<WeightUnit>* units);
+
 // All of them, for who verifies.
 Errors ProblemsOf(const std::vector<Difference>& differences);
 // Those that decide how bytes are read, for who reads them; the rest is left to WarningsOf.

@@ -283,7 +283,7 @@ class RequantizeTest(QuantizeTest):
                   (f"{name}.qzeros", "I32", [inputs // group, out // 8], qzeros),
                   (f"{name}.scales", "F16", [inputs // group, out], scales)],
                  llama_config(torch_dtype="float32", quantization_config={
-                     "quant_method": "gptq", "bits": 4, "group_size": group, "checkpoint_format": "gptq_v2"}))
+                     "quant_method": "gptq", "bits": 4, "group_size": group, "desc_act": False, "checkpoint_format": "gptq_v2"}))
         self.assert_done(run("dequantize", self.path("hub"), "-o", self.path("plain")))
         got = f32(read_checkpoint(self.path("plain"))[f"{name}.weight"][2])
         for row in (0, 251, 252, 253, 503, 504, 700, 1007, 1008, 1127):

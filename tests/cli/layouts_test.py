@@ -15,6 +15,7 @@ GOLDEN = f"{ROOT}/tests/golden/layouts"
 MAPPING = f"{GOLDEN}/mapping.json"
 CASES = sorted(name for name in os.listdir(GOLDEN) if os.path.isdir(f"{GOLDEN}/{name}"))
 QKV, FUSED = "model.layers.0.attn.qkv", "model.layers.0.mlp.gate_up"
+O, OTHER = "model.layers.0.attn.o", "model.layers.0.mlp.down"  # which are renamed only
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 64, "desc_act": False}
 PACKED = {"quant_method": "compressed-tensors", "format": "pack-quantized",
           "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 64}, "targets": ["Linear"]}}}
@@ -51,7 +52,7 @@ def bitsandbytes(out, inputs, scale_type="F32"):
 class GoldenTest(ProgramTest):
     def test_no_golden_is_lost(self):
         """The tests below go through the folders that are there."""
-        self.assertEqual(len(CASES), 41)
+        self.assertEqual(len(CASES), 42)
 
     def test_every_format_is_cut_as_its_exporter_would_have(self):
         for name in CASES:
@@ -130,16 +131,24 @@ class CutTest(LayoutCase):
 
 
 class ContradictionTest(LayoutCase):
-    """Configs and tensors that can't both be right: who reads bytes stops, who only moves names warns."""
+    """Configs and tensors that can't both be right: who reads bytes or cuts them stops, who only moves names warns."""
 
-    def contradict(self, configuration, tensors, reason, tensor_name=f"{QKV}.weight", **options):
+    def warned(self, configuration, tensors, reason, tensor_name):
         self.setUp()
-        result = self.revert(configuration, tensors, **options)
+        result = self.revert(configuration, tensors)
         self.assert_done(result)
         self.assertRegex(result.stderr, f"warning: config.json: modules .*{tensor_name}")
         shutil.rmtree(self.path("out"))
         result = run("dequantize", self.path("in"), "-o", self.path("out"))
         self.assert_refused(result, f"InvalidConfigError: config.json: {tensor_name}: {reason}")
+
+    def contradict(self, configuration, tensors, reason):
+        """Of a fused weight, and of the same as one that is renamed only."""
+        self.setUp()
+        result = self.revert(configuration, tensors)
+        self.assert_refused(result, f"{QKV}.weight: Chunk: Chunk needs to know how this weight is stored, and the config contradicts it: {reason}")
+        alone = [(t[0].replace(QKV, O), *t[1:]) for t in tensors]
+        self.warned(json.loads(json.dumps(configuration).replace(QKV, O)), alone, reason, f"{O}.weight")
 
     def accept(self, configuration, tensors, **options):
         self.setUp()
@@ -166,19 +175,19 @@ class ContradictionTest(LayoutCase):
         self.accept(config(GPTQ | {"bits": 8, "dynamic": {"+:.*qkv": {"bits": 4}}}), gptq)
 
     def test_a_tile_that_does_not_make_these_scales(self):
-        self.contradict(config({"quant_method": "fp8", "weight_block_size": [64, 64]}),
-                        [tensor("model.layers.0.attn.o.weight", "F8_E4M3", [384, 128]),
-                         tensor("model.layers.0.attn.o.weight_scale_inv", "F32", [3, 1])],
-                        "weight_block_size is [64, 64], which does not make scales of shape [3, 1]", "model.layers.0.attn.o.weight")
+        fp8 = config({"quant_method": "fp8", "weight_block_size": [64, 64]})
+        for shape in ([3, 1], []):
+            self.warned(fp8, [tensor(f"{O}.weight", "F8_E4M3", [384, 128]), (f"{O}.weight_scale_inv", "F32", shape)],
+                        f"weight_block_size is [64, 64], which does not make scales of shape {shape}", f"{O}.weight")
 
     def test_an_excluded_module_that_is_quantized(self):
         for entry in (QKV, "*.qkv", "re:.*qkv$"):
-            self.contradict(modelopt("NVFP4", ignore=[entry]), nvfp4(QKV, 48, 64),
-                            f'the exclude entry "{entry}" covers this module', QKV)
+            self.warned(modelopt("NVFP4", ignore=[entry]), nvfp4(QKV, 48, 64),
+                        f'the exclude entry "{entry}" covers this module', QKV)
 
     def test_a_layer_of_mixed_precision_with_another_algorithm(self):
-        layers = {QKV: {"quant_algo": "FP8"}, "model.layers.0.attn.o": {"quant_algo": "NVFP4", "group_size": 16}}
-        tensors = nvfp4(QKV, 48, 64) + nvfp4("model.layers.0.attn.o", 16, 64)
+        layers = {QKV: {"quant_algo": "FP8"}, OTHER: {"quant_algo": "NVFP4", "group_size": 16}}
+        tensors = nvfp4(QKV, 48, 64) + nvfp4(OTHER, 16, 64)
         self.contradict(modelopt("MIXED_PRECISION", quantized_layers=layers), tensors,
                         "the config says FP8, the tensors are NVFP4")
         layers[QKV] = {"quant_algo": "W4A16_NVFP4", "group_size": 16}
@@ -195,11 +204,11 @@ class ContradictionTest(LayoutCase):
             self.accept(configuration, tensors)
 
     def test_the_other_config_file_is_held_against_the_tensors_as_well(self):
-        self.assert_done(self.revert(modelopt("NVFP4"), nvfp4(QKV, 48, 64),
+        self.assert_done(self.revert(modelopt("NVFP4"), nvfp4(O, 48, 64),
                                      extra={"hf_quant_config.json": hf_quant_config(algorithm="FP8")}))
         shutil.rmtree(self.path("out"))
         result = run("dequantize", self.path("in"), "-o", self.path("out"))
-        self.assert_refused(result, f"InvalidConfigError: hf_quant_config.json: {QKV}.weight: the config says FP8")
+        self.assert_refused(result, f"InvalidConfigError: hf_quant_config.json: {O}.weight: the config says FP8")
 
     def test_verify_and_inspect_do_not_stop_at_a_contradiction(self):
         write_checkpoint(self.path("in"), modelopt("FP8"), nvfp4(QKV, 48, 64))

@@ -42,7 +42,7 @@ MISFITS = {
     "FP8 values of the other kind": ("FP8", linear(("weight", "F8_E5M2", (128, 128)), ("weight_scale", "F32", ())),
                                      "weight is F8_E5M2, and FP8 takes F8_E4M3"),
     "FP8 with a dimension too many": ("FP8", linear(("weight", "F8_E4M3", (128, 128, 1)), ("weight_scale", "F32", (128, 1))),
-                                      "weight_scale is [128, 1]"),
+                                      "[128, 128, 1] is a matrix with a dimension too many"),
     "factors of two ranks": ("NVFP4", nvfp4_codes() + linear(("svdquant_lora_a", "BF16", (8, 128)), ("svdquant_lora_b", "BF16", (128, 16))),
                              "svdquant_lora_b is [128, 16], and NVFP4_SVD of [128, 128] has [128, 8]"),
     "scales beside numbers": ("NVFP4", linear(("weight", "BF16", (128, 128)), ("weight_scale", "F32", ())),

@@ -4,7 +4,7 @@ import json
 import os
 
 import oracle
-from dtypes import Tensor
+from dtypes import Tensor, count
 from program import ROOT, read_checkpoint, read_file
 
 LAYOUTS = f"{ROOT}/tests/golden/layouts"
@@ -91,12 +91,27 @@ class Golden:
     def read_original(self, module, from_hub):
         return self.read(self.hub if from_hub else self.export, module)
 
+    def reference(self):
+        """name -> tensor, all plain, under the names in memory."""
+        tensors = {"lm_head.weight": self.export["lm_head.weight"]}
+        for module in self.modules():
+            shape = self.read_original(module, False).shape
+            tensors[part_name(module, "weight")] = Tensor("BF16", shape, bytes(2 * count(shape)))
+        return tensors
+
     def read(self, tensors, module):
         parts = parts_of(tensors, module)
         decoder = self.decoder
         if decoder is oracle.numbers and ".experts." in module and module.endswith("_proj"):
             decoder = oracle.stacked_blocks
         return oracle.read(parts, decoder, self.settings)
+
+
+def part_name(module, leaf):
+    """The tensor of which parts_of makes this leaf."""
+    if not module.endswith("_proj"):
+        return f"{module}.{leaf}"
+    return module if leaf == "weight" else f"{module}_{leaf.removeprefix('weight_')}"
 
 
 def parts_of(tensors, module):

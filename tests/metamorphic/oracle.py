@@ -175,9 +175,10 @@ def packed(parts, settings):
     scale = scale_of(parts.get("weight_scale"), settings["strategy"], [rows, columns], settings.get("size"))
     stored = decode(words)
     codes = [bits_of(stored[row * width:(row + 1) * width], bits, columns) for row in range(rows)]
-    zero = parts.get("weight_zero_point")
-    if zero is None:
-        middle = 1 << bits - 1
+    zero, middle = parts.get("weight_zero_point"), 1 << bits - 1
+    if zero is not None and settings["strategy"] == "tensor":  # not packed
+        middle += scalar(zero, REAL - SCALES)
+    if zero is None or settings["strategy"] == "tensor":
         return Reading([rows, columns], lambda row, column: (codes[row][column] - middle) * scale(row, column), None)
     groups = columns // settings["size"] if settings["strategy"] == "group" else 1
     need(zero.dtype in WORDS and zero.shape == [cdiv(rows * bits, 32), groups])

@@ -67,6 +67,7 @@ std::vector<TableCase> Cases() {
        "weight_packed",
        "",
        4},
+      {FormatId::kPackQuantized, {64, 128}, {.bits = 4}, {"weight_zero_point"}, "weight_packed", "", 4},
       {FormatId::kNvfp4Pack, {64, 128}, {.granularity = kGroups, .group = 16}, {}, "weight_packed"},
       {FormatId::kMxfp4Pack, {64, 128}, {.granularity = kGroups, .group = 32}, {}, "weight_packed"},
       {FormatId::kGptq, {64, 128}, {.granularity = kGroups, .group = 64, .bits = 4}, {"g_idx"}, "qweight"},
@@ -86,8 +87,8 @@ std::vector<TableCase> Cases() {
 class Stored {
  public:
   explicit Stored(const TableCase& c) {
-    options_.bits = c.bits;
-    options_.read = [state = c.state](uint32_t) {
+    options.bits = c.bits;
+    options.read = [state = c.state](uint32_t) {
       return state.empty() ? std::optional<std::string>() : std::optional(state);
     };
     for (const Part& part : Parts(c.format, c.shape, c.variant)) {
@@ -102,7 +103,7 @@ class Stored {
   Match Recognize() const {
     std::vector<StoredLeaf> stored;
     for (const Leaf& leaf : leaves) stored.push_back({leaf.name, leaf.dtype, leaf.shape, 0});
-    return MatchFormat({"m.weight", stored, options_});
+    return MatchFormat({"m.weight", stored, options});
   }
 
   struct Leaf {
@@ -111,9 +112,7 @@ class Stored {
     Shape shape;
   };
   std::vector<Leaf> leaves;  // the value first
-
- private:
-  RecognizeOptions options_;
+  RecognizeOptions options;
 };
 
 std::string Name(const TableCase& c) { return std::string(FormatName(c.format)); }
@@ -176,6 +175,20 @@ TEST(FormatTableTest, ACompanionOfAnotherDtypeIsOfNoFormat) {
         EXPECT_EQ(FormatName(stored.Recognize().format), "unrecognized") << Name(c) << " " << stored.leaves[i].name;
       }
     }
+  }
+}
+
+// With activation order nothing else tells the group of an input.
+TEST(FormatTableTest, GptqWithoutGroupIndexIsReadWhereGroupsAreInOrder) {
+  for (const bool ordered : {true, false}) {
+    Stored stored({FormatId::kGptq,
+                   {64, 128},
+                   {.granularity = kGroups, .group = 64, .bits = 4, .ordered_groups = ordered},
+                   {},
+                   "qweight"});
+    stored.options.ordered_groups = ordered;
+    std::erase_if(stored.leaves, [](const Stored::Leaf& leaf) { return leaf.name == "g_idx"; });
+    EXPECT_EQ(stored.Recognize().format, ordered ? FormatId::kGptq : FormatId::kUnrecognized);
   }
 }
 
