@@ -175,13 +175,12 @@ class Matcher {
 
   Claim Decide(uint32_t m) const {
     const NamedModule& module = modules_[m];
-    const bool alone = IsUsuallyLeftAlone(module.name);
     if (first_[m] != kNone) {
       const Rule& rule = claims_.rules[first_[m]];
       Says says = rule.says;
       // A name speaks of that module; a class or a pattern may hit what is no linear in the model.
       const bool named = rule.matching == Matching::kExact || rule.matching == Matching::kBelow;
-      if (says == Says::kQuantized && alone && !named) says = Says::kEither;
+      if (says == Says::kQuantized && !named && IsUsuallyLeftAlone(module.name)) says = Says::kEither;
       return {says, rule.scheme, &rule};
     }
     if (claims_.otherwise != Says::kQuantized) return {claims_.otherwise, claims_.default_scheme, nullptr};
@@ -189,7 +188,8 @@ class Matcher {
         module.kind == ModuleClass::kLinear ||
         (claims_.convolutions && (module.kind == ModuleClass::kConvolution || module.kind == ModuleClass::kExperts));
     const bool outside = claims_.decoder_only && !IsInBlock(module.name);
-    return {alone || !covered || outside ? Says::kEither : Says::kQuantized, claims_.default_scheme, nullptr};
+    const bool either = !covered || outside || IsUsuallyLeftAlone(module.name);
+    return {either ? Says::kEither : Says::kQuantized, claims_.default_scheme, nullptr};
   }
 
   // Below a numbered block.

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <unordered_set>
 
 #include "dialect/claims.h"
 
@@ -24,34 +25,37 @@ constexpr std::array<std::string_view, 12> kModules = {"lm_head",
                                                        "output"};
 
 // Names of it, or of a module above: routers, and towers for images and sound with what joins them to the text model.
-constexpr std::array<std::string_view, 28> kPaths = {"gate",
-                                                     "router",
-                                                     "vision_tower",
-                                                     "visual",
-                                                     "vision_model",
-                                                     "vision_encoder",
-                                                     "vision",
-                                                     "vit",
-                                                     "image_encoder",
-                                                     "vpm",
-                                                     "vqmodel",
-                                                     "audio_tower",
-                                                     "audio_model",
-                                                     "audio_encoder",
-                                                     "audio",
-                                                     "speech_encoder",
-                                                     "mm_projector",
-                                                     "multi_modal_projector",
-                                                     "embed_vision",
-                                                     "embed_audio",
-                                                     "vision_embed_tokens",
-                                                     "resampler",
-                                                     "patch_merge_mlp",
-                                                     "aligner",
-                                                     "merger",
-                                                     "connector",
-                                                     "modality_projection",
-                                                     "compressor"};
+const std::unordered_set<std::string_view>& Paths() {
+  static const std::unordered_set<std::string_view> kPaths = {"gate",
+                                                              "router",
+                                                              "vision_tower",
+                                                              "visual",
+                                                              "vision_model",
+                                                              "vision_encoder",
+                                                              "vision",
+                                                              "vit",
+                                                              "image_encoder",
+                                                              "vpm",
+                                                              "vqmodel",
+                                                              "audio_tower",
+                                                              "audio_model",
+                                                              "audio_encoder",
+                                                              "audio",
+                                                              "speech_encoder",
+                                                              "mm_projector",
+                                                              "multi_modal_projector",
+                                                              "embed_vision",
+                                                              "embed_audio",
+                                                              "vision_embed_tokens",
+                                                              "resampler",
+                                                              "patch_merge_mlp",
+                                                              "aligner",
+                                                              "merger",
+                                                              "connector",
+                                                              "modality_projection",
+                                                              "compressor"};
+  return kPaths;
+}
 
 template <size_t N>
 bool Holds(const std::array<std::string_view, N>& names, std::string_view name) {
@@ -67,7 +71,7 @@ bool IsUsuallyLeftAlone(std::string_view module) {
   if (module == "mtp.fc" || module.ends_with(".mtp.fc")) return true;
   for (size_t begin = 0; begin <= module.size();) {
     const size_t dot = std::min(module.find('.', begin), module.size());
-    if (Holds(kPaths, module.substr(begin, dot - begin))) return true;
+    if (Paths().contains(module.substr(begin, dot - begin))) return true;
     begin = dot + 1;
   }
   return false;

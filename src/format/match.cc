@@ -14,6 +14,9 @@ namespace {
 // may state any size.
 constexpr uint64_t kMaxSize = uint64_t{1} << 48;
 
+// Far more than a model has formats and shapes.
+constexpr size_t kMaxRemembered = 1024;
+
 // More spellings of one shape than a message is read for.
 constexpr size_t kMaxForms = 4;
 
@@ -65,7 +68,7 @@ bool HasRequired(const std::vector<Part>& parts, const StoredModule& module) {
   });
 }
 
-bool Fill(const StoredModule& module, const Proposal& proposal, std::vector<Part> parts, Match* match) {
+bool Fill(const StoredModule& module, const Proposal& proposal, const std::vector<Part>& parts, Match* match) {
   if (!proposal.misfit.empty() || !HasRequired(parts, module)) return false;
   std::vector<PartMatch> matches;
   matches.reserve(module.leaves.size());
@@ -212,7 +215,25 @@ std::optional<std::string> StoredModule::Read(const StoredLeaf& leaf) const {
   return options.read ? options.read(leaf.tensor) : std::nullopt;
 }
 
-Match MatchFormat(const StoredModule& module) {
+size_t PartsMemo::Hash::operator()(const Proposal& proposal) const {
+  size_t hash = static_cast<size_t>(proposal.format) * 31 + proposal.variant.group;
+  for (const uint64_t size : proposal.shape) hash = hash * 31 + size;
+  return hash;
+}
+
+bool PartsMemo::SameParts::operator()(const Proposal& a, const Proposal& b) const {
+  return a.format == b.format && a.shape == b.shape && a.variant == b.variant && a.state == b.state;
+}
+
+const std::vector<Part>& PartsMemo::Of(const Proposal& proposal) {
+  const auto known = parts_.find(proposal);
+  if (known != parts_.end()) return known->second;
+  // A checkpoint of weights that all differ gains nothing from it, and shall not fill memory with it either.
+  if (parts_.size() == kMaxRemembered) parts_.clear();
+  return parts_.emplace(proposal, FamilyOf(proposal.format)->parts(proposal)).first->second;
+}
+
+Match MatchFormat(const StoredModule& module, PartsMemo* memo) {
   Match match;
   match.shape.assign(module.value().shape.begin(), module.value().shape.end());
   // Most tensors of a model by number, though not by size.
@@ -234,7 +255,7 @@ Match MatchFormat(const StoredModule& module) {
     for (size_t i = first; i < proposals.size(); ++i) {
       if (IsMatrixOfMore(proposals[i]))
         proposals[i].misfit = fmt::format("{} is a matrix with a dimension too many", ShapeText(proposals[i].shape));
-      if (Fill(module, proposals[i], family->parts(proposals[i]), &match)) return match;
+      if (Fill(module, proposals[i], memo->Of(proposals[i]), &match)) return match;
     }
   }
   match.misfit = Explainer(module, proposals).Run();

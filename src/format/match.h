@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "format/format.h"
@@ -32,7 +33,25 @@ struct Match {
   Misfit misfit;                 // of kUnrecognized
 };
 
-Match MatchFormat(const StoredModule& module);
+// The parts of what was proposed before, for a caller that matches one module after the other: a model's weights are
+// many and their shapes few.
+class PartsMemo {
+ public:
+  // Valid until the next call.
+  const std::vector<Part>& Of(const Proposal& proposal);
+
+ private:
+  struct Hash {
+    size_t operator()(const Proposal& proposal) const;
+  };
+  // The misfit is for messages alone.
+  struct SameParts {
+    bool operator()(const Proposal& a, const Proposal& b) const;
+  };
+  std::unordered_map<Proposal, std::vector<Part>, Hash, SameParts> parts_;
+};
+
+Match MatchFormat(const StoredModule& module, PartsMemo* memo);
 
 // What the stored tensors call for and don't have, for example "weight_scale_2 is missing".
 std::optional<std::string> MissingPart(const StoredModule& module);

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "format/forms.h"
-#include "format/match.h"
 
 namespace quantport {
 namespace {
@@ -22,9 +21,9 @@ absl::InlinedVector<StoredLeaf, 8> LeavesOf(const LogicalWeight& weight) {
 
 }  // namespace
 
-void FillLayout(LogicalWeight* weight, std::string_view key, const RecognizeOptions& options) {
+void FillLayout(LogicalWeight* weight, std::string_view key, const RecognizeOptions& options, PartsMemo* memo) {
   const auto leaves = LeavesOf(*weight);
-  Match match = MatchFormat({key, leaves, options});
+  Match match = MatchFormat({key, leaves, options}, memo);
   weight->format = match.format;
   weight->shape = std::move(match.shape);
   weight->variant = match.variant;

@@ -5,13 +5,14 @@
 #include <string>
 #include <string_view>
 
+#include "format/match.h"
 #include "layout/logical_weight.h"
 
 namespace quantport {
 
 // Decides the layout from the parts' leaves, dtypes and shapes, and fills the logical shape and every part's axes.
 // parts[0] is the value and `key` its name; tensors that are no format's make it FormatId::kUnrecognized.
-void FillLayout(LogicalWeight* weight, std::string_view key, const RecognizeOptions& options);
+void FillLayout(LogicalWeight* weight, std::string_view key, const RecognizeOptions& options, PartsMemo* memo);
 
 // One tensor that stands for itself: logical shape and axes are those of storage.
 void FillPlainLayout(LogicalWeight* weight);

@@ -21,7 +21,7 @@ std::string_view PartName(const StoredPart& part) {
 }
 
 Status CheckKnown(const LogicalWeight& weight, std::string_view operation) {
-  if (weight.misfit == nullptr) return {};
+  if (weight.misfit == nullptr && weight.format != FormatId::kUnrecognized) return {};
   return Unsupported(fmt::format("{} needs to know how this weight is stored, and {}", operation, MisfitText(weight)));
 }
 

@@ -258,7 +258,7 @@ Error Missing(const std::string& key, std::string message) {
 
 // Builds the unit of a value with its companions, or says what is missing.
 Result<WeightUnit> BuildUnit(const std::string& key, const Draft& draft, const TensorTable& table,
-                             const RecognizeOptions& options) {
+                             const RecognizeOptions& options, PartsMemo* memo) {
   if (draft.values.empty())
     return Missing(key, fmt::format("{} is stored without its weight", draft.companions[0].leaf));
   if (draft.values.size() > 1) {
@@ -282,7 +282,7 @@ Result<WeightUnit> BuildUnit(const std::string& key, const Draft& draft, const T
     unit.tensors.push_back(part.tensor);
   }
   if (auto missing = MissingCompanion(unit.weight, key, options)) return Missing(key, *missing);
-  FillLayout(&unit.weight, key, options);
+  FillLayout(&unit.weight, key, options, memo);
   return unit;
 }
 
@@ -351,12 +351,13 @@ Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const R
   std::vector<WeightUnit> units;
   units.reserve(slots.size());
   Errors errors;
+  PartsMemo memo;
   for (Slot& slot : slots) {
     if (slot.unit) {
       units.push_back(std::move(*slot.unit));
       continue;
     }
-    auto unit = BuildUnit(*drafts[slot.draft].first, drafts[slot.draft].second, table, options);
+    auto unit = BuildUnit(*drafts[slot.draft].first, drafts[slot.draft].second, table, options, &memo);
     if (unit) {
       units.push_back(std::move(*unit));
     } else {

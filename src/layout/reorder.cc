@@ -20,7 +20,7 @@ std::string_view PartName(const StoredPart& part) {
 }
 
 Status CheckKnown(const LogicalWeight& weight) {
-  if (weight.misfit == nullptr) return {};
+  if (weight.misfit == nullptr && weight.format != FormatId::kUnrecognized) return {};
   return Unsupported(fmt::format("needs to know how this weight is stored, and {}", MisfitText(weight)));
 }
 

@@ -252,7 +252,8 @@ TEST_P(CodecTest, ItsOwnTensorsAreRecognizedAsIt) {
   RecognizeOptions options;
   options.bits = sample.variant.bits;
   options.group_size = sample.variant.group;
-  const Match match = MatchFormat({"m.weight", leaves, options});
+  PartsMemo memo;
+  const Match match = MatchFormat({"m.weight", leaves, options}, &memo);
   EXPECT_EQ(FormatName(match.format), FormatName(format())) << match.misfit.text;
   EXPECT_EQ(match.shape, sample.shape);
 }

@@ -1,4 +1,6 @@
 // The table of formats, walked: every one is recognized from the tensors it stores and from no others.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -103,7 +105,8 @@ class Stored {
   Match Recognize() const {
     std::vector<StoredLeaf> stored;
     for (const Leaf& leaf : leaves) stored.push_back({leaf.name, leaf.dtype, leaf.shape, 0});
-    return MatchFormat({"m.weight", stored, options});
+    PartsMemo memo;
+    return MatchFormat({"m.weight", stored, options}, &memo);
   }
 
   struct Leaf {
@@ -220,6 +223,47 @@ TEST(FormatTableTest, WhatDoesNotFitIsSaidInWords) {
   ASSERT_EQ(Cases()[8].format, FormatId::kFp8PerTensor);
   fp8.leaves[1].dtype = DType::kI32;
   EXPECT_EQ(fp8.Recognize().misfit.text, "weight_scale is I32, and FP8 takes F32, BF16, F16 or F8_E8M0");
+}
+
+// By what each part is, its shapes and axes, and what it states anew.
+std::string Text(const std::vector<Part>& parts) {
+  std::string text;
+  for (const Part& part : parts) {
+    text += fmt::format("{} {} {}\n", static_cast<int>(part.role), part.leaf, part.written);
+    for (const Form& form : part.forms) {
+      text += fmt::format("  [{}]", fmt::join(form.shape, ", "));
+      for (const auto& axis : form.axes) {
+        if (axis) text += fmt::format(" {} by {} as {}", axis->dim, axis->granularity, axis->multiple);
+        text += ";";
+      }
+    }
+    if (part.restate) {
+      const Shape other = {32, 128};
+      for (const std::byte byte : part.restate(other)) text += static_cast<char>(byte);
+    }
+  }
+  return text;
+}
+
+TEST(FormatTableTest, RememberedPartsAreThoseOfTheProposal) {
+  PartsMemo memo;
+  const auto check = [&](const Proposal& proposal) {
+    EXPECT_EQ(Text(memo.Of(proposal)), Text(FamilyOf(proposal.format)->parts(proposal))) << FormatName(proposal.format);
+  };
+  for (const uint64_t rows : {0, 64, 0, 1}) {  // a second time as at first, and between others
+    for (const TableCase& c : Cases()) {
+      Proposal proposal{c.format, c.shape, c.variant, {}, c.state};
+      proposal.shape.front() += rows;
+      check(proposal);
+      proposal.variant.group *= 2;
+      check(proposal);
+      if (!proposal.state.empty()) proposal.state.insert(1, "\"nested\": false, ");
+      check(proposal);
+    }
+  }
+  // More than are remembered.
+  for (uint64_t rows = 1; rows < 3000; ++rows) check({FormatId::kFp8PerTensor, {rows, 128}, {}});
+  check({FormatId::kFp8PerTensor, {1, 128}, {}});
 }
 
 // What is written is the first spelling that ModelOpt has.
