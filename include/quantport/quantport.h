@@ -43,13 +43,15 @@ struct SubModelReport {
 };
 
 // The mapping that applies to a checkpoint. `json` is the whole of it: {"architecture", "mapping", "pattern_rules",
-// "submodels", "transforms"}.
+// "submodels", "transforms"}, and "unmapped" where nothing is known.
 struct RulesReport {
   std::string architecture;
   std::string mapping;         // "transformers 5.17.0"
   std::string mapping_reason;  // why that one: "config.json states 5.17.0"
   std::vector<SubModelReport> submodels;
   std::vector<std::string> transforms;  // a line each, in load order
+  std::string unmapped;                 // why nothing is known of the model: there is no mapping then; else ""
+  std::vector<std::string> notes;
   std::string json;
 };
 
@@ -312,6 +314,7 @@ struct VerifyReport {
   uint64_t shapes_compared = 0;  // of `compared`: those whose form is known on both sides
   Errors problems;               // empty: verified
   std::vector<std::string> notes;
+  std::vector<Warning> warnings;
 };
 
 // Names, logical shapes, companions, index and config files against the hub checkpoint. A mismatch is a problem in

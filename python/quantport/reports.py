@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from quantport._json_values import from_json
 from quantport._kept_texts import KeptTexts
 from quantport._report_warning import ReportWarning
+from quantport._rules_parts import ExplainedName, MappingVersion, NameDifference, NameStep, RuleComparison, SubModel
 from quantport.errors import Problem
 
 R = TypeVar("R", bound="Report")
@@ -198,6 +199,7 @@ class VerifyReport(Report):
     shapes_compared: int
     problems: list[Problem]
     notes: list[str]
+    warnings: list[ReportWarning]
 
 
 @dataclass(frozen=True)
@@ -312,74 +314,26 @@ class DiffReport(Report):
         return str(self).rpartition("\n")[2]
 
 
-@dataclass(frozen=True)
-class MappingVersion:
-    """Whose mapping it is ("transformers 5.17.0") and why that one."""
-
-    version: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class SubModel:
-    """One sub-model as transformers composes it; the root's path is ""."""
-
-    path: str
-    class_name: str = field(metadata={"json": "class"})
-    model_type: str
-
-
-@dataclass(frozen=True)
-class NameStep:
-    """One transform at work on a name; ``pattern`` is the one of its patterns that matched."""
-
-    transform: str
-    pattern: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class ExplainedName:
-    """What the mapping makes of a name, taken for an in-memory name (``saved``) and for a hub name (``loaded``)."""
-
-    name: str
-    parameter: str
-    saved: list[NameStep]
-    loaded: list[NameStep]
-
-
-@dataclass(frozen=True)
-class NameDifference:
-    """A tensor for which the rules alone give another name than the reference has."""
-
-    in_memory: str
-    by_reference: str
-    by_rule: str
-
-
-@dataclass(frozen=True)
-class RuleComparison:
-    """Where the reference's names and the rules alone differ."""
-
-    already_hub: bool
-    differences: list[NameDifference]
-    unused_transforms: list[str]
-
-
 @dataclass(repr=False, eq=False)
 class RulesReport(Report):
-    """The mapping that applies to a checkpoint; ``transforms`` are in the form of mapping files, in load order."""
+    """The mapping that applies to a checkpoint; ``transforms`` are in the form of mapping files, in load order.
+
+    ``unmapped`` says why nothing is known of a model; it has no transforms then.
+    """
 
     architecture: str
     mapping: MappingVersion
     pattern_rules: int
     submodels: list[SubModel]
     transforms: list[dict[str, Any]]
+    unmapped: str = ""
+    notes: list[str] = field(default_factory=list)
     names: list[ExplainedName] = field(default_factory=list)
     reference: RuleComparison | None = None
 
     def __repr__(self) -> str:
+        if self.unmapped:
+            return f"{self.architecture}, no mapping: {self.unmapped}"
         return (f"{self.architecture}, mapping of {self.mapping.version}: {len(self.transforms)} transforms in "
                 f"{len(self.submodels)} sub-models")
 

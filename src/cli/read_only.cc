@@ -28,6 +28,7 @@ int RunVerify(VerifyArguments& arguments) {
     fmt::print("{}", VerifyJson(*report));
   } else {
     if (!arguments.quiet) PrintNotes(report->notes, "note");
+    if (!arguments.quiet) PrintWarnings(report->warnings);
     PrintErrors(report->problems);
     if (!report->problems.empty()) {
       fmt::print(stderr, "{}", VerifyText(*report));

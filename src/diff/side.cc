@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -36,6 +38,15 @@ std::unordered_set<std::string_view> NameSet(const Side& side) {
   std::unordered_set<std::string_view> names;
   for (const SideTensor& tensor : side.tensors) names.insert(tensor.name);
   return names;
+}
+
+// What was said of a model that has no mapping.
+std::vector<Warning> UnmappedWarnings(const RevertReport& report) {
+  std::vector<Warning> warnings;
+  std::copy_if(
+      report.warnings.begin(), report.warnings.end(), std::back_inserter(warnings),
+      [](const Warning& warning) { return warning.id == "unknown-architecture" || warning.id == "remote-code"; });
+  return warnings;
 }
 
 std::string AttemptNote(const Attempt& attempt) {
@@ -113,6 +124,7 @@ Result<Sides> MapSides(const Checkpoint& a, const Checkpoint& b, const MappingOp
   }
   Errors first_errors;
   bool planned = false;
+  std::vector<Warning> unmapped;
   for (const Attempt& attempt :
        {Attempt{true, true}, Attempt{false, true}, Attempt{true, false}, Attempt{false, false}}) {
     auto plan = PlanAttempt(attempt.a ? a : b, attempt.a ? b : a, mapping, attempt.guided);
@@ -121,6 +133,7 @@ Result<Sides> MapSides(const Checkpoint& a, const Checkpoint& b, const MappingOp
       continue;
     }
     planned = true;
+    if (unmapped.empty()) unmapped = UnmappedWarnings(plan->revert);
     if (plan->revert.outcome != RevertOutcome::kReverted) continue;
     if (CountCommon(plan->tensors, attempt.a ? names_b : names_a) <= common) continue;
     sides.notes.push_back(AttemptNote(attempt));
@@ -129,6 +142,7 @@ Result<Sides> MapSides(const Checkpoint& a, const Checkpoint& b, const MappingOp
     return sides;
   }
   if (!planned) return first_errors;
+  for (const Warning& warning : unmapped) sides.notes.push_back(warning.ToString());
   sides.notes.emplace_back("no mapping brings more names together: both are compared as they are");
   return sides;
 }

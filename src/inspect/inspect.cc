@@ -63,10 +63,14 @@ Result<InspectReport> Inspect(const Storage& storage, const std::string& address
   report.notes = checkpoint->notes;
   // A folder of tensors without a config can be looked at as well.
   auto configs = ReadConfigs(*checkpoint);
+  std::optional<Warning> unmapped;
   if (configs) {
     report.quantization = configs->scheme.quant_algo;
-    if (auto model = LoadModel(configs->config_text, checkpoint->folder->AddressOf(kConfigName), {}))
+    if (auto model = LoadModel(configs->config_text, checkpoint->folder->AddressOf(kConfigName), {})) {
       report.architecture = model->resolved.architecture;
+      unmapped = model->resolved.unmapped;
+      if (auto note = ClassNote(model->resolved)) report.notes.push_back(std::move(*note));
+    }
   } else if (AnyUnreadable(configs.errors(), *checkpoint)) {
     return configs.errors();
   } else {
@@ -86,6 +90,7 @@ Result<InspectReport> Inspect(const Storage& storage, const std::string& address
   }
   const std::vector<UnknownWeight> unknown = FindUnknownWeights(*units, configs && configs->scheme.quantized);
   report.warnings = UnknownWeightWarnings(unknown);
+  if (unmapped) report.warnings.push_back(std::move(*unmapped));
   if (configs) {
     for (Warning& warning : WarningsOf(CompareClaims(*configs, *units))) report.warnings.push_back(std::move(warning));
   }

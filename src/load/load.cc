@@ -1,5 +1,7 @@
 #include "load/load.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -52,6 +54,12 @@ Result<ModelMapping> LoadModel(const std::string& config_text, const std::string
   return ResolveMapping(config_text, config_file, text, file, options.architecture, options.transformers_version);
 }
 
+std::optional<std::string> ClassNote(const ResolvedModel& model) {
+  if (!model.stated_class) return std::nullopt;
+  return fmt::format("config.json's class {} is no class of transformers: by its model_type it is {}",
+                     *model.stated_class, model.architecture);
+}
+
 Result<std::optional<ResolvedModel>> LoadReferenceModel(const Storage& storage, const std::string& reference,
                                                         const MappingOptions& options, const ModelMapping& part) {
   const std::optional<ResolvedModel> unknown;
@@ -66,7 +74,7 @@ Result<std::optional<ResolvedModel>> LoadReferenceModel(const Storage& storage, 
   if (!same.mapping_file && !same.mapping_json && part.version.starts_with(kPrefix))
     same.transformers_version = part.version.substr(kPrefix.size());
   auto model = LoadModel(*text, (*folder)->AddressOf(kConfigName), same);
-  if (!model || model->resolved.remote_code) return unknown;
+  if (!model || model->resolved.unmapped) return unknown;
   return std::optional(std::move(model->resolved));
 }
 

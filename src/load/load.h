@@ -15,6 +15,9 @@ namespace quantport {
 Result<ModelMapping> LoadModel(const std::string& config_text, const std::string& config_file,
                                const MappingOptions& options);
 
+// What to say of a model whose class was picked by model_type; nothing where config.json's own is known.
+std::optional<std::string> ClassNote(const ResolvedModel& model);
+
 // The reference's own model, by the mapping that `part` is resolved with; nothing where there is no config.json in the
 // reference's folder or its class is not known. Errors: kIo where there is one that can't be read.
 Result<std::optional<ResolvedModel>> LoadReferenceModel(const Storage& storage, const std::string& reference,

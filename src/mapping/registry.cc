@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <stdexcept>
 
 #include "base/json.h"
@@ -254,6 +256,42 @@ Result<Registry> Registry::BuiltIn(const BuiltInMapping& mapping) {
 const ModelClass* Registry::FindClass(const std::string& name) const {
   const auto it = classes_.find(name);
   return it == classes_.end() ? nullptr : &it->second;
+}
+
+const std::string* Registry::FindClassName(const std::string& name) const {
+  const auto it = classes_.find(name);
+  return it == classes_.end() ? nullptr : &it->first;
+}
+
+namespace {
+
+// "ForConditionalGeneration" of "KimiK25ForConditionalGeneration"; "Model" of a base model.
+std::string_view HeadOf(std::string_view model_class) {
+  for (size_t i = 1; i + 3 < model_class.size(); ++i) {
+    const bool capital = model_class[i + 3] >= 'A' && model_class[i + 3] <= 'Z';
+    if (capital && model_class.substr(i, 3) == "For") return model_class.substr(i);
+  }
+  return model_class.ends_with("Model") ? "Model" : "";
+}
+
+}  // namespace
+
+const std::string* Registry::PickClass(const std::string& model_type, std::string_view like) const {
+  if (model_type.empty()) return nullptr;
+  const std::array<std::string_view, 4> heads = {HeadOf(like), "ForConditionalGeneration", "ForCausalLM", "Model"};
+  // Of several, transformers' own auto classes have the one with the plainest name.
+  std::array<const std::string*, heads.size()> picked = {};
+  for (const auto& [name, model] : classes_) {
+    if (model.model_type != model_type) continue;
+    for (size_t i = 0; i < heads.size(); ++i) {
+      if (heads[i].empty() || HeadOf(name) != heads[i]) continue;
+      if (picked[i] == nullptr || std::pair(name.size(), name) < std::pair(picked[i]->size(), *picked[i]))
+        picked[i] = &name;
+    }
+  }
+  const auto found =
+      std::find_if(picked.begin(), picked.end(), [](const std::string* name) { return name != nullptr; });
+  return found == picked.end() ? nullptr : *found;
 }
 
 const std::vector<Transform>* Registry::FindConversions(const std::string& key) const {

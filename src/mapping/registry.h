@@ -61,6 +61,11 @@ class Registry {
   static Result<Registry> BuiltIn(const BuiltInMapping& mapping);
 
   const ModelClass* FindClass(const std::string& name) const;
+  // The name as the registry holds it, or null.
+  const std::string* FindClassName(const std::string& name) const;
+  // The class that an auto class picks for a model_type: of those with the head that `like` has ("ForCausalLM"), or
+  // with one that generates text, or the base model. Null where no class is of this model_type.
+  const std::string* PickClass(const std::string& model_type, std::string_view like) const;
   // The transforms of a class name or model_type, or null.
   const std::vector<Transform>* FindConversions(const std::string& key) const;
   // The class that `auto_class` picks for a model_type, or null.

@@ -175,45 +175,103 @@ Result<std::string> ChooseArchitecture(const Json& config, std::string_view file
   return it->front().get<std::string>();
 }
 
+constexpr std::string_view kClassRemedy =
+    "name a class it has with --architecture, or supply a mapping of your transformers version or your own model with "
+    "--mapping FILE (docs/mappings.md)";
+
+Result<Json> ParseConfig(std::string_view text, std::string_view file) {
+  auto config = ParseJson(text, file, ErrorKind::kInvalidConfig);
+  if (!config) return config.errors();
+  if (!config->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
+  return config;
+}
+
+bool HasOwnCode(const Json& config) {
+  const auto it = config.find("auto_map");
+  return it != config.end() && it->is_object() && !it->empty();
+}
+
+// The class of the registry that a config.json leads to; null: none. A class given by the user is that one or none.
+const std::string* FindClassName(const Registry& registry, const Json& config, const std::string& architecture,
+                                 const ResolveOptions& options) {
+  if (const std::string* name = registry.FindClassName(architecture)) return name;
+  return options.architecture ? nullptr : registry.PickClass(ModelType(config, ""), architecture);
+}
+
 }  // namespace
 
 Result<ResolvedModel> ResolveModel(const Registry& registry, std::string_view config_text, std::string_view file,
                                    const ResolveOptions& options) {
-  auto config = ParseJson(config_text, file, ErrorKind::kInvalidConfig);
+  auto config = ParseConfig(config_text, file);
   if (!config) return config.errors();
-  if (!config->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
   auto architecture = ChooseArchitecture(*config, file, options);
   if (!architecture) return architecture.errors();
-
-  ResolvedModel resolved;
-  resolved.architecture = *architecture;
-  const ModelClass* model = registry.FindClass(*architecture);
-  if (model == nullptr) {
-    if (const auto it = config->find("auto_map"); it != config->end() && it->is_object() && !it->empty()) {
-      resolved.remote_code = fmt::format(
-          "{} is code of the checkpoint's own (auto_map), which no mapping covers: names are taken as they are",
-          *architecture);
-      return resolved;
-    }
+  const std::string* name = FindClassName(registry, *config, *architecture, options);
+  if (name == nullptr) {
     return Error{ErrorKind::kUnknownArchitecture,
                  fmt::format("the model class {} is not in the mapping of {}", *architecture, registry.version()),
                  std::string(file),
                  {},
-                 "name a class it has with --architecture, or supply a mapping of your transformers version or your "
-                 "own model with --mapping FILE (docs/mappings.md)"};
+                 std::string(kClassRemedy)};
   }
-  resolved.base_model_prefix = model->base_model_prefix;
-  resolved.tied_weights = model->tied_weights;
+  ResolvedModel resolved;
+  resolved.architecture = *name;
+  if (*name != *architecture) resolved.stated_class = *architecture;
+  const ModelClass& model = *registry.FindClass(*name);
+  resolved.base_model_prefix = model.base_model_prefix;
+  resolved.tied_weights = model.tied_weights;
   Composer composer(registry);
-  composer.Visit("", *architecture, ModelType(*config, model->model_type), *config, nullptr, 0);
+  composer.Visit("", *name, ModelType(*config, model.model_type), *config, nullptr, 0);
   if (Errors errors = composer.TakeErrors(); !errors.empty()) {
     for (Error& error : errors) error.file = file;
     return errors;
   }
   resolved.submodels = composer.Take();
-  resolved.transforms = CollectTransforms(registry, resolved.submodels, model->base_model_prefix);
+  resolved.transforms = CollectTransforms(registry, resolved.submodels, model.base_model_prefix);
   FillConfigValues(*config, &resolved);
   return resolved;
+}
+
+Result<bool> KnowsClass(const Registry& registry, std::string_view config_text, std::string_view file) {
+  auto config = ParseConfig(config_text, file);
+  if (!config) return config.errors();
+  auto architecture = ChooseArchitecture(*config, file, {});
+  if (!architecture) return architecture.errors();
+  return FindClassName(registry, *config, *architecture, {}) != nullptr;
+}
+
+Result<ResolvedModel> UnmappedModel(std::string_view config_text, std::string_view file, const std::string& remedy) {
+  auto config = ParseConfig(config_text, file);
+  if (!config) return config.errors();
+  auto architecture = ChooseArchitecture(*config, file, {});
+  if (!architecture) return architecture.errors();
+  ResolvedModel resolved;
+  resolved.architecture = *architecture;
+  if (HasOwnCode(*config)) {
+    resolved.unmapped = {
+        "remote-code",
+        fmt::format("{} is code of the checkpoint's own (auto_map), which no mapping covers: names are "
+                    "taken as they are",
+                    *architecture),
+        0,
+        {},
+        {}};
+    return resolved;
+  }
+  const std::string model_type = ModelType(*config, "");
+  resolved.unmapped = {
+      "unknown-architecture",
+      fmt::format("no transformers whose mapping is built in knows {}{}: names are taken as they are", *architecture,
+                  model_type.empty() ? "" : fmt::format(" or a model_type {}", model_type)),
+      0,
+      {},
+      remedy};
+  return resolved;
+}
+
+bool HasOwnCode(std::string_view config_text) {
+  const auto config = ParseConfig(config_text, {});
+  return config && HasOwnCode(*config);
 }
 
 }  // namespace quantport

@@ -10,6 +10,7 @@
 #include "mapping/registry.h"
 #include "mapping/transform.h"
 #include "quantport/error.h"
+#include "quantport/warning.h"
 
 namespace quantport {
 
@@ -34,17 +35,29 @@ struct ResolvedModel {
   std::vector<std::string> tied_weights;
   std::optional<uint64_t> num_hidden_layers;  // of the text model; absent where the config does not say
   std::optional<bool> tie_word_embeddings;
-  // Set where the model runs code of its own that the registry does not know: there is no mapping then, and why.
-  std::optional<std::string> remote_code;
+  // Set where config.json's class is unknown and its model_type picked `architecture`: the class as it stands there.
+  std::optional<std::string> stated_class;
+  // Set where nothing is known of the model: there is no mapping then, and why. Its names are taken as they are.
+  std::optional<Warning> unmapped;
 };
 
 struct ResolveOptions {
   std::optional<std::string> architecture;  // instead of config.json's `architectures`
 };
 
-// `config_text` is the config.json, `file` its name for errors.
-// Errors: kInvalidConfig; kUnknownArchitecture for a class that is in no mapping and has no code of its own.
+// `config_text` is the config.json, `file` its name for errors. The class is the one that config.json names, or where
+// the registry has none of that name, the one that an auto class of transformers picks by model_type. Errors:
+// kInvalidConfig; kUnknownArchitecture for a class or a sub-model that the registry does not have.
 Result<ResolvedModel> ResolveModel(const Registry& registry, std::string_view config_text, std::string_view file,
                                    const ResolveOptions& options = {});
+
+// Whether the registry knows the class of this config.json. Errors: kInvalidConfig.
+Result<bool> KnowsClass(const Registry& registry, std::string_view config_text, std::string_view file);
+
+// A model without a mapping. `remedy` is what to do about a class that should have one. Errors: kInvalidConfig.
+Result<ResolvedModel> UnmappedModel(std::string_view config_text, std::string_view file, const std::string& remedy);
+
+// Whether a config.json says that the model runs code of the checkpoint's own (auto_map).
+bool HasOwnCode(std::string_view config_text);
 
 }  // namespace quantport

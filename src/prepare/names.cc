@@ -10,6 +10,7 @@
 #include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/load.h"
+#include "plan/reference_check.h"
 #include "verify/compare_claims.h"
 
 namespace quantport {
@@ -48,13 +49,13 @@ Status NameConversion::ResolveMapping(const MappingOptions& options) {
   model_ = std::move(*model);
   report_->architecture = model_.resolved.architecture;
   report_->mapping = model_.version;
-  if (model_.resolved.remote_code)
-    report_->warnings.push_back({"remote-code", *model_.resolved.remote_code, 0, {}, {}});
+  if (model_.resolved.unmapped) report_->warnings.push_back(*model_.resolved.unmapped);
+  if (auto note = ClassNote(model_.resolved)) report_->notes.push_back(std::move(*note));
   return {};
 }
 
 Status NameConversion::FindWhole(const Storage& storage, const std::string& reference, const MappingOptions& options) {
-  if (model_.resolved.remote_code) return {};
+  if (model_.resolved.unmapped) return {};
   auto loaded = LoadReferenceModel(storage, reference, options, model_);
   if (!loaded) return loaded.errors();
   std::optional<ResolvedModel>& whole = *loaded;
@@ -78,10 +79,13 @@ Status NameConversion::Convert(Result<std::vector<WeightUnit>> units) {
     report_->warnings.push_back(std::move(warning));
   const bool stacks = choices_.experts == ExpertForm::kStacked;
   const bool spelled = AnySpelled(units_, choices_.direction);
-  if (model_.resolved.remote_code || (model_.resolved.transforms.empty() && !stacks && !reference_ && !spelled)) {
+  if (model_.resolved.unmapped || (model_.resolved.transforms.empty() && !stacks && !reference_ && !spelled)) {
     conversion_ = quantport::KeepNames(*sources_.table, units_);
     conversion_.already_hub = true;
-    return {};
+    if (!reference_) return {};
+    // Nothing says that names could be others than the reference's.
+    Errors errors = CheckAgainstReference(*reference_, model_.resolved.tied_weights, &conversion_);
+    return errors.empty() ? Status() : KeepNames(std::move(errors));
   }
   ConversionInput input{sources_.table, &units_, place_ ? &whole_ : &model_.resolved, model_.legacy,
                         reference_ ? &*reference_ : nullptr};
@@ -194,7 +198,7 @@ void NameConversion::Summarize(const CarriedModules& carried) {
     for (const std::string& module : carried.quantized) AddName(module, &warning);
     report.warnings.push_back(std::move(warning));
   }
-  if (conversion_.already_hub && !model_.resolved.remote_code) {
+  if (conversion_.already_hub && !model_.resolved.unmapped) {
     report.notes.push_back(
         model_.resolved.transforms.empty()
             ? fmt::format("{} has the same names in memory and on the hub: a plain copy", model_.resolved.architecture)

@@ -180,9 +180,13 @@ class Preparer {
     if (model) {
       report.architecture = model->resolved.architecture;
       report.mapping = model->version;
-      if (model->resolved.remote_code)
-        report.warnings.push_back({"remote-code", *model->resolved.remote_code, 0, {}, {}});
-      if (!model->resolved.remote_code) model_ = std::move(*model);
+      if (auto note = ClassNote(model->resolved)) report.notes.push_back(std::move(*note));
+      if (model->resolved.unmapped) {
+        report.warnings.push_back(*model->resolved.unmapped);
+        report.warnings.back().text += ", and the recipe is matched against the checkpoint's own names";
+      } else {
+        model_ = std::move(*model);
+      }
       return {};
     }
     const bool unknown = std::all_of(model.errors().begin(), model.errors().end(),

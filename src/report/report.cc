@@ -173,7 +173,8 @@ std::string VerifyJson(const VerifyReport& report) {
                    {"shapes", report.shapes},
                    {"shapes_compared", report.shapes_compared},
                    {"problems", ErrorList(report.problems)},
-                   {"notes", report.notes}});
+                   {"notes", report.notes},
+                   {"warnings", WarningList(report.warnings)}});
 }
 
 std::string InspectJson(const InspectReport& report) {

@@ -55,6 +55,12 @@ Result<RulesReport> Rules(const std::filesystem::path& checkpoint, const Mapping
     report.transforms.push_back(DescribeTransform(transform));
     json["transforms"].push_back(TransformJson(transform));
   }
+  if (resolved.unmapped) {
+    report.unmapped = resolved.unmapped->ToString();
+    json["unmapped"] = report.unmapped;
+  }
+  if (auto note = ClassNote(resolved)) report.notes.push_back(std::move(*note));
+  if (!report.notes.empty()) json["notes"] = report.notes;
   report.json = DumpJson(json);
   return report;
 }
@@ -158,8 +164,12 @@ std::string StepsText(std::string_view title, const std::vector<NameStep>& steps
 }
 
 std::string MappingText(const RulesReport& rules) {
+  if (!rules.unmapped.empty()) {
+    return fmt::format("{}\nno mapping: {}\n", Printable(rules.architecture), rules.unmapped);
+  }
   std::string out = fmt::format("{}\nmapping of {}: {}\n", Printable(rules.architecture), Printable(rules.mapping),
                                 Printable(rules.mapping_reason));
+  for (const std::string& note : rules.notes) out += Printable(note) + "\n";
   for (const SubModelReport& sub : rules.submodels) {
     out += fmt::format("  {:<40} {} ({})\n", sub.path.empty() ? "." : Printable(sub.path), Printable(sub.class_name),
                        Printable(sub.model_type));

@@ -139,6 +139,8 @@ Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage
   auto model = LoadModel(configs->config_text, checkpoint->folder->AddressOf(kConfigName), options.mapping);
   if (!model) return model.errors();
   report.mapping = model->version;
+  if (model->resolved.unmapped) report.warnings.push_back(*model->resolved.unmapped);
+  if (auto note = ClassNote(model->resolved)) report.notes.push_back(std::move(*note));
   auto units = RecognizeCheckpoint(*checkpoint, *configs);
   if (!units) {
     report.problems = units.errors();

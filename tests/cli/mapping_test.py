@@ -31,12 +31,56 @@ class MappingCase(ProgramTest):
 
 
 class ArchitectureTest(MappingCase):
-    def test_unknown_class_says_how_to_supply_a_mapping(self):
-        result = self.revert(mixtral_config() | {"architectures": ["BrandNewForCausalLM"], "model_type": "new"}, GATES)
-        self.assert_fails(result, f"UnknownArchitectureError: {self.path('in/config.json')}: the model class "
-                                  "BrandNewForCausalLM is not in the mapping of transformers 5.24.0",
-                          "--architecture", "--mapping FILE")
+    UNKNOWN = ("no transformers whose mapping is built in knows BrandNewForCausalLM or a model_type new: names are taken as "
+               "they are")
+
+    def test_a_class_that_nobody_knows_keeps_its_names_in_every_command(self):
+        config = {"architectures": ["BrandNewForCausalLM"], "model_type": "new", "hidden_size": 64, "dtype": "bfloat16"}
+        weight = ("model.layers.0.mlp.up_proj.weight", "BF16", [64, 64], b"\x80\x3f" * 4096)
+        write_checkpoint(self.path("in"), config, [*GATES, weight])
+        hub = self.path("in")
+        for command in (["revert", hub, "-o", self.path("r")], ["revert", hub, "-o", self.path("g"), "--reference", hub],
+                        ["apply", hub, "-o", self.path("a")], ["verify", hub, "--reference", hub], ["inspect", hub],
+                        ["quantize", hub, "-o", self.path("q"), "--recipe", "w4a16_nvfp4"]):
+            result = run(*command)
+            self.assert_done(result)
+            self.assertIn(f"warning: {self.UNKNOWN}", result.stderr, command)
+            self.assertIn("; name a class it has with --architecture, or supply a mapping", result.stderr, command)
+        for out in "rga":
+            self.assertEqual(read_checkpoint(self.path(out)), as_dict([*GATES, weight]))
+        self.assertIn("model.layers.0.mlp.up_proj.weight_scale", read_checkpoint(self.path("q")))
+        rules = run("rules", hub)
+        self.assert_done(rules)
+        self.assertIn(f"no mapping: {self.UNKNOWN}", rules.stdout)
+        self.assertIn(self.UNKNOWN, json.loads(run("rules", hub, "--json").stdout)["unmapped"])
+        write_checkpoint(self.path("other"), config, [("other.name", *t[1:]) for t in [weight]] + GATES)
+        self.assertIn(self.UNKNOWN, run("diff", "--map", hub, self.path("other")).stderr)
+
+    def test_names_of_an_unknown_class_are_held_against_a_reference(self):
+        config = {"architectures": ["BrandNewForCausalLM"], "model_type": "new"}
+        write_checkpoint(self.path("hub"), config, renamed(GATES, ("model.", "transformer.")))
+        result = self.revert(config, GATES, "--reference", self.path("hub"))
+        self.assert_fails(result, "ReferenceMismatchError", "the reference has no tensor of this name")
         self.assert_nothing_left()
+
+    def test_a_class_of_an_unknown_name_is_found_by_its_model_type(self):
+        for name in ("KimiK25ForConditionalGeneration", "SomethingElse"):
+            config = {"architectures": [name], "model_type": "kimi_k25", "text_config": {"model_type": "kimi_k2"},
+                      "vision_config": {}, "auto_map": {"AutoModel": "modeling_kimi_k25.X"}}
+            write_checkpoint(self.path("in"), config, GATES)
+            result = run("rules", self.path("in"), "--json")
+            self.assert_done(result)
+            rules = json.loads(result.stdout)
+            self.assertEqual(rules["architecture"], "Kimi_K25ForConditionalGeneration")
+            self.assertIn({"path": "model.language_model", "class": "DeepseekV3Model", "model_type": "kimi_k2"}, rules["submodels"])
+            self.assertEqual(rules["notes"], [f"config.json's class {name} is no class of transformers: by its model_type it is "
+                                              "Kimi_K25ForConditionalGeneration"])
+
+    def test_the_head_of_the_class_picks_among_those_of_a_model_type(self):
+        for name, want in (("MyMixtralForSequenceClassification", "MixtralForSequenceClassification"), ("MyMixtral", "MixtralForCausalLM"),
+                           ("MyMixtralModel", "MixtralModel"), ("MyMixtralForEverything", "MixtralForCausalLM")):
+            write_checkpoint(self.path("in"), {"architectures": [name], "model_type": "mixtral"}, GATES)
+            self.assertEqual(json.loads(run("rules", self.path("in"), "--json").stdout)["architecture"], want)
 
     def test_architecture_overrides_the_config(self):
         for architectures in (["BrandNewForCausalLM"], [], None):

@@ -350,6 +350,9 @@ class BadInputTest(StateDictTest):
         self.assertEqual(list(revert_state_dict({"model.layers.0.a": random_array(4)}, {}, mapping=MAPPING, architecture="MyModel")),
                          ["transformer.h.0.a"])
         self.assert_refused(quantport.UnknownArchitectureError, "NoSuchModel", config={"architectures": ["NoSuchModel"]})
+        with self.assertWarnsRegex(quantport.QuantportWarning, "knows NoSuchModel: names are taken as they are"):
+            kept = revert_state_dict({"model.layers.0.a": random_array(4)}, {"architectures": ["NoSuchModel"]})
+        self.assertEqual(list(kept), ["model.layers.0.a"])
         self.assert_refused(TypeError, "model_or_config is a int: pass a transformers model", config=3)
         self.assert_refused(quantport.IoError, "can't read the config", config=self.path("nothing"))
         with open(self.path("config.json"), "w", encoding="utf-8") as f:
