@@ -4,7 +4,8 @@ target_compile_options(quantport_flags INTERFACE -Wall -Wextra -Wpedantic -Wshad
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports moved-from std::variant and std::string members as uninitialized at -O2 (GCC bug 105562 and kin), and
   # sums of short strings as copies past their end (105329 and kin). AddressSanitizer sees those that are real.
-  target_compile_options(quantport_flags INTERFACE -Wno-maybe-uninitialized -Wno-restrict -Wno-array-bounds)
+  target_compile_options(quantport_flags INTERFACE -Wno-maybe-uninitialized -Wno-restrict -Wno-array-bounds
+    -Wno-stringop-overflow -Wno-stringop-overread)
 endif()
 if(QUANTPORT_WERROR)
   target_compile_options(quantport_flags INTERFACE -Werror)

@@ -195,7 +195,9 @@ class Checkpoint:
 
     def outcome(self):
         """The numbers as the export has them and as its hub checkpoint does, where they can be read at all."""
-        warnings = json.loads(self.run("inspect", "in", "--json"))["warnings"]
+        # The goldens' class is no one's; the commands below are given its mapping.
+        warnings = [w for w in json.loads(self.run("inspect", "in", "--json"))["warnings"]
+                    if w["id"] != "unknown-architecture"]
         if warnings:
             raise AssertionError(f"inspect: {warnings}")
         self.run("verify", "in", "--reference", "reference", "--mapping", goldens.MAPPING)
