@@ -22,21 +22,27 @@ using fuzz::Check;
 // that run backwards are taken out first, so that a "!" behind them negates, even one that began a range.
 std::bitset<256> ParseSet(std::string_view body) {
   std::vector<std::pair<uint8_t, uint8_t>> ranges;
+  std::string kept;
   if (body.starts_with('!')) {
     ranges.emplace_back('!', '!');
+    kept = "!";
     body.remove_prefix(1);
   }
   while (!body.empty()) {
     const size_t length = body.size() > 2 && body[1] == '-' ? 3 : 1;
     const auto first = static_cast<uint8_t>(body[0]), last = static_cast<uint8_t>(body[length - 1]);
-    if (first <= last) ranges.emplace_back(first, last);
+    if (first <= last) {
+      ranges.emplace_back(first, last);
+      kept += body.substr(0, length);
+    }
     body.remove_prefix(length);
   }
-  const bool negated = !ranges.empty() && ranges[0].first == '!';
+  const bool negated = kept.starts_with('!');
   if (negated) {
     const uint8_t last = ranges[0].second;
     ranges.erase(ranges.begin());
-    if (last != '!') ranges.insert(ranges.begin(), {{'-', '-'}, {last, last}});
+    if (kept.starts_with("!-") && (last != '!' || kept.starts_with("!-!")))
+      ranges.insert(ranges.begin(), {{'-', '-'}, {last, last}});
   }
   std::bitset<256> set;
   for (const auto& [first, last] : ranges) {

@@ -177,27 +177,24 @@ size_t SetEnd(std::string_view pattern, size_t open) {
 
 bool IsBefore(char a, char b) { return static_cast<unsigned char>(a) < static_cast<unsigned char>(b); }
 
+// Python takes ranges that run backwards out before it asks whether the set is negated, so the "!" may stand behind
+// them, and may have begun a range that is none then.
 bool InSet(std::string_view set, char c) {
-  bool negated = !set.empty() && set[0] == '!';
-  if (negated) set.remove_prefix(1);
-  // Python removes ranges that run backwards before it asks whether the set is negated.
-  bool removed = false;
-  while (!negated && set.size() > 2 && set[1] == '-' && IsBefore(set[2], set[0])) {
-    set.remove_prefix(3);
-    removed = true;
-  }
-  if (removed && !set.empty() && set[0] == '!') {
-    set.remove_prefix(1);
-    negated = true;
-  }
+  bool negated = set.starts_with('!');
+  bool at_first = !negated;
   bool hit = false;
-  for (size_t i = 0; i < set.size(); ++i) {
-    if (i + 2 < set.size() && set[i + 1] == '-') {
-      hit |= !IsBefore(c, set[i]) && !IsBefore(set[i + 2], c);
-      i += 2;
+  for (size_t i = negated ? 1 : 0; i < set.size();) {
+    const bool range = i + 2 < set.size() && set[i + 1] == '-';
+    const char first = set[i], last = range ? set[i + 2] : first;
+    i += range ? 3 : 1;
+    if (IsBefore(last, first)) continue;
+    if (at_first && first == '!') {
+      negated = true;
+      hit = range && (c == '-' || c == last);
     } else {
-      hit |= set[i] == c;
+      hit |= !IsBefore(c, first) && !IsBefore(last, c);
     }
+    at_first = false;
   }
   return hit != negated;
 }

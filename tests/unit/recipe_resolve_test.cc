@@ -135,8 +135,9 @@ TEST(RecipeResolveTest, PatternsMatchAsPythonsFnmatch) {
   EXPECT_FALSE(GlobMatch("*[!kv]_bmm_quantizer", "a.k_bmm_quantizer"));
   EXPECT_FALSE(GlobMatch("*mlp.gate.*", "model.mlp.gate_proj.weight_quantizer"));
   EXPECT_FALSE(GlobMatch("LM_HEAD*", "lm_head.weight_quantizer"));
-  EXPECT_TRUE(GlobMatch("[.-!!c]", "^"));    // Python drops the backward range, and negates
-  EXPECT_TRUE(GlobMatch("[{-\xe1!]", "!"));  // no range that runs backwards: bytes have no sign
+  EXPECT_TRUE(GlobMatch("[.-!!c]", "^"));     // Python drops the backward range, and negates
+  EXPECT_TRUE(GlobMatch("[{-\xe1!]", "!"));   // no range that runs backwards: bytes have no sign
+  EXPECT_TRUE(GlobMatch("[z-a!--zc]", "b"));  // of the range that the negation cuts, its ends are left
   EXPECT_FALSE(GlobMatch("[b-a]", "a"));
 }
 
