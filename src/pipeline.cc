@@ -163,9 +163,8 @@ Result<ExecReport> CarryOutInPlace(const InPlaceInput& input, const std::vector<
   if (ChangesNothing(changes)) return ExecReport{};
   auto staged = Stage(input, changes, folder, options);
   if (!staged) return staged.errors();
-  if (auto s = ApplyJournal(folder, options.work.cancel); !s) return s.errors();
-  if (auto s = VerifyWritten(*input.plan, folder->path(), true); !s) return TakeBack(folder, s.errors());
-  if (auto s = Retire(folder); !s) return s.errors();
+  const auto verify = [&] { return VerifyWritten(*input.plan, folder->path(), true); };
+  if (auto s = ApplyJournal(folder, options.work.cancel, verify); !s) return s.errors();
   return staged;
 }
 

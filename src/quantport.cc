@@ -1,13 +1,21 @@
-// The public interface: opens the folders that are written into, and makes a value of whatever comes up.
+// The public interface: every function of include/quantport/ that can fail, with the folders and files of this machine.
+// Memory that runs out anywhere below becomes an error here.
 #include "quantport/quantport.h"
 
 #include "base/memory.h"
+#include "diff/diff.h"
+#include "inspect/inspect.h"
 #include "io/local_storage.h"
 #include "io/output_folder.h"
 #include "io/staging.h"
 #include "pipeline.h"
 #include "prepare/prepare.h"
 #include "prepare/quantize.h"
+#include "prepare/state_dict.h"
+#include "quantport/quantize.h"
+#include "quantport/state_dict.h"
+#include "report/rules.h"
+#include "verify/verify.h"
 
 namespace quantport {
 
@@ -74,13 +82,43 @@ Result<QuantizeReport> Dequantize(const DequantizeOptions& options) {
   return WithinMemory([&] { return ConvertDequantized(options, Around(options.output).get()); });
 }
 
-Result<RuleComparison> CompareRules(const std::filesystem::path& checkpoint, const std::filesystem::path& reference,
+Result<RuleComparison> CompareRules(const fs::path& checkpoint, const fs::path& reference,
                                     const MappingOptions& mapping) {
   RevertOptions options;
   options.input = checkpoint;
   options.reference = reference;
   options.mapping = mapping;
   return WithinMemory([&] { return CompareNames(options, LocalStorage()); });
+}
+
+Result<RulesReport> Rules(const fs::path& checkpoint, const MappingOptions& options) {
+  return WithinMemory([&] { return Rules(checkpoint.string(), options, LocalStorage()); });
+}
+
+Result<std::vector<ExplainedName>> ExplainNames(const fs::path& checkpoint, const std::vector<std::string>& names,
+                                                const MappingOptions& options) {
+  return WithinMemory([&] { return ExplainNames(checkpoint.string(), names, options, LocalStorage()); });
+}
+
+Result<VerifyReport> Verify(const VerifyOptions& options) {
+  return WithinMemory([&] { return Verify(options, LocalStorage()); });
+}
+
+Result<InspectReport> Inspect(const fs::path& checkpoint) {
+  return WithinMemory([&] { return Inspect(LocalStorage(), checkpoint.string()); });
+}
+
+Result<DiffReport> Diff(const DiffOptions& options) {
+  return WithinMemory([&] { return Diff(options, LocalStorage()); });
+}
+
+Result<StateDictPlan> PlanStateDict(std::vector<StateTensor> tensors, const StateDictOptions& options) {
+  return WithinMemory([&] { return PlanStateDict(std::move(tensors), options, LocalStorage()); });
+}
+
+Result<std::vector<StateStepResult>> MergeStateScalars(const StateDictPlan& plan,
+                                                       const std::vector<std::vector<std::string>>& scalars) {
+  return WithinMemory([&] { return MergeScalars(plan, scalars); });
 }
 
 }  // namespace quantport

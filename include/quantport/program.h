@@ -1,5 +1,5 @@
-// The command line program as a function, in a library of its own (quantport::cli): it prints to the standard streams,
-// takes over SIGINT and SIGTERM while a command runs, and raises the limit of open files.
+// The command line program as a function, in a library of its own (quantport::cli): it prints to the standard streams
+// and takes over SIGINT and SIGTERM while a command runs.
 #pragma once
 
 namespace quantport {

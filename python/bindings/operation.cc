@@ -8,7 +8,6 @@
 #include <thread>
 #include <utility>
 
-#include "open_files.h"
 
 namespace nb = nanobind;
 
@@ -165,7 +164,6 @@ nb::object HandleSignals() {
 }  // namespace
 
 nb::object RunWatched(const nb::object& progress, const std::function<void(const Watch&)>& work) {
-  const ManyOpenFiles files;
   nb::object stopped;
   Reporter reporter(progress);
   Worker worker(work);

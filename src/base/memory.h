@@ -2,6 +2,7 @@
 #pragma once
 
 #include <new>
+#include <stdexcept>
 
 #include "quantport/error.h"
 
@@ -17,6 +18,8 @@ auto WithinMemory(const Call& call) -> decltype(call()) {
   try {
     return call();
   } catch (const std::bad_alloc&) {
+    return OutOfMemory();
+  } catch (const std::length_error&) {  // more than any memory could hold
     return OutOfMemory();
   }
 }

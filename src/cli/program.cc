@@ -1,7 +1,6 @@
 #include "quantport/program.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
@@ -17,14 +16,6 @@
 
 namespace quantport::cli {
 namespace {
-
-// A 2 TB checkpoint has several hundred shards, and both sides of a copy are open at once.
-void AllowManyOpenFiles() {
-  rlimit limit = {};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 std::string UsageError(const CLI::App* app, const CLI::Error& error) {
   // CLI11 misses a subcommand before it looks at what stands in its place.
@@ -74,7 +65,6 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kDone : kUsage;
   }
-  AllowManyOpenFiles();
   return RunAction(action);
 }
 

@@ -159,8 +159,6 @@ Status NoteWhole(const Checkpoint& a, const Checkpoint& b, std::vector<std::stri
 
 }  // namespace
 
-Result<DiffReport> Diff(const DiffOptions& options) { return Diff(options, LocalStorage()); }
-
 Result<DiffReport> Diff(const DiffOptions& options, const Storage& storage) {
   auto a = OpenCheckpoint(storage, options.a.string());
   auto b = OpenCheckpoint(storage, options.b.string());

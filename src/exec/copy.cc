@@ -67,7 +67,7 @@ class Copier {
     scales_.emplace(std::move(*scales));
     if (auto status = CreateTargets(folder, below); !status) return status.errors();
     windows_ = SpreadOverFiles(std::move(windows_), targets_.size(), ThreadCount());
-    OpenTransfers();
+    for (size_t i = 0; i < sources_.size(); ++i) readers_.emplace_back(&sources_[i]);
     if (auto status = CopyWindows(); !status) return status.errors();
     if (auto status = sources_.CheckUnchanged(); !status) return status.errors();
     ExecReport report{scales_->Errors(), cloner_.cloned_bytes(), total_ - cloner_.cloned_bytes()};
@@ -133,11 +133,6 @@ class Copier {
       if (rest.begin < rest.end) out.push_back(rest);
     }
     return out;
-  }
-
-  // After every file that must be opened: at the limit of descriptors, second ones may fail.
-  void OpenTransfers() {
-    for (size_t i = 0; i < sources_.size(); ++i) readers_.emplace_back(&sources_[i]);
   }
 
   Status CopyWindows() {

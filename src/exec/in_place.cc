@@ -368,17 +368,15 @@ Result<ExecReport> Stage(const InPlaceInput& input, const std::vector<FileChange
   return Stager(input, changes, folder, options).Run();
 }
 
-Status ApplyJournal(OutputFolder* folder, const std::atomic<bool>* cancel) {
-  auto journal = JournalReader::Open(folder->path());
-  auto status = journal ? WithinMemory([&] { return Redo(*journal, folder, cancel); }) : Status(journal.errors());
-  if (status) return status;
-  return TakeBack(folder, std::move(status.errors()));
-}
+namespace {
 
 Errors TakeBack(OutputFolder* folder, Errors errors) {
-  auto journal = JournalReader::Open(folder->path());
-  auto status = journal ? Undo(*journal, folder) : Status(journal.errors());
-  if (status) status = Retire(folder);
+  auto status = WithinMemory([&]() -> Status {
+    auto journal = JournalReader::Open(folder->path());
+    if (!journal) return journal.errors();
+    if (auto undone = Undo(*journal, folder); !undone) return undone;
+    return Retire(folder);
+  });
   if (!status) {
     errors.insert(errors.end(), status.errors().begin(), status.errors().end());
     errors.push_back({ErrorKind::kUnfinishedChange,
@@ -388,6 +386,18 @@ Errors TakeBack(OutputFolder* folder, Errors errors) {
                       "mend the cause and run quantport recover " + folder->path().string()});
   }
   return errors;
+}
+
+}  // namespace
+
+Status ApplyJournal(OutputFolder* folder, const std::atomic<bool>* cancel, const std::function<Status()>& check) {
+  auto status = WithinMemory([&]() -> Status {
+    auto journal = JournalReader::Open(folder->path());
+    if (!journal) return journal.errors();
+    if (auto done = Redo(*journal, folder, cancel); !done) return done;
+    return check();
+  });
+  return status ? Retire(folder) : TakeBack(folder, std::move(status.errors()));
 }
 
 }  // namespace quantport

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -54,11 +55,8 @@ Result<std::vector<FileChange>> ChooseChanges(const InPlaceInput& input, const O
 Result<ExecReport> Stage(const InPlaceInput& input, const std::vector<FileChange>& changes, OutputFolder* folder,
                          const ExecOptions& options);
 
-// Redo; where that fails, Undo and Retire, so that the folder is as it was. Where taking back fails too, the journal
-// stays and the errors say so.
-Status ApplyJournal(OutputFolder* folder, const std::atomic<bool>* cancel);
-
-// Undo and Retire, with `errors` as the result.
-Errors TakeBack(OutputFolder* folder, Errors errors);
+// Redo, `check` of the changed folder, and Retire. Where one of the first two fails or memory runs out, Undo and
+// Retire, so that the folder is as it was. Where taking back fails too, the journal stays and the errors say so.
+Status ApplyJournal(OutputFolder* folder, const std::atomic<bool>* cancel, const std::function<Status()>& check);
 
 }  // namespace quantport

@@ -6,7 +6,6 @@
 
 #include "base/text.h"
 #include "checkpoint/checkpoint.h"
-#include "io/local_storage.h"
 #include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
@@ -53,8 +52,6 @@ void AddTotal(const WeightUnit& unit, uint64_t bytes, std::vector<InspectTotal>*
 }
 
 }  // namespace
-
-Result<InspectReport> Inspect(const std::filesystem::path& path) { return Inspect(LocalStorage(), path.string()); }
 
 Result<InspectReport> Inspect(const Storage& storage, const std::string& address) {
   auto checkpoint = OpenCheckpoint(storage, address);

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <system_error>
 
 #include "io/retry.h"
 
@@ -26,7 +27,8 @@ bool IsRefusal(int code) {
 
 Result<File> CreateUnnamed(const fs::path& directory) {
   auto file = File::CreateUnnamed(directory);
-  if (file || !fs::is_directory(directory)) return file;
+  std::error_code code;
+  if (file || !fs::is_directory(directory, code)) return file;
   const fs::path hidden = directory / fmt::format(".quantport-clone-{}", ::getpid());
   auto named = File::Create(hidden);
   if (named) ::unlink(hidden.c_str());
@@ -37,18 +39,29 @@ Result<File> CreateUnnamed(const fs::path& directory) {
 
 Result<bool> CloneRange(const File& source, uint64_t from, File* target, uint64_t to, uint64_t bytes) {
   file_clone_range range = {};
-  range.src_fd = source.descriptor();
   range.src_offset = from;
   range.src_length = bytes;
   range.dest_offset = to;
-  if (Retry([&] { return ::ioctl(target->descriptor(), FICLONERANGE, &range); }) == 0) return true;
-  if (IsRefusal(errno)) return false;
-  return SystemError("share blocks", target->path());
+  bool cloned = false;
+  const auto clone = [&](int fd) {
+    cloned = Retry([&] { return ::ioctl(fd, FICLONERANGE, &range); }) == 0;
+    return cloned || IsRefusal(errno) ? 0 : -1;
+  };
+  Status status;
+  auto opened = source.Ask("share blocks", [&](int fd) {
+    range.src_fd = fd;
+    status = target->Change("share blocks", clone);
+    return 0;
+  });
+  if (!opened) return opened.errors();
+  if (!status) return status.errors();
+  return cloned;
 }
 
 Result<uint64_t> BlockSize(const File& file) {
   struct statfs info = {};
-  if (::fstatfs(file.descriptor(), &info) != 0) return SystemError("ask for the block size", file.path());
+  auto status = file.Ask("ask for the block size", [&](int fd) { return ::fstatfs(fd, &info); });
+  if (!status) return status.errors();
   return static_cast<uint64_t>(std::max<decltype(info.f_bsize)>(info.f_bsize, 1));
 }
 

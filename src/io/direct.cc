@@ -1,7 +1,6 @@
 #include "io/direct.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,35 +8,26 @@
 #include "io/retry.h"
 
 namespace quantport {
-namespace {
+DirectDescriptor::DirectDescriptor(const File& file, int mode)
+    : descriptor_(file.AnotherDescriptor(mode | O_DIRECT | O_NONBLOCK)) {}
 
-bool SameFile(int a, int b) {
-  struct stat info_a = {};
-  struct stat info_b = {};
-  return ::fstat(a, &info_a) == 0 && ::fstat(b, &info_b) == 0 && info_a.st_dev == info_b.st_dev &&
-         info_a.st_ino == info_b.st_ino;
-}
-
-}  // namespace
-
-DirectDescriptor::DirectDescriptor(const File& file, int mode) {
-  // Any failure means the page cache: EINVAL where the file system has no direct transfers, EMFILE at the limit.
-  fd_ = Retry([&] { return ::open(file.path().c_str(), mode | O_DIRECT | O_CLOEXEC | O_NONBLOCK); });
-  usable_ = fd_ >= 0 && SameFile(fd_, file.descriptor());
-}
-
-DirectDescriptor::~DirectDescriptor() {
-  if (fd_ >= 0) ::close(fd_);
+DescriptorUse DirectDescriptor::Use() {
+  if (!usable()) return nullptr;
+  auto use = descriptor_->Use();
+  if (use) return *use;
+  // EINVAL where the file system has no direct transfers. Whatever else it is, the other descriptor will tell.
+  GiveUp();
+  return nullptr;
 }
 
 DirectReader::DirectReader(const File* file) : file_(file), direct_(*file, O_RDONLY) {}
 
 Status DirectReader::ReadBlocks(std::span<std::byte> out, uint64_t offset, uint64_t needed) {
   uint64_t done = 0;
-  while (done < needed && usable()) {
-    const ssize_t n = Retry([&] {
-      return ::pread(direct_.get(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
-    });
+  const DescriptorUse use = direct_.Use();
+  while (use != nullptr && done < needed) {
+    const ssize_t n = Retry(
+        [&] { return ::pread(use->get(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
     if (n < 0 && errno != EINVAL) return SystemError("read", file_->path());
     if (n < 0) direct_.GiveUp();
     if (n <= 0) break;
@@ -53,11 +43,14 @@ Status DirectReader::ReadBlocks(std::span<std::byte> out, uint64_t offset, uint6
 DirectWriter::DirectWriter(File* file) : file_(file), direct_(*file, O_WRONLY) {}
 
 Status DirectWriter::WriteBlocks(std::span<const std::byte> data, uint64_t offset) {
-  while (!data.empty() && usable()) {
-    const ssize_t n =
-        Retry([&] { return ::pwrite(direct_.get(), data.data(), data.size(), static_cast<off_t>(offset)); });
-    if (n < 0 && errno != EINVAL) return SystemError("write", file_->path());
-    if (n < 0) direct_.GiveUp();
+  const DescriptorUse use = direct_.Use();
+  while (use != nullptr && !data.empty()) {
+    const ssize_t n = Retry([&] { return ::pwrite(use->get(), data.data(), data.size(), static_cast<off_t>(offset)); });
+    const Error error = SystemError("write", file_->path());
+    const bool refused = n < 0 && errno == EINVAL;
+    direct_.Changed(use);
+    if (n < 0 && !refused) return error;
+    if (refused) direct_.GiveUp();
     if (n < static_cast<ssize_t>(kDirectBlock)) break;
     const uint64_t done = static_cast<uint64_t>(n) / kDirectBlock * kDirectBlock;
     data = data.subspan(done);

@@ -4,8 +4,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
+#include "io/descriptor.h"
 #include "io/file.h"
 #include "quantport/error.h"
 
@@ -18,18 +20,17 @@ inline constexpr uint64_t kDirectBlock = 4096;
 class DirectDescriptor {
  public:
   DirectDescriptor(const File& file, int mode);
-  DirectDescriptor(const DirectDescriptor&) = delete;
-  DirectDescriptor& operator=(const DirectDescriptor&) = delete;
-  ~DirectDescriptor();
 
-  // False where the file system has no direct transfers, and once it refused one.
+  // False once the file system has refused a direct transfer.
   bool usable() const { return usable_.load(std::memory_order_relaxed); }
   void GiveUp() { usable_.store(false, std::memory_order_relaxed); }
-  int get() const { return fd_; }
+  // Null where it is not usable.
+  DescriptorUse Use();
+  void Changed(const DescriptorUse& use) { descriptor_->Changed(use); }
 
  private:
-  int fd_ = -1;
-  std::atomic<bool> usable_ = false;
+  const std::shared_ptr<Descriptor> descriptor_;
+  std::atomic<bool> usable_ = true;
 };
 
 // Whatever a direct transfer refuses goes through the file's own descriptor: the first refusal for good, what a short

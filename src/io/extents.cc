@@ -21,11 +21,9 @@ constexpr uint32_t kPlaceless = FIEMAP_EXTENT_UNKNOWN | FIEMAP_EXTENT_DELALLOC |
                                 FIEMAP_EXTENT_NOT_ALIGNED | FIEMAP_EXTENT_DATA_INLINE | FIEMAP_EXTENT_DATA_TAIL;
 
 Status MoveBlocks(File* file, int mode, uint64_t offset, uint64_t bytes, std::string_view doing) {
-  const auto move = [&] {
-    return ::fallocate(file->descriptor(), mode, static_cast<off_t>(offset), static_cast<off_t>(bytes));
-  };
-  if (Retry(move) != 0) return SystemError(doing, file->path());
-  return {};
+  return file->Change(doing, [&](int fd) {
+    return Retry([&] { return ::fallocate(fd, mode, static_cast<off_t>(offset), static_cast<off_t>(bytes)); });
+  });
 }
 
 // In the order of the file, once it is on the device.
@@ -40,7 +38,8 @@ Status ForEachExtent(const File& file, const Visit& visit) {
     map->fm_length = FIEMAP_MAX_OFFSET - start;
     map->fm_flags = FIEMAP_FLAG_SYNC;
     map->fm_extent_count = kExtentsAtOnce;
-    if (::ioctl(file.descriptor(), FS_IOC_FIEMAP, map) != 0) return SystemError("list the blocks", file.path());
+    auto status = file.Ask("list the blocks", [&](int fd) { return ::ioctl(fd, FS_IOC_FIEMAP, map); });
+    if (!status) return status;
     for (uint32_t i = 0; i < map->fm_mapped_extents; ++i) {
       const fiemap_extent& extent = map->fm_extents[i];
       visit(extent);

@@ -4,24 +4,29 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "base/file_stamp.h"
 #include "io/byte_source.h"
+#include "io/descriptor.h"
 #include "quantport/error.h"
 
 namespace quantport {
 
+// The error of the last system call, for example "can't read: No space left on device".
+Error SystemError(std::string_view doing, const std::filesystem::path& path);
+
+// Safe in several threads, but for moving it. Whether it is open is a matter of use (io/descriptor.h).
 class File {
  public:
-  File() = default;
-  File(File&& other) noexcept;
-  File& operator=(File&& other) noexcept;
+  File(File&&) = default;
+  File& operator=(File&&) = default;
   File(const File&) = delete;
   File& operator=(const File&) = delete;
-  ~File();
+  ~File() = default;
 
   // Only regular files: a fifo or a device named like a shard would block or never end.
   static Result<File> OpenForReading(const std::filesystem::path& path);
@@ -57,21 +62,37 @@ class File {
   void AdviseSequential() const;
   void AdviseDontNeed(uint64_t offset, uint64_t bytes) const;
 
-  const std::filesystem::path& path() const { return path_; }
-  int descriptor() const { return fd_; }
+  const std::filesystem::path& path() const { return descriptor_->path(); }
+
+  // For calls that are none of the above: `call(fd)` with the descriptor, which is open meanwhile. A negative result is
+  // the error "can't `doing`: " with errno's reason.
+  template <typename Call>
+  Status Ask(std::string_view doing, const Call& call) const {
+    auto use = descriptor_->Use();
+    if (!use) return std::move(use.errors());
+    return call((*use)->get()) < 0 ? Status(SystemError(doing, path())) : Status();
+  }
+  // The same of one that changes the file.
+  template <typename Call>
+  Status Change(std::string_view doing, const Call& call) {
+    auto use = descriptor_->Use();
+    if (!use) return std::move(use.errors());
+    auto status = call((*use)->get()) < 0 ? Status(SystemError(doing, path())) : Status();
+    descriptor_->Changed(*use);
+    return status;
+  }
+
+  // A second descriptor of the file.
+  std::shared_ptr<Descriptor> AnotherDescriptor(int flags) const { return descriptor_->Another(flags); }
 
  private:
-  File(int fd, std::filesystem::path path) : fd_(fd), path_(std::move(path)) {}
+  explicit File(std::shared_ptr<Descriptor> descriptor) : descriptor_(std::move(descriptor)) {}
 
+  static Result<File> OpenRegular(const std::filesystem::path& path, int flags, std::string_view doing);
   Status SyncRange(uint64_t offset, uint64_t bytes, unsigned flags);
-  uint64_t ResidentBytes(uint64_t offset, uint64_t bytes) const;
 
-  int fd_ = -1;
-  std::filesystem::path path_;
+  std::shared_ptr<Descriptor> descriptor_;
 };
-
-// The error of the last system call, for example "can't read: No space left on device".
-Error SystemError(std::string_view doing, const std::filesystem::path& path);
 
 // The whole text of a small file of this machine. Errors: kIo, also where the file is larger than `max_bytes`.
 Result<std::string> ReadTextFile(const std::filesystem::path& path, uint64_t max_bytes);

@@ -30,10 +30,13 @@ bool HasJournal(const fs::path& folder) {
 Result<FolderLock> FolderLock::Acquire(const fs::path& folder) {
   auto opened = File::OpenFolder(folder);
   if (!opened) return opened.errors();
-  if (::flock(opened->descriptor(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return LockedError(folder);
-    return SystemError("lock the folder", folder);
-  }
+  bool locked = false;
+  auto status = opened->Ask("lock the folder", [&](int fd) {
+    locked = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+    return locked || errno == EWOULDBLOCK ? 0 : -1;
+  });
+  if (!status) return status.errors();
+  if (!locked) return LockedError(folder);
   return FolderLock(std::move(*opened));
 }
 

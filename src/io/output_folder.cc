@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <mutex>
-#include <optional>
 #include <system_error>
 
 #include "io/clone.h"
@@ -173,16 +171,14 @@ class LocalFile : public OutputFile {
   Status DoWriteAt(std::span<const std::byte> data, uint64_t offset) override { return file_.WriteAt(data, offset); }
 
   Result<bool> DoWriteLarge(std::span<const std::byte> data, uint64_t offset) override {
-    // At the first large write and not before: at the limit of descriptors, second ones may fail and others may not.
-    std::call_once(direct_once_, [&] { direct_.emplace(&file_); });
     const uint64_t whole = data.size() / kDirectBlock * kDirectBlock;
-    if (!direct_->usable() || whole == 0) {
+    if (!direct_.usable() || whole == 0) {
       if (auto status = file_.WriteAt(data, offset); !status) return status.errors();
       return true;
     }
-    if (auto status = direct_->WriteBlocks(data.first(whole), offset); !status) return status.errors();
+    if (auto status = direct_.WriteBlocks(data.first(whole), offset); !status) return status.errors();
     if (auto status = file_.WriteAt(data.subspan(whole), offset + whole); !status) return status.errors();
-    return !direct_->usable();
+    return !direct_.usable();
   }
 
   Status DoSetSize(uint64_t bytes) override { return file_.SetSize(bytes); }
@@ -204,17 +200,17 @@ class LocalFile : public OutputFile {
     struct stat info = {};
     if (::stat(from.c_str(), &info) != 0) return SystemError("stat", from);
     // Only root gives files away. Before the mode, since it clears the set-user-ID bit.
-    if (::fchown(file_.descriptor(), info.st_uid, info.st_gid) != 0 && errno != EPERM)
-      return SystemError("set the owner", path());
-    if (::fchmod(file_.descriptor(), info.st_mode & 07777) != 0) return SystemError("set the permissions", path());
-    return {};
+    auto status = file_.Change("set the owner", [&](int fd) {
+      return ::fchown(fd, info.st_uid, info.st_gid) == 0 || errno == EPERM ? 0 : -1;
+    });
+    if (!status) return status;
+    return file_.Change("set the permissions", [&](int fd) { return ::fchmod(fd, info.st_mode & 07777); });
   }
 
   Status DoSync() override { return file_.Sync(); }
 
   File file_;
-  std::once_flag direct_once_;
-  std::optional<DirectWriter> direct_;
+  DirectWriter direct_{&file_};
 };
 
 class LocalFolder : public OutputFolder {

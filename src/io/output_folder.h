@@ -86,11 +86,11 @@ class OutputFolder {
   // Where it is, for those that read it and for messages.
   const std::filesystem::path& path() const { return path_; }
 
-  // A new file; one that is there already is an error. It stays open, and belongs to the folder, until it is closed or
-  // synced with the folder.
+  // A new file; one that is there already is an error. It belongs to the folder until it is closed or synced with the
+  // folder.
   Result<OutputFile*> Create(const std::filesystem::path& name);
-  // A regular file that is there, by this or another process; a symbolic link is refused. The same object while it is
-  // open.
+  // A regular file that is there, by this or another process; a symbolic link is refused. The same object until it is
+  // closed.
   Result<OutputFile*> Open(const std::filesystem::path& name);
   // Syncs the file where it was changed, and lets go of it.
   Status Close(OutputFile* file);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <new>
 #include <system_error>
 #include <vector>
 
@@ -46,7 +47,9 @@ Status CheckTargetFree(const fs::path& target) {
 
 fs::path FinalPath(const fs::path& target) {
   if (target.empty()) return target;
-  fs::path path = fs::absolute(target).lexically_normal();
+  std::error_code code;
+  const fs::path absolute = fs::absolute(target, code);  // nothing, where the working folder was removed
+  const fs::path path = (code ? target : absolute).lexically_normal();
   return path.has_filename() ? path : path.parent_path();
 }
 
@@ -77,7 +80,11 @@ StagingDirectory::StagingDirectory(StagingDirectory&& other) noexcept
       lock_(std::move(other.lock_)) {}
 
 StagingDirectory::~StagingDirectory() {
-  if (!name_.empty()) (void)folder_->RemoveFolder(name_);
+  try {
+    if (!name_.empty()) (void)folder_->RemoveFolder(name_);
+  } catch (const std::bad_alloc&) {
+    // The next run for the same output removes it.
+  }
 }
 
 Status StagingDirectory::Commit(const std::atomic<bool>* cancel) {

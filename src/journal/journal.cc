@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/json.h"
+#include "base/memory.h"
 #include "io/folder_lock.h"
 #include "journal/journal_json.h"
 
@@ -102,8 +103,10 @@ Status JournalWriter::Publish(const Journal& journal, const std::atomic<bool>* c
   if (auto status = Append(std::as_bytes(std::span(&trailer, 1))); !status) return status;
   // What the journal counts on must be on the disk before it.
   if (auto status = folder_->Sync(cancel); !status) return status;
-  if (auto status = folder_->Rename(kUnpublished, kJournalName); !status) return status;
-  auto status = folder_->SyncFolder("");
+  auto status = WithinMemory([&]() -> Status {
+    if (auto renamed = folder_->Rename(kUnpublished, kJournalName); !renamed) return renamed;
+    return folder_->SyncFolder("");
+  });
   // The caller removes what was staged, which a journal would ask for.
   if (!status) (void)folder_->Remove(kJournalName);
   return status;

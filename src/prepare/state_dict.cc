@@ -1,14 +1,14 @@
-#include "quantport/state_dict.h"
+#include "prepare/state_dict.h"
 
 #include <algorithm>
 #include <memory>
 #include <unordered_set>
 #include <utility>
 
+#include "base/memory.h"
 #include "config/references.h"
 #include "exec/copy.h"
 #include "exec/rescale.h"
-#include "io/local_storage.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
 #include "load/load.h"
@@ -63,8 +63,9 @@ NameChoices ChoicesOf(const StateDictOptions& options) {
 // Stays alive as long as a plan does: renaming modules and keeping names need what was found.
 class Planner : public std::enable_shared_from_this<Planner> {
  public:
-  Planner(std::vector<StateTensor> tensors, const StateDictOptions& options)
-      : table_(TableOf(std::move(tensors))),
+  Planner(std::vector<StateTensor> tensors, const StateDictOptions& options, const Storage& storage)
+      : storage_(storage),
+        table_(TableOf(std::move(tensors))),
         names_(ChoicesOf(options), {&table_, &configs_, options.folder}, &report_) {}
 
   Result<StateDictPlan> Plan(const StateDictOptions& options) {
@@ -72,8 +73,7 @@ class Planner : public std::enable_shared_from_this<Planner> {
     if (auto s = ReadReference(options); !s) return s.errors();
     if (auto s = names_.ResolveMapping(options.mapping); !s) return s.errors();
     if (options.reference) {
-      if (auto s = names_.FindWhole(LocalStorage(), options.reference->string(), options.mapping); !s)
-        return s.errors();
+      if (auto s = names_.FindWhole(storage_, options.reference->string(), options.mapping); !s) return s.errors();
     }
     RecognizeOptions recognize = RecognizeOptionsOf(configs_.scheme);
     recognize.read = options.read;
@@ -103,7 +103,7 @@ class Planner : public std::enable_shared_from_this<Planner> {
       if (auto s = CheckTensors(options.reference_tensors->tensors); !s) return s;
       names_.SetReference(ViewOf(*options.reference_tensors, options.shapes_known));
     } else if (options.reference) {
-      auto names = OpenReference(LocalStorage(), options.reference->string());
+      auto names = OpenReference(storage_, options.reference->string());
       if (!names) return names.errors();
       if (!options.shapes_known) names->table.reset();
       names_.SetReference(MakeReferenceView(std::move(*names)));
@@ -130,9 +130,11 @@ class Planner : public std::enable_shared_from_this<Planner> {
     plan.report = report_;
     plan.rename_module = names_.conversion().rename_module;
     plan.rewrite_references = [self = shared_from_this()](const std::string& text, std::string_view file) {
-      return self->Rewrite(text, file);
+      return WithinMemory([&] { return self->Rewrite(text, file); });
     };
-    plan.keep_names = [self = shared_from_this()](Errors errors) { return self->Keep(std::move(errors)); };
+    plan.keep_names = [self = shared_from_this()](Errors errors) {
+      return WithinMemory([&] { return self->Keep(std::move(errors)); });
+    };
     return plan;
   }
 
@@ -149,6 +151,7 @@ class Planner : public std::enable_shared_from_this<Planner> {
     return Finish();
   }
 
+  const Storage& storage_;
   const TensorTable table_;
   ConfigFiles configs_;
   RevertReport report_;
@@ -158,9 +161,10 @@ class Planner : public std::enable_shared_from_this<Planner> {
 
 }  // namespace
 
-Result<StateDictPlan> PlanStateDict(std::vector<StateTensor> tensors, const StateDictOptions& options) {
+Result<StateDictPlan> PlanStateDict(std::vector<StateTensor> tensors, const StateDictOptions& options,
+                                    const Storage& storage) {
   if (auto s = CheckTensors(tensors); !s) return s.errors();
-  return std::make_shared<Planner>(std::move(tensors), options)->Plan(options);
+  return std::make_shared<Planner>(std::move(tensors), options, storage)->Plan(options);
 }
 
 std::vector<std::string> ValueNames(const std::vector<std::string>& names) { return ValueKeys(names); }
@@ -174,8 +178,8 @@ Errors FailedChecks(const StateDictPlan& plan, const std::vector<size_t>& failed
   return errors;
 }
 
-Result<std::vector<StateStepResult>> MergeStateScalars(const StateDictPlan& plan,
-                                                       const std::vector<std::vector<std::string>>& scalars) {
+Result<std::vector<StateStepResult>> MergeScalars(const StateDictPlan& plan,
+                                                  const std::vector<std::vector<std::string>>& scalars) {
   std::vector<CommonScale> scales;
   Errors errors;
   for (size_t m = 0; m < plan.merges.size(); ++m) {

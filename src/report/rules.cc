@@ -1,10 +1,11 @@
+#include "report/rules.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "base/json.h"
 #include "base/text.h"
-#include "io/local_storage.h"
 #include "load/configs.h"
 #include "load/load.h"
 #include "mapping/renamer.h"
@@ -34,8 +35,8 @@ Result<ModelMapping> ModelOf(const Storage& storage, const std::string& address,
 
 }  // namespace
 
-Result<RulesReport> Rules(const std::filesystem::path& checkpoint, const MappingOptions& options) {
-  auto model = ModelOf(LocalStorage(), checkpoint.string(), options);
+Result<RulesReport> Rules(const std::string& checkpoint, const MappingOptions& options, const Storage& storage) {
+  auto model = ModelOf(storage, checkpoint, options);
   if (!model) return model.errors();
   const ResolvedModel& resolved = model->resolved;
   RulesReport report;
@@ -104,12 +105,12 @@ Json StepsJson(const std::vector<NameStep>& steps) {
 
 }  // namespace
 
-Result<std::vector<ExplainedName>> ExplainNames(const std::filesystem::path& checkpoint,
-                                                const std::vector<std::string>& names, const MappingOptions& options) {
-  auto model = ModelOf(LocalStorage(), checkpoint.string(), options);
+Result<std::vector<ExplainedName>> ExplainNames(const std::string& checkpoint, const std::vector<std::string>& names,
+                                                const MappingOptions& options, const Storage& storage) {
+  auto model = ModelOf(storage, checkpoint, options);
   if (!model) return model.errors();
   std::vector<std::string> stored;
-  if (auto checkpoint_names = OpenReference(LocalStorage(), checkpoint.string()))
+  if (auto checkpoint_names = OpenReference(storage, checkpoint))
     stored = MakeReferenceView(std::move(*checkpoint_names)).keys;
   std::sort(stored.begin(), stored.end(), DotNaturalLess);
   auto save = MakeRenamer(model->resolved, Renamer::Direction::kSave, stored);

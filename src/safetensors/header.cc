@@ -1,7 +1,6 @@
 #include "safetensors/header.h"
 
 #include <fmt/format.h>
-#include <simdjson.h>
 
 #include <algorithm>
 #include <bit>
@@ -11,6 +10,7 @@
 #include <unordered_set>
 
 #include "base/checked.h"
+#include "safetensors/json_text.h"
 
 namespace quantport {
 namespace {
@@ -50,17 +50,16 @@ class HeaderParser {
 
   // False where the JSON itself is broken, in which case nothing after the break can be trusted.
   bool ParseObject(std::string_view text, Header* header) {
-    simdjson::padded_string padded(text);
-    json::parser parser;
+    text_.emplace(text);
     json::document document;
     json::object object;
-    if (auto error = parser.iterate(padded).get(document); error != simdjson::SUCCESS) return BadJson(error);
+    if (auto error = text_->Open(&document); error != simdjson::SUCCESS) return BadJson(error);
     if (auto error = document.get_object().get(object); error != simdjson::SUCCESS) return BadJson(error);
     header->tensors.reserve(text.size() / 100);  // an entry takes about that many characters
     for (auto field : object) {
       std::string_view key;
       json::value value;
-      if (auto error = field.unescaped_key().get(key); error != simdjson::SUCCESS) return BadJson(error);
+      if (auto error = text_->Unescape(field.key(), &key); error != simdjson::SUCCESS) return BadJson(error);
       std::string name(key);
       if (auto error = field.value().get(value); error != simdjson::SUCCESS) return BadJson(error);
       if (name == "__metadata__") {
@@ -110,9 +109,9 @@ class HeaderParser {
     std::unordered_set<std::string> seen;
     for (auto field : object) {
       std::string_view text;
-      if (auto error = field.unescaped_key().get(text); error != simdjson::SUCCESS) return BadJson(error);
+      if (auto error = text_->Unescape(field.key(), &text); error != simdjson::SUCCESS) return BadJson(error);
       std::string key(text);
-      if (auto error = field.value().get_string().get(text); error != simdjson::SUCCESS) {
+      if (auto error = text_->Unescape(field.value().get_raw_json_string(), &text); error != simdjson::SUCCESS) {
         Add(fmt::format("__metadata__ value of \"{}\" is not a string", key));
         return false;
       }
@@ -131,8 +130,9 @@ class HeaderParser {
     for (auto field : object) {
       std::string_view key;
       json::value field_value;
-      if (auto error = field.unescaped_key().get(key); error != simdjson::SUCCESS) return BadJson(error, tensor->name);
-      // unescaped_key points into a buffer that the next string overwrites.
+      if (auto error = text_->Unescape(field.key(), &key); error != simdjson::SUCCESS)
+        return BadJson(error, tensor->name);
+      // The next string overwrites it.
       const bool is_dtype = key == "dtype";
       const bool is_shape = key == "shape";
       const bool is_offsets = key == "data_offsets";
@@ -171,7 +171,8 @@ class HeaderParser {
 
   bool ReadDType(json::value value, TensorInfo* tensor) {
     std::string_view text;
-    if (auto error = value.get_string().get(text); error != simdjson::SUCCESS) return BadJson(error, tensor->name);
+    if (auto error = text_->Unescape(value.get_raw_json_string(), &text); error != simdjson::SUCCESS)
+      return BadJson(error, tensor->name);
     if (auto dtype = ParseDType(text)) {
       tensor->dtype = *dtype;
     } else {
@@ -254,6 +255,7 @@ class HeaderParser {
   }
 
   std::string_view file_;
+  std::optional<JsonText> text_;
   std::vector<uint64_t> offsets_;
   std::unordered_set<std::string> misplaced_;  // tensors whose data_offsets say nothing
   std::unordered_set<std::string> unsized_;    // tensors whose dtype or shape says nothing

@@ -1,11 +1,13 @@
 #include "safetensors/index.h"
 
 #include <fmt/format.h>
-#include <simdjson.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <unordered_set>
+
+#include "safetensors/json_text.h"
 
 namespace quantport {
 namespace {
@@ -26,19 +28,17 @@ class IndexParser {
   explicit IndexParser(std::string_view file) : file_(file) {}
 
   Result<Index> Parse(std::string_view text) {
-    simdjson::padded_string padded(text);
-    od::parser parser;
+    text_.emplace(text);
     od::document document;
     od::object object;
-    if (parser.iterate(padded).get(document) != simdjson::SUCCESS ||
-        document.get_object().get(object) != simdjson::SUCCESS) {
+    if (text_->Open(&document) != simdjson::SUCCESS || document.get_object().get(object) != simdjson::SUCCESS) {
       return Fail("the index is not a JSON object");
     }
     bool has_weight_map = false;
     for (auto field : object) {
       std::string_view key;
       od::value value;
-      if (field.unescaped_key().get(key) != simdjson::SUCCESS) return Fail("invalid JSON in the index");
+      if (text_->Unescape(field.key(), &key) != simdjson::SUCCESS) return Fail("invalid JSON in the index");
       const bool is_map = key == "weight_map";
       const bool is_metadata = key == "metadata";
       if (field.value().get(value) != simdjson::SUCCESS) return Fail("invalid JSON in the index");
@@ -73,9 +73,9 @@ class IndexParser {
     std::unordered_set<std::string> seen;
     for (auto field : object) {
       std::string_view text;
-      if (field.unescaped_key().get(text) != simdjson::SUCCESS) return Stop("invalid JSON in weight_map");
+      if (text_->Unescape(field.key(), &text) != simdjson::SUCCESS) return Stop("invalid JSON in weight_map");
       std::string name(text);
-      if (field.value().get_string().get(text) != simdjson::SUCCESS) {
+      if (text_->Unescape(field.value().get_raw_json_string(), &text) != simdjson::SUCCESS) {
         return Stop(fmt::format("weight_map of \"{}\" is not a file name", name));
       }
       std::string shard(text);
@@ -94,7 +94,7 @@ class IndexParser {
     for (auto field : object) {
       std::string_view text;
       od::value member;
-      if (field.unescaped_key().get(text) != simdjson::SUCCESS) return Stop("invalid JSON in metadata");
+      if (text_->Unescape(field.key(), &text) != simdjson::SUCCESS) return Stop("invalid JSON in metadata");
       std::string key(text);
       if (field.value().get(member) != simdjson::SUCCESS) return Stop("invalid JSON in metadata");
       // simdjson skips over values without reading them, and nlohmann stops at a NUL; this one is written out again.
@@ -114,6 +114,7 @@ class IndexParser {
   }
 
   std::string_view file_;
+  std::optional<JsonText> text_;
   Index index_;
   Errors errors_;
 };

@@ -8,7 +8,6 @@
 
 #include "base/text.h"
 #include "checkpoint/checkpoint.h"
-#include "io/local_storage.h"
 #include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
@@ -119,8 +118,6 @@ void CheckSiblingScales(const std::vector<WeightUnit>& units, VerifyReport* repo
 }
 
 }  // namespace
-
-Result<VerifyReport> Verify(const VerifyOptions& options) { return Verify(options, LocalStorage()); }
 
 Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage) {
   VerifyReport report;

@@ -4,9 +4,11 @@ A loss of power can keep a rename and lose the data behind it: then the output l
 process can't show that, since the kernel keeps what it wrote. So the calls of a whole run are held against the rule.
 """
 import os
+import resource
 import unittest
 
 import faults
+from exports import bf16, mixtral_config
 from faults import EXPERTS, JOURNAL, PERMUTED, calls_of
 from program import ProgramTest, write_checkpoint
 from quantize_case import WEIGHT_ONLY, decoder, llama_config
@@ -86,6 +88,17 @@ class SyncTest(ProgramTest):
     def test_permuted_weights_in_place(self):
         PERMUTED.write(self.path("work"))
         self.check("revert", self.path("work"), "--in-place", *PERMUTED.arguments(self.folder))
+
+    def test_more_files_than_may_be_open(self):
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (32, before[1]))
+        tensors = [bf16(f"model.layers.{layer}.mlp.gate.weight", 2, 4096) for layer in range(40)]
+        write_checkpoint(self.path("in"), mixtral_config(), tensors, shards=40)
+        self.check("revert", self.path("in"), "-o", self.path("work/out"))
+        os.rename(self.path("work"), self.path("done"))
+        write_checkpoint(self.path("work"), mixtral_config(), tensors, shards=40)
+        self.check("revert", self.path("work"), "--in-place", "--reflink", "never")
 
     def test_quantize_and_dequantize(self):
         write_checkpoint(self.path("hub"), llama_config(), decoder(), shards=2)

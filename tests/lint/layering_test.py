@@ -35,7 +35,7 @@ LAYERS = {
 # Third-party headers, and where they may stand.
 THIRD_PARTY = {
     "pcre2.h": {"mapping/pattern.cc"},
-    "simdjson.h": {"safetensors/header.cc", "safetensors/index.cc"},
+    "simdjson.h": {"safetensors/json_text.h"},
     **{f"yaml-cpp/{name}.h": {"recipe/yaml.cc"} for name in ("anchor", "eventhandler", "exceptions", "mark", "parser", "yaml")},
     "nlohmann/json.hpp": {"base/json.h", "safetensors/header.cc", "safetensors/index.cc"},
     "zlib.h": {"journal/journal.cc"},

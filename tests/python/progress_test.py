@@ -1,7 +1,6 @@
 """Progress, the GIL, and stopping: by Ctrl-C and by a callable that raises."""
 import io
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -191,16 +190,6 @@ class ArgumentTest(PackageTest):
 
     def test_false_shows_nothing(self):
         self.assertEqual(self.shown(False, terminal=True), "")
-
-    def test_the_limit_of_open_files_is_restored(self):
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
-        during = []
-        quantport.quantize(HUB, self.path("out"), "nvfp4_weight_only-kv_fp8_cast",
-                           progress=lambda done, total: during.append(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
-        self.assertEqual(set(during), {before[1]})
-        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), (256, before[1]))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ TEST_F(InPlaceTest, StagedFilesHavePermissionsOfThoseTheyReplace) {
   input_.texts["new.json"] = "new";
   ASSERT_THAT(ErrorLines(StageAll()), IsEmpty());
   EXPECT_EQ(ModeOf(folder() / kStagingName), 0700u) << "nobody else reads what others may not read";
-  ASSERT_THAT(ErrorLines(ApplyJournal(OpenOutputFolder(folder()).get(), nullptr)), IsEmpty());
+  ASSERT_THAT(ErrorLines(ApplyJournal(OpenOutputFolder(folder()).get(), nullptr, [] { return Status(); })), IsEmpty());
   EXPECT_EQ(ModeOf(folder() / "a.safetensors"), 0440u);
   EXPECT_EQ(ModeOf(folder() / "config.json"), 0664u);
   EXPECT_TRUE(fs::exists(folder() / "new.json"));
@@ -111,7 +111,7 @@ TEST_F(InPlaceTest, AFileThatReplacesALinkHasThePermissionsOfWhatTheLinkShows) {
   ASSERT_EQ(::chmod((cache / "blob").c_str(), 0600), 0);
   input_.detach_links = true;
   ASSERT_THAT(ErrorLines(StageAll()), IsEmpty());
-  ASSERT_THAT(ErrorLines(ApplyJournal(OpenOutputFolder(folder()).get(), nullptr)), IsEmpty());
+  ASSERT_THAT(ErrorLines(ApplyJournal(OpenOutputFolder(folder()).get(), nullptr, [] { return Status(); })), IsEmpty());
   EXPECT_FALSE(fs::is_symlink(folder() / "config.json"));
   EXPECT_EQ(ModeOf(folder() / "config.json"), 0600u);
   EXPECT_EQ(ReadFile(cache / "blob"), "old");

@@ -143,6 +143,34 @@ void WriteExport(const fs::path& folder, const std::string& layers) {
   test::WriteFile(folder / "assets/deep/logo.txt", "logo");
 }
 
+// Three shards: an FP8 weight that is cut, so that its scale is appended; halves of a weight in two shards, which
+// become one, so that the last shard has no tensor left.
+void WriteCutAndJoined(const fs::path& folder, const std::string& layers) {
+  const std::vector<TestTensor> tensors = {
+      {layers + "0.gate_up.weight", "F8_E4M3", {96, 64}, {}}, {layers + "0.left.weight", "BF16", {40, 64}, {}},
+      {layers + "0.right.weight", "BF16", {40, 64}, {}},      {layers + "0.gate_up.weight_scale", "F32", {}, {}},
+      {layers + "0.router.weight", "BF16", {61, 73}, {}},
+  };
+  const std::string config = R"({"architectures": ["MyModel"], "model_type": "my_model", "quantization_config":
+      {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": [")" +
+                             layers + R"(0.left", ")" + layers + R"(0.right", ")" + layers + R"(0.router"]}})";
+  test::WriteCheckpoint(folder, config, tensors, 3);
+  for (const char* name : {"model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors"})
+    AlignData(folder / name);
+}
+
+// The mapping of such a checkpoint, whose layers are in memory what `in_memory` says.
+std::string CutAndJoined(const std::string& on_the_hub, const std::string& in_memory) {
+  return R"({"format": 1, "library": "private", "version": "1", "conversions": {"my_model": [
+    {"type": "WeightRenaming", "source_patterns": [")" +
+         on_the_hub + R"("], "target_patterns": [")" + in_memory + R"("]},
+    {"type": "WeightConverter", "source_patterns": ["gate.weight", "up.weight"], "target_patterns": ["gate_up.weight"],
+     "operations": [{"op": "Concatenate", "dim": 0}]},
+    {"type": "WeightConverter", "source_patterns": ["pair.weight"], "target_patterns": ["left.weight", "right.weight"],
+     "operations": [{"op": "Chunk", "dim": 0}]}]},
+  "classes": {"MyModel": {"model_type": "my_model", "base_model_prefix": ""}}})";
+}
+
 RevertOptions Options(const fs::path& input, std::string_view mapping) {
   RevertOptions options;
   options.input = input;
@@ -255,29 +283,43 @@ struct InPlace {
 
 class LostInPlaceTest : public testing::Test {
  protected:
-  // The first problem that any loss of power brings, of a change with these abilities.
-  std::string ProblemOf(const fs::path& input, std::string_view mapping, DiskAbilities abilities,
-                        const std::set<std::string>& methods, std::optional<size_t> skipped_sync = std::nullopt,
+  struct Case {
+    std::function<void(const fs::path& folder)> write;
+    std::string mapping;
+    DiskAbilities abilities;
+    std::set<std::string> methods;  // by which its files are changed
+    std::optional<uint64_t> max_shard_bytes = {};
+
+    RevertOptions OptionsFor(const fs::path& folder) const {
+      RevertOptions options = Options(folder, mapping);
+      options.in_place = true;
+      options.max_shard_bytes = max_shard_bytes;
+      return options;
+    }
+  };
+
+  // The first problem that any loss of power brings.
+  std::string ProblemOf(const fs::path& input, const Case& change, std::optional<size_t> skipped_sync = std::nullopt,
                         size_t* syncs = nullptr) {
     Disk disk(input);
     const Files old = disk.now().Visible();
     const TempDir seen;
-    LosingFolder folder(seen.path(), &disk, abilities);
+    LosingFolder folder(seen.path(), &disk, change.abilities);
     if (skipped_sync) folder.SkipSync(*skipped_sync);
-    auto report = ConvertInPlace(Options(seen.path(), mapping), &folder);
+    auto report = ConvertInPlace(change.OptionsFor(seen.path()), &folder);
     if (!report) return report.errors()[0].ToString();
     if (syncs != nullptr) *syncs = folder.syncs();
     std::set<std::string> seen_methods;
     std::string reasons;
-    for (const FileChangeReport& change : report->changed_files) {
-      seen_methods.insert(change.method);
-      reasons += change.reason;
+    for (const FileChangeReport& file : report->changed_files) {
+      seen_methods.insert(file.method);
+      reasons += file.reason;
     }
-    EXPECT_EQ(seen_methods, methods) << reasons;
+    EXPECT_EQ(seen_methods, change.methods) << reasons;
     const Files changed = disk.now().Visible();
     EXPECT_NE(old, changed);
     std::mt19937 random(1);
-    const InPlace in_place{old, changed, abilities};
+    const InPlace in_place{old, changed, change.abilities};
     for (const size_t point : disk.LossPoints()) {
       for (const DiskState& state : Losses(disk, point, &random)) {
         auto problem = in_place.Problem(state, &random);
@@ -291,21 +333,21 @@ class LostInPlaceTest : public testing::Test {
 
   // A run that is killed, a recovery by another process, and then a loss of power: what the first process had not
   // synced is for the second to sync.
-  std::string ProblemAfterKill(const fs::path& input, std::string_view mapping, DiskAbilities abilities,
-                               const Files& changed, size_t kill, bool undo) {
+  std::string ProblemAfterKill(const fs::path& input, const Case& change, const Files& changed, size_t kill,
+                               bool undo) {
     Disk disk(input);
     const Files old = disk.now().Visible();
     const TempDir first;
-    LosingFolder killed(first.path(), &disk, abilities);
+    LosingFolder killed(first.path(), &disk, change.abilities);
     killed.KillAfter(kill);
-    if (ConvertInPlace(Options(first.path(), mapping), &killed)) return {};
+    if (ConvertInPlace(change.OptionsFor(first.path()), &killed)) return {};
     const size_t until = disk.changes();
     const Files want = HasJournal(disk.now()) ? (undo ? old : changed) : disk.now().Visible();
     const TempDir second;
-    LosingFolder folder(second.path(), &disk, abilities);
+    LosingFolder folder(second.path(), &disk, change.abilities);
     if (auto report = FinishOrUndo(&folder, undo); !report) return report.errors()[0].ToString();
     std::mt19937 random(static_cast<uint32_t>(kill));
-    const InPlace in_place{old, changed, abilities};
+    const InPlace in_place{old, changed, change.abilities};
     for (const size_t point : disk.LossPoints()) {
       if (point < until) continue;
       for (const DiskState& state : Losses(disk, point, &random, 3)) {
@@ -317,37 +359,62 @@ class LostInPlaceTest : public testing::Test {
     return {};
   }
 
-  void CheckKilled(const fs::path& input, std::string_view mapping, DiskAbilities abilities) {
+  void CheckKilled(const fs::path& input, const Case& change) {
     Disk disk(input);
     const TempDir seen;
-    LosingFolder folder(seen.path(), &disk, abilities);
-    ASSERT_TRUE(ConvertInPlace(Options(seen.path(), mapping), &folder));
+    LosingFolder folder(seen.path(), &disk, change.abilities);
+    ASSERT_TRUE(ConvertInPlace(change.OptionsFor(seen.path()), &folder));
     const Files changed = disk.now().Visible();
     for (size_t kill = 1; kill < disk.changes(); kill += 1 + disk.changes() / 40) {
       const bool undo = kill % 2 == 0;
-      EXPECT_EQ(ProblemAfterKill(input, mapping, abilities, changed, kill, undo), "") << "killed after " << kill;
+      EXPECT_EQ(ProblemAfterKill(input, change, changed, kill, undo), "") << "killed after " << kill;
     }
   }
 
-  void Check(const std::string& layers, std::string_view mapping, DiskAbilities abilities,
-             const std::set<std::string>& methods) {
+  void Check(const Case& change) {
     const TempDir input;
-    WriteExport(input.path(), layers);
+    change.write(input.path());
     size_t syncs = 0;
-    EXPECT_EQ(ProblemOf(input.path(), mapping, abilities, methods, std::nullopt, &syncs), "");
+    EXPECT_EQ(ProblemOf(input.path(), change, std::nullopt, &syncs), "");
     for (size_t i = 0; i < syncs; ++i)
-      EXPECT_NE(ProblemOf(input.path(), mapping, abilities, methods, i), "") << "without sync " << i << " of " << syncs;
-    CheckKilled(input.path(), mapping, abilities);
+      EXPECT_NE(ProblemOf(input.path(), change, i), "") << "without sync " << i << " of " << syncs;
+    CheckKilled(input.path(), change);
   }
 };
 
-TEST_F(LostInPlaceTest, HeadersInTheirRoom) { Check("model.decoder_layers.", kShorter, kPlain, {"header", "config"}); }
+// Layers that get shorter names, so that headers fit in their room, and layers that get longer ones.
+constexpr auto WriteShorter = [](const fs::path& folder) { WriteExport(folder, "model.decoder_layers."); };
+constexpr auto WriteLonger = [](const fs::path& folder) { WriteExport(folder, "h."); };
 
-TEST_F(LostInPlaceTest, InsertedBlocks) { Check("h.", kLonger, kInserts, {"inserted", "config"}); }
+TEST_F(LostInPlaceTest, HeadersInTheirRoom) {
+  Check({WriteShorter, std::string(kShorter), kPlain, {"header", "config"}});
+}
 
-TEST_F(LostInPlaceTest, CopiedFiles) { Check("h.", kLonger, kPlain, {"copied", "config"}); }
+TEST_F(LostInPlaceTest, InsertedBlocks) {
+  Check({WriteLonger, std::string(kLonger), kInserts, {"inserted", "config"}});
+}
 
-TEST_F(LostInPlaceTest, ClonedFiles) { Check("h.", kLonger, kClones, {"cloned", "config"}); }
+TEST_F(LostInPlaceTest, CopiedFiles) { Check({WriteLonger, std::string(kLonger), kPlain, {"copied", "config"}}); }
+
+TEST_F(LostInPlaceTest, ClonedFiles) { Check({WriteLonger, std::string(kLonger), kClones, {"cloned", "config"}}); }
+
+TEST_F(LostInPlaceTest, AppendedBytesAndAShardThatGoes) {
+  Check({[](const fs::path& folder) { WriteCutAndJoined(folder, "the_model.its_decoder_layers."); },
+         CutAndJoined("^h\\\\.", "the_model.its_decoder_layers."),
+         kPlain,
+         {"header", "copied", "removed", "config"}});
+}
+
+TEST_F(LostInPlaceTest, AppendedBytesBehindInsertedBlocksAndAShardThatGoes) {
+  Check({[](const fs::path& folder) { WriteCutAndJoined(folder, "h."); },
+         CutAndJoined("^the_decoder\\\\.its_layers\\\\.", "h."),
+         kInserts,
+         {"inserted", "copied", "removed", "config"}});
+}
+
+TEST_F(LostInPlaceTest, OtherShards) {
+  Check({WriteShorter, std::string(kShorter), kInserts, {"copied", "removed", "config"}, 20'000});
+}
 
 }  // namespace
 }  // namespace quantport

@@ -102,10 +102,10 @@ TEST(DirectReaderTest, IsNotUsableWhereAnotherFileTookThePath) {
   WriteFile(dir / "g", std::string(4096, 'b'));
   fs::rename(dir / "g", dir / "f");
   DirectReader direct(&*file);
-  EXPECT_FALSE(direct.usable());
   const IoBuffer buffer(4096);
   ASSERT_TRUE(direct.ReadBlocks(buffer.bytes(), 0, 4096).ok());
   EXPECT_TRUE(Text(buffer.bytes()) == std::string(4096, 'a'));
+  EXPECT_FALSE(direct.usable());
 }
 
 TEST(SourceFileTest, PutsAnyRangeAnywhereAndKeepsWhatStandsInFrontOfIt) {
