@@ -4,11 +4,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <span>
 #include <system_error>
 
 #include "exec/copy.h"
 #include "exec/in_place.h"
 #include "exec/quantize.h"
+#include "exec/sources.h"
 #include "io/clone.h"
 #include "io/folder_lock.h"
 #include "io/local_storage.h"
@@ -31,14 +34,18 @@ namespace {
 // written without passing through the page cache.
 constexpr uint64_t kBlockBytes = 4096;
 
-Status CopySidecar(const PlannedCopy& copy, const Storage& storage, OutputFolder* folder, const fs::path& below) {
-  auto file = storage.OpenFile(copy.address);
-  if (!file) return file.errors();
-  return CopyIn(folder, **file, below / copy.name);
+Status CopySidecar(const PlannedCopy& copy, const Storage& storage, OutputFolder* folder, const fs::path& below,
+                   const std::atomic<bool>* cancel) {
+  const PlanSource source{copy.address, std::nullopt};
+  auto sources = Sources::Open(std::span(&source, 1), storage);
+  if (!sources) return sources.errors();
+  if (auto status = CopyIn(folder, (*sources)[0], below / copy.name, cancel); !status) return status;
+  return sources->CheckUnchanged();
 }
 
 // The plan's files that hold no tensors.
-Status WriteSidecars(const Plan& plan, const Storage& storage, OutputFolder* folder, const fs::path& below) {
+Status WriteSidecars(const Plan& plan, const Storage& storage, OutputFolder* folder, const fs::path& below,
+                     const std::atomic<bool>* cancel) {
   Errors errors;
   const auto write = [&](const std::string& name, const auto& content) {
     auto made = folder->MakeFolder((below / name).parent_path());
@@ -46,12 +53,15 @@ Status WriteSidecars(const Plan& plan, const Storage& storage, OutputFolder* fol
     if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
   };
   for (const PlannedCopy& copy : plan.copies)
-    write(copy.name, [&] { return CopySidecar(copy, storage, folder, below); });
+    write(copy.name, [&] { return CopySidecar(copy, storage, folder, below, cancel); });
   for (const auto& [name, text] : plan.texts)
     write(name, [&, &text = text, &name = name] { return WriteText(folder, below / name, text); });
   if (plan.index) {
     write(std::string(kIndexName), [&] { return WriteText(folder, below / kIndexName, SerializeIndex(*plan.index)); });
   }
+  const auto stopped =
+      std::find_if(errors.begin(), errors.end(), [](const Error& e) { return e.kind == ErrorKind::kCancelled; });
+  if (stopped != errors.end()) return *stopped;
   if (!errors.empty()) return errors;
   return {};
 }
@@ -110,7 +120,7 @@ Result<QuantizeReport> WriteComputed(PreparedQuantize prepared, const fs::path& 
   if (auto s = CheckReflink(reflink, plan, *folder); !s) return s.errors();
   auto written = WriteQuantized(prepared.plan, LocalStorage(), folder, staging->name(), exec);
   if (!written) return written.errors();
-  if (auto s = WriteSidecars(plan, LocalStorage(), folder, staging->name()); !s) return s.errors();
+  if (auto s = WriteSidecars(plan, LocalStorage(), folder, staging->name(), exec.work.cancel); !s) return s.errors();
   if (auto s = VerifyWritten(plan, staging->path()); !s) return s.errors();
   if (auto s = staging->Commit(exec.work.cancel); !s) return s.errors();
   prepared.report.cloned_bytes = written->copied.cloned_bytes;
@@ -196,7 +206,8 @@ Result<RevertReport> Convert(const RevertOptions& options, Direction direction, 
   if (auto s = CheckReflink(options.reflink, prepared->plan, *folder); !s) return s.errors();
   auto written = WriteFiles(prepared->plan, LocalStorage(), folder, staging->name(), ExecOptionsOf(options));
   if (!written) return written.errors();
-  if (auto s = WriteSidecars(prepared->plan, LocalStorage(), folder, staging->name()); !s) return s.errors();
+  if (auto s = WriteSidecars(prepared->plan, LocalStorage(), folder, staging->name(), options.cancel); !s)
+    return s.errors();
   if (auto s = VerifyWritten(prepared->plan, staging->path()); !s) return s.errors();
   if (auto s = staging->Commit(options.cancel); !s) return s.errors();
   AddWritten(std::move(*written), &prepared->report);

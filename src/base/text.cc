@@ -54,23 +54,46 @@ int ComparePart(std::string_view a, std::string_view b) {
   return CompareDigits(x.digits, y.digits);
 }
 
+// Of one character in valid UTF-8.
+uint32_t CodePoint(std::string_view character) {
+  const auto first = static_cast<unsigned char>(character[0]);
+  uint32_t code = character.size() == 1 ? first : first & (0x7Fu >> character.size());
+  for (const char byte : character.substr(1)) code = code << 6 | (static_cast<unsigned char>(byte) & 0x3F);
+  return code;
+}
+
+// Characters that act instead of being seen: they end lines, move the cursor, start escape sequences (on some terminals
+// U+0080 to U+009F do), turn the direction of the text behind them round, or take no room.
+bool IsHidden(uint32_t code) {
+  struct Range {
+    uint32_t first;
+    uint32_t last;
+  };
+  constexpr std::array<Range, 7> kHidden = {{{0, 0x1F},
+                                             {0x7F, 0x9F},
+                                             {0x61C, 0x61C},
+                                             {0x200B, 0x200F},
+                                             {0x2028, 0x202E},
+                                             {0x2060, 0x206F},
+                                             {0xFEFF, 0xFEFF}}};
+  return std::any_of(kHidden.begin(), kHidden.end(),
+                     [&](const Range& range) { return range.first <= code && code <= range.last; });
+}
+
 }  // namespace
 
 std::string Printable(std::string_view text) {
   std::string out;
   out.reserve(text.size());
-  for (size_t i = 0; i < text.size();) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    const size_t length = Utf8Length(text.substr(i));
-    // C1 control characters (U+0080..U+009F) start escape sequences on some terminals, as ESC does.
-    const bool c1 = length == 2 && c == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0;
-    if (length == 0 || c < 0x20 || c == 0x7F || c1) {
-      out += fmt::format("\\x{:02x}", c);
-      i += 1;
+  while (!text.empty()) {
+    const size_t length = Utf8Length(text);
+    const std::string_view character = text.substr(0, std::max<size_t>(length, 1));
+    if (length == 0 || IsHidden(CodePoint(character))) {
+      for (const char byte : character) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
     } else {
-      out += text.substr(i, length);
-      i += length;
+      out += character;
     }
+    text.remove_prefix(character.size());
   }
   return out;
 }

@@ -128,6 +128,32 @@ Result<Index> ReadIndex(const Folder& folder) {
   return ReadIndex(**file);
 }
 
+// Links may lead to a person's files that are none of the model's, and what is copied is published. They are followed
+// to where the model lies too, as in a hub cache or a folder of links: to where a link of a shard or of config.json
+// leads.
+void LeaveOutStrayLinks(const Folder& folder, const std::vector<std::string>& shards, Checkpoint* checkpoint) {
+  std::set<std::string> places;
+  const auto add = [&](std::string_view file) {
+    if (auto place = folder.LeadsTo(file)) places.insert(std::move(*place));
+  };
+  add("config.json");
+  for (const std::string& shard : shards) add(shard);
+  std::vector<std::string> stray;
+  std::erase_if(checkpoint->sidecars, [&](const std::string& file) {
+    const auto place = folder.LeadsTo(file);
+    if (!place || places.contains(*place)) return false;
+    stray.push_back(file);
+    return true;
+  });
+  if (stray.empty()) return;
+  constexpr size_t kNamed = 3;
+  const size_t named = std::min(stray.size(), kNamed);
+  checkpoint->notes.push_back(
+      fmt::format("links that lead out of the folder are left out ({}: {}{}); put what is the model's in their place",
+                  stray.size(), fmt::join(stray.begin(), stray.begin() + static_cast<ptrdiff_t>(named), ", "),
+                  named < stray.size() ? ", ..." : ""));
+}
+
 bool IsWeights(const std::string& file) {
   return file.ends_with(".safetensors") && file.find('/') == std::string::npos;
 }
@@ -167,6 +193,7 @@ Result<Checkpoint> OpenCheckpoint(std::shared_ptr<const Folder> folder, const Op
   for (const std::string& file : shards->left_out) {
     checkpoint.notes.push_back(fmt::format("{} is left out: its naming is not that of this checkpoint's shards", file));
   }
+  LeaveOutStrayLinks(*folder, shards->shards, &checkpoint);
   Errors errors = std::move(shards->errors);
   auto table = ReadHeaders(*folder, shards->shards);
   if (!table) {

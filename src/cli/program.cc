@@ -12,6 +12,7 @@
 
 #include "cli/commands.h"
 #include "cli/exit_status.h"
+#include "cli/interrupt.h"
 #include "quantport/quantport.h"
 
 namespace quantport::cli {
@@ -39,6 +40,7 @@ int RunAction(const Action& action) {
     return kFailed;
   }
   if (code == 0) return status;
+  EndByClosedPipe();
   const std::string message = fmt::format("error: can't print: {}\n", std::generic_category().message(code));
   std::fwrite(message.data(), 1, message.size(), stderr);
   return kFailed;

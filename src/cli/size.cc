@@ -9,7 +9,7 @@ namespace quantport::cli {
 std::optional<uint64_t> ParseSize(const std::string& text) {
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || number <= 0) return std::nullopt;
+  if (error != std::errc() || !(number > 0)) return std::nullopt;
   std::string unit(end, text.data() + text.size());
   for (char& c : unit) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   static const struct {

@@ -15,6 +15,8 @@ namespace {
 constexpr uint32_t kNone = UINT32_MAX;
 // Deeper paths are no module names, and looking at each of their ends would be quadratic in their length.
 constexpr size_t kMaxSegments = 64;
+// Patterns that may take too long before the others are not tried either.
+constexpr size_t kMaxGivenUp = 8;
 
 bool HasSpecialCharacters(std::string_view entry) {
   return entry.find_first_of("*+?^$()[]{}|\\") != std::string_view::npos;
@@ -156,6 +158,10 @@ class Matcher {
                                             [&](uint32_t m) { return modules_[m].name.starts_with(beginning); });
       std::optional<ModulePattern> pattern;
       if (rule.matching != Matching::kGlob) {
+        if (matched_.given_up.size() >= kMaxGivenUp) {
+          matched_.given_up.push_back(r);
+          continue;
+        }
         pattern = ModulePattern::Compile(ExpressionOf(rule));
         if (!pattern) continue;
       }
@@ -163,6 +169,7 @@ class Matcher {
         const std::string_view name = modules_[*it].name;
         if (pattern ? pattern->MatchesStart(name) : GlobMatch(rule.entry, name)) Hit(*it, r);
       }
+      if (pattern && pattern->gave_up()) matched_.given_up.push_back(r);
     }
   }
 

@@ -84,6 +84,7 @@ struct Claim {
 struct MatchedClaims {
   std::vector<Claim> modules;      // for each of the modules
   std::vector<bool> rule_matches;  // for each rule: it matches some module, decisive or not
+  std::vector<uint32_t> given_up;  // rules whose pattern takes too long: what they match is not known
 };
 
 // What `claims` says of each module. Linear in modules and entries where entries are names; a pattern is tried on all

@@ -13,6 +13,8 @@ namespace {
 // Beyond what any tensor has, and far enough from 2^64 that no format's factors overflow: a tensor without elements
 // may state any size.
 constexpr uint64_t kMaxSize = uint64_t{1} << 48;
+// As many dimensions as torch and numpy have. Parts list each several times.
+constexpr size_t kMaxRank = 64;
 
 // Far more than a model has formats and shapes.
 constexpr size_t kMaxRemembered = 1024;
@@ -22,7 +24,8 @@ constexpr size_t kMaxForms = 4;
 
 bool IsSane(const StoredModule& module) {
   return std::all_of(module.leaves.begin(), module.leaves.end(), [](const StoredLeaf& stored) {
-    return std::all_of(stored.shape.begin(), stored.shape.end(), [](uint64_t size) { return size <= kMaxSize; });
+    return stored.shape.size() <= kMaxRank &&
+           std::all_of(stored.shape.begin(), stored.shape.end(), [](uint64_t size) { return size <= kMaxSize; });
   });
 }
 
@@ -245,7 +248,7 @@ Match MatchFormat(const StoredModule& module, PartsMemo* memo) {
     return match;
   }
   if (!IsSane(module)) {
-    match.misfit.text = "a tensor states a size that none has";
+    match.misfit.text = "a tensor states a shape that none has";
     return match;
   }
   std::vector<Proposal> proposals;

@@ -86,6 +86,16 @@ class LocalFolder : public Folder {
     return OpenLocal(path_ / file);
   }
 
+  std::optional<std::string> LeadsTo(std::string_view file) const override {
+    std::error_code code;
+    const fs::path home = fs::canonical(path_, code);
+    const fs::path real = code ? fs::path() : fs::canonical(path_ / file, code);
+    // What can't be followed is an error where it is opened.
+    if (code || std::mismatch(home.begin(), home.end(), real.begin(), real.end()).first == home.end())
+      return std::nullopt;
+    return real.parent_path().string();
+  }
+
   Status CheckNoUnfinishedChange() const override { return quantport::CheckNoUnfinishedChange(path_); }
 
  private:

@@ -294,13 +294,15 @@ Status WriteText(OutputFolder* folder, const fs::path& name, std::string_view te
   return (*file)->WriteAt(std::as_bytes(std::span(text)), 0);
 }
 
-Status CopyIn(OutputFolder* folder, const ByteSource& from, const fs::path& name) {
+Status CopyIn(OutputFolder* folder, const ByteSource& from, const fs::path& name, const std::atomic<bool>* cancel) {
   auto target = folder->Create(name);
   if (!target) return target.errors();
   auto size = from.Size();
   if (!size) return size.errors();
   std::vector<std::byte> buffer(std::min<uint64_t>(*size, kCopyBytes));
   for (uint64_t offset = 0; offset < *size; offset += buffer.size()) {
+    if (cancel != nullptr && cancel->load(std::memory_order_relaxed))
+      return Error{ErrorKind::kCancelled, "stopped on request", {}, {}, {}};
     const std::span<std::byte> chunk(buffer.data(), std::min<uint64_t>(buffer.size(), *size - offset));
     if (auto status = from.ReadAt(chunk, offset); !status) return status;
     if (auto status = (*target)->WriteAt(chunk, offset); !status) return status;

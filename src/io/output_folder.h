@@ -147,6 +147,7 @@ std::unique_ptr<OutputFolder> OpenOutputFolder(const std::filesystem::path& path
 Status WriteText(OutputFolder* folder, const std::filesystem::path& name, std::string_view text);
 
 // A new file with the bytes of another.
-Status CopyIn(OutputFolder* folder, const ByteSource& from, const std::filesystem::path& name);
+Status CopyIn(OutputFolder* folder, const ByteSource& from, const std::filesystem::path& name,
+              const std::atomic<bool>* cancel = nullptr);
 
 }  // namespace quantport

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,6 +31,8 @@ class Folder {
   // Whether the folder has an entry of this name, readable or not.
   virtual bool Has(std::string_view file) const = 0;
   virtual Result<std::unique_ptr<const ByteSource>> Open(std::string_view file) const = 0;
+  // Where a link leads that leaves the folder: the place that holds what is behind it. Nothing for any other file.
+  virtual std::optional<std::string> LeadsTo(std::string_view /*file*/) const { return std::nullopt; }
 
   // Errors: kLocked and kUnfinishedChange where the folder is being changed in place, or was when that was interrupted.
   virtual Status CheckNoUnfinishedChange() const { return {}; }

@@ -153,6 +153,26 @@ Status CheckStaging(const fs::path& folder) {
   return {};
 }
 
+// No change writes into a shard with several names. One in a folder that came from elsewhere may be another's file.
+Status CheckShards(const JournalReader& journal, const fs::path& folder) {
+  for (const ShardChange& change : journal.journal().shards) {
+    struct stat info = {};
+    const fs::path path = folder / change.name;
+    if (::lstat(path.c_str(), &info) != 0 || info.st_nlink <= 1) continue;
+    return Error{ErrorKind::kLinkedFile,
+                 "a file with several names, all of which would change",
+                 path.string(),
+                 {},
+                 "put a copy in its place, or take the checkpoint from where it came"};
+  }
+  return {};
+}
+
+Status CheckFolder(const JournalReader& journal, const fs::path& folder) {
+  if (auto status = CheckStaging(folder); !status) return status;
+  return CheckShards(journal, folder);
+}
+
 // One of the two steps of every replacement. All of its names, those too that a killed process gave before, are on the
 // disk in the end: the next step would write over a file that the other direction needs, had this one been lost.
 Status ForEachReplacement(const JournalReader& journal, OutputFolder* folder, Status (Places::*step)(),
@@ -166,14 +186,14 @@ Status ForEachReplacement(const JournalReader& journal, OutputFolder* folder, St
 }  // namespace
 
 Status Redo(const JournalReader& journal, OutputFolder* folder, const std::atomic<bool>* cancel) {
-  if (auto status = CheckStaging(folder->path()); !status) return status;
+  if (auto status = CheckFolder(journal, folder->path()); !status) return status;
   if (auto status = ForEachShard(journal, folder, &Shard::Redo, cancel); !status) return status;
   if (auto status = ForEachReplacement(journal, folder, &Places::PutOldAside, kOld); !status) return status;
   return ForEachReplacement(journal, folder, &Places::PutNewInPlace, "");
 }
 
 Status Undo(const JournalReader& journal, OutputFolder* folder) {
-  if (auto status = CheckStaging(folder->path()); !status) return status;
+  if (auto status = CheckFolder(journal, folder->path()); !status) return status;
   if (auto status = ForEachShard(journal, folder, &Shard::Undo, nullptr); !status) return status;
   if (auto status = ForEachReplacement(journal, folder, &Places::PutNewAside, kNew); !status) return status;
   return ForEachReplacement(journal, folder, &Places::PutOldInPlace, "");

@@ -314,7 +314,9 @@ std::optional<std::string> CompiledTransform::Starred(std::string_view text, siz
   return star ? std::optional(std::string(*star)) : std::nullopt;
 }
 
-struct ModulePattern::Regex : Pcre {};
+struct ModulePattern::Regex : Pcre {
+  bool gave_up = false;
+};
 ModulePattern::ModulePattern() : regex_(std::make_unique<Regex>()) {}
 ModulePattern::ModulePattern(ModulePattern&&) noexcept = default;
 ModulePattern& ModulePattern::operator=(ModulePattern&&) noexcept = default;
@@ -323,9 +325,18 @@ ModulePattern::~ModulePattern() = default;
 std::optional<ModulePattern> ModulePattern::Compile(std::string_view pattern) {
   ModulePattern compiled;
   if (compiled.regex_->Compile(std::string(pattern), PCRE2_ANCHORED)) return std::nullopt;
+  // Lists have many entries, and each may be a pattern that reaches the limit.
+  pcre2_set_match_limit(compiled.regex_->context.get(), kMatchLimit / 10);
   return compiled;
 }
 
-bool ModulePattern::MatchesStart(std::string_view text) const { return regex_->Match(text) >= 0; }
+bool ModulePattern::MatchesStart(std::string_view text) const {
+  if (regex_->gave_up) return false;
+  const int hit = regex_->Match(text);
+  regex_->gave_up = hit < 0 && hit != PCRE2_ERROR_NOMATCH;
+  return hit >= 0;
+}
+
+bool ModulePattern::gave_up() const { return regex_->gave_up; }
 
 }  // namespace quantport

@@ -59,15 +59,18 @@ class CompiledTransform {
   std::unique_ptr<Regex> starred_;  // the same with a group around what "*" stands for; null where no source has one
 };
 
-// True where `pattern` (a Python regular expression) matches at the start of `text`, as re.match; nothing where the
-// pattern does not compile or exceeds its work limit. For `re:` entries of exclude lists.
+// A Python regular expression that is held against names of modules. For `re:` entries of exclude lists.
 class ModulePattern {
  public:
+  // Nothing where the pattern does not compile.
   static std::optional<ModulePattern> Compile(std::string_view pattern);
   ModulePattern(ModulePattern&&) noexcept;
   ModulePattern& operator=(ModulePattern&&) noexcept;
   ~ModulePattern();
+  // True where it matches at the start of `text`, as re.match. A match that exceeds its work limit counts as none, and
+  // no other is tried after it: a stranger's list must not take a limit's time for every module.
   bool MatchesStart(std::string_view text) const;
+  bool gave_up() const;
 
  private:
   struct Regex;

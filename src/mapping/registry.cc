@@ -29,26 +29,29 @@ std::optional<std::string> OptionalString(const Json& json, const char* key) {
   return it->get<std::string>();
 }
 
-int Dim(const Json& json, const char* key) {
-  const int dim = json.at(key).get<int>();
-  if (dim < 0 || dim > 8) throw Malformed(fmt::format("{} {} is out of range", key, dim));
-  return dim;
+// A value that must be a whole number from `least` to `most`: none is cut off or wraps round to another.
+int Number(const Json& value, std::string_view what, int least, int most) {
+  if (!value.is_number_integer()) throw Malformed(fmt::format("{} is no whole number", what));
+  const auto number = value.get<double>();
+  if (number < least || number > most) throw Malformed(fmt::format("{} {} is out of range", what, value.dump()));
+  return value.get<int>();
 }
+
+constexpr int kMostDims = 8;
+// Far more than any model has; a bound, so that nothing overflows.
+constexpr int kMost = 1'000'000;
+
+int Dim(const Json& json, const char* key) { return Number(json.at(key), key, 0, kMostDims); }
 
 std::array<int, 3> KernelSize(const Json& json) {
-  const auto sizes = json.at("kernel_size").get<std::vector<int>>();
+  const Json& sizes = json.at("kernel_size");
   if (sizes.size() != 3) throw Malformed("kernel_size has not three entries");
-  for (const int size : sizes) {
-    if (size <= 0) throw Malformed("kernel_size has an entry that is not positive");
-  }
-  return {sizes[0], sizes[1], sizes[2]};
+  std::array<int, 3> kernel{};
+  for (size_t i = 0; i < kernel.size(); ++i) kernel[i] = Number(sizes.at(i), "kernel_size", 1, kMost);
+  return kernel;
 }
 
-int InChannels(const Json& json) {
-  const int channels = json.at("in_channels").get<int>();
-  if (channels <= 0) throw Malformed("in_channels is not positive");
-  return channels;
-}
+int InChannels(const Json& json) { return Number(json.at("in_channels"), "in_channels", 1, kMost); }
 
 Operation ParseOperation(const Json& json) {
   const std::string op = json.at("op").get<std::string>();
@@ -78,16 +81,9 @@ Operation ParseOperation(const Json& json) {
 }
 
 PatternRules ParseRules(const Json& json) {
-  const int rules = json.value("pattern_rules", 1);
-  if (rules != 1 && rules != 2) throw Malformed(fmt::format("pattern_rules is {}, not 1 or 2", rules));
-  return static_cast<PatternRules>(rules);
-}
-
-// Far more layers than a model has; a bound, so that nothing overflows.
-int Offset(const Json& json) {
-  const int offset = json.at("offset").get<int>();
-  if (offset < -1'000'000 || offset > 1'000'000) throw Malformed(fmt::format("offset {} is out of range", offset));
-  return offset;
+  const auto rules = json.find("pattern_rules");
+  return rules == json.end() ? PatternRules::kAnywhere
+                             : static_cast<PatternRules>(Number(*rules, "pattern_rules", 1, 2));
 }
 
 TransformKind ParseKind(const std::string& type) {
@@ -122,7 +118,7 @@ Transform ParseUnscoped(const Json& json) {
     throw Malformed("a transform without patterns");
   const size_t sources = transform.source_patterns.size();
   const size_t targets = transform.target_patterns.size();
-  if (kind == TransformKind::kIndexOffsetRename) transform.offset = Offset(json);
+  if (kind == TransformKind::kIndexOffsetRename) transform.offset = Number(json.at("offset"), "offset", -kMost, kMost);
   if (kind == TransformKind::kWeightConverter) {
     for (const Json& operation : json.at("operations")) transform.operations.push_back(ParseOperation(operation));
     if (transform.operations.empty()) throw Malformed("a WeightConverter without operations");
@@ -204,7 +200,7 @@ Result<Registry> Registry::Parse(std::string_view text, std::string_view file) {
   Registry registry;
   std::string entry = "the file";
   try {
-    if (json->at("format").get<int>() != 1) throw Malformed("its format is not 1");
+    if (json->at("format") != 1) throw Malformed("its format is not 1");
     registry.version_ = fmt::format("{} {}", json->value("library", std::string("transformers")),
                                     json->value("version", std::string("?")));
     registry.pattern_rules_ = ParseRules(*json);

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <set>
 
 #include "base/checked.h"
 #include "base/text.h"
@@ -133,6 +134,8 @@ class ClaimCheck {
       : file_(file), claims_(claims), findings_(findings), matched_(matched), differences_(*differences) {}
 
   void Run() {
+    for (const uint32_t rule : matched_.given_up)
+      Add(DifferenceKind::kPattern, "takes too long to match the names of modules", claims_.rules[rule].entry);
     for (size_t m = 0; m < findings_.units.size(); ++m) {
       const WeightUnit& unit = *findings_.units[m];
       const Claim& claim = matched_.modules[m];
@@ -147,8 +150,10 @@ class ClaimCheck {
   }
 
  private:
+  // A container of experts is one module, however many parameters it has.
   void Add(DifferenceKind kind, std::string message, const std::string& tensor) {
-    differences_.push_back({kind, std::string(file_), tensor, std::move(message)});
+    if (added_.emplace(kind, tensor).second)
+      differences_.push_back({kind, std::string(file_), tensor, std::move(message)});
   }
 
   const WeightScheme& SchemeOf(const Claim& claim) const { return claims_.schemes[claim.scheme]; }
@@ -262,6 +267,7 @@ class ClaimCheck {
   const ModuleFindings& findings_;
   const MatchedClaims& matched_;
   std::vector<Difference>& differences_;
+  std::set<std::pair<DifferenceKind, std::string>> added_;
 };
 
 // ---- exclude lists as a whole ------------------------------------------------------------------------------------
@@ -368,8 +374,11 @@ bool IsOfStorage(DifferenceKind kind) {
 }
 
 bool IsContradiction(DifferenceKind kind) {
-  return IsOfStorage(kind) || kind == DifferenceKind::kExcluded || kind == DifferenceKind::kNotClaimed;
+  return IsOfStorage(kind) || kind == DifferenceKind::kExcluded || kind == DifferenceKind::kNotClaimed ||
+         kind == DifferenceKind::kPattern;
 }
+
+constexpr std::string_view kSimplify = "write them without nested repetitions";
 
 // How a warning of a kind is called, and put for many modules.
 struct Wording {
@@ -400,6 +409,8 @@ Wording WordingOf(DifferenceKind kind) {
     case DifferenceKind::kOtherNamespace:
       return {"config-namespace", "no exclude entry matches any module: the list is in another namespace",
               "give the entries the names that the tensors have"};
+    case DifferenceKind::kPattern:
+      return {"config-pattern", "entries take too long to match, and what they cover is not known", kSimplify};
   }
   return {};
 }
@@ -435,14 +446,14 @@ void NoteContradictions(const std::vector<Difference>& differences, std::vector<
 }
 
 Errors ProblemsOf(const std::vector<Difference>& differences) {
+  const auto hint = [](DifferenceKind kind) -> std::string_view {
+    if (kind == DifferenceKind::kConfigsDisagree || kind == DifferenceKind::kOtherNamespace) return {};
+    return kind == DifferenceKind::kPattern ? kSimplify : "servers read the tensors as the config says";
+  };
   Errors errors;
   for (const Difference& difference : differences) {
-    const std::string_view hint =
-        difference.kind == DifferenceKind::kConfigsDisagree || difference.kind == DifferenceKind::kOtherNamespace
-            ? std::string_view()
-            : "servers read the tensors as the config says";
-    errors.push_back(
-        {ErrorKind::kInvalidConfig, difference.message, difference.file, difference.tensor, std::string(hint)});
+    errors.push_back({ErrorKind::kInvalidConfig, difference.message, difference.file, difference.tensor,
+                      std::string(hint(difference.kind))});
   }
   return errors;
 }

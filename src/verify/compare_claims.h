@@ -24,12 +24,13 @@ enum class DifferenceKind : uint8_t {
   kTile,             // with a grid of scales that the stated tile does not give
   kConfigsDisagree,  // two config files say different things
   kOtherNamespace,   // an exclude list of which no entry matches any module
+  kPattern,          // an entry that takes too long to match: what it covers is not known
 };
 
 struct Difference {
   DifferenceKind kind = DifferenceKind::kFormat;
   std::string file;    // the config file that is contradicted
-  std::string tensor;  // or the module
+  std::string tensor;  // or the module, or the entry
   std::string message;
 };
 

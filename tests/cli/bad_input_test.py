@@ -189,6 +189,13 @@ class HeaderTest(BadInputTest):
         result = self.revert()
         self.assertFalse(any(ord(c) < 32 and c != "\n" or 0x7F <= ord(c) < 0xA0 for c in result.stderr))
 
+    def test_characters_that_turn_text_round_or_are_not_seen_are_escaped(self):
+        hidden = "\u061c\u200b\u200f\u2028\u202a\u202e\u2060\u2069\ufeff"
+        escaped = "".join(f"\\x{byte:02x}" for byte in hidden.encode())
+        self.check(raw({f"a{hidden}é\u2027\u2030": entry(0, 1, "F3")}, b"x"), f"a{escaped}é\u2027\u2030: unknown dtype")
+        result = self.revert()
+        self.assertEqual([c for c in hidden if c in result.stderr], [])
+
     def test_control_characters_in_notes_and_plans_are_escaped_too(self):
         name = "model.layers.0.mlp.\x1b[31m.weight"
         write_checkpoint(self.path("in"), mixtral_config(), [bf16(name, 2), *GATES])

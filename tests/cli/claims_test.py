@@ -106,6 +106,13 @@ class ClaimsTest(ProgramTest):
         result = run("inspect", self.path("in"))
         self.assertRegex(result.stderr, f"warning: config.json: modules are stored unquantized that the config says are quantized.*{UP}, {O}")
 
+    def test_a_container_of_experts_is_one_module(self):
+        experts = [tensor(f"model.layers.0.mlp.experts.{name}", "BF16", [2, *shape])
+                   for name, shape in (("gate_up_proj", (64, 128)), ("down_proj", (128, 32)))]
+        self.write(modelopt(), all_nvfp4() + experts, hub=HUB + experts)
+        self.assertEqual([(w["id"], w["count"], w["names"]) for w in self.warnings("inspect", self.path("in"))],
+                         [("config-stored-plain", 1, ["model.layers.0.mlp.experts"])])
+
     def test_a_convolution_is_a_matrix_to_modelopt(self):
         conv = [bf16("model.layers.0.mixer.conv1d.weight", 16, 1, 4)]
         self.write(modelopt(), all_nvfp4() + conv, hub=HUB + conv)
@@ -156,6 +163,12 @@ class ClaimsTest(ProgramTest):
         self.write(gptq, tensors)
         self.assert_fails(self.verify(), "the config says 8 bits, the tensors hold values of 4")
         self.accept(gptq | {"dynamic": {"+:.*up_proj": {"bits": 4}}}, tensors)
+
+    def test_an_entry_that_takes_too_long_to_match(self):
+        tensors = PLAIN + [t for m in SHAPES for t in packed(m)]
+        self.write(compressed(["Linear"], ignore=["lm_head", "re:(.+)+m$"]), tensors)
+        self.assert_difference("config-pattern", "config.json: re:(.+)+m$: takes too long to match the names of modules", True)
+        self.accept(compressed(["Linear"], ignore=["lm_head", "re:.+m$"]), tensors)
 
     def test_config_files_that_disagree(self):
         other = {"quantization": {"quant_algo": "NVFP4", "group_size": 16, "exclude_modules": ["lm_head"]}}

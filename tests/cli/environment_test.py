@@ -121,16 +121,50 @@ class FullDiskTest(EnvironmentTest):
         limit = 1 << 20
         command = [program.PROGRAM, "revert", self.path("in"), "-o", self.path("out")]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False,
-                                restore_signals=False,  # SIGXFSZ stays ignored
                                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
         self.assert_fails(result, "IoError: ", "model.safetensors: can't ", "File too large")
         self.assert_nothing_left()
 
 
+class SidecarTest(EnvironmentTest):
+    """What happens while a large file that holds no tensors is copied."""
+
+    def start(self):
+        self.write_export()
+        for name in ("a.bin", "b.bin"):
+            write(self.path(f"in/{name}"), b"")
+            os.truncate(self.path(f"in/{name}"), GIGABYTE)
+        command = [program.PROGRAM, "revert", self.path("in"), "-o", self.path("out")]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.kill)
+        while process.poll() is None and not any("a.bin" in files for folder, _, files in os.walk(self.folder)
+                                                 if folder != self.path("in")):
+            time.sleep(0.002)
+        self.assertIsNone(process.poll(), "it ended before anything could happen to it")
+        return process
+
+    def test_a_file_that_changes_is_an_error(self):
+        process = self.start()
+        with open(self.path("in/a.bin"), "r+b") as f:
+            f.write(b"x")
+        _, errors = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn(f"error: IoError: {self.path('in/a.bin')}: the file changed while it was being read", errors)
+        self.assertEqual(os.listdir(self.folder), ["in"])
+
+    def test_ctrl_c_is_heard(self):
+        process = self.start()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+        self.assertEqual((process.returncode, errors), (130, "interrupted: nothing was left at the output\n"))
+        self.assertEqual(os.listdir(self.folder), ["in"])
+
+
 class InterruptionTest(EnvironmentTest):
     """A copy of some sparse gigabytes, stopped on its way."""
 
-    def start(self, gigabytes=4):
+    def start(self, gigabytes=4, **more):
         names = [f"model.layers.{i}.mlp.experts.0.down_proj.weight" for i in range(gigabytes)]
         header = {n: {"dtype": "BF16", "shape": [GIGABYTE // 2], "data_offsets": [i * GIGABYTE, (i + 1) * GIGABYTE]}
                   for i, n in enumerate(names)}
@@ -140,7 +174,7 @@ class InterruptionTest(EnvironmentTest):
         with open(self.path("in/model.safetensors"), "r+b") as f:
             f.truncate(8 + len(text) + gigabytes * GIGABYTE)
         command = [program.PROGRAM, "revert", self.path("in"), "-o", self.path("out"), "--threads", "1"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.kill)
@@ -168,12 +202,21 @@ class InterruptionTest(EnvironmentTest):
         self.assertEqual(errors, "interrupted: nothing was left at the output\n")
         self.assertEqual(os.listdir(self.folder), ["in"])
 
-    def test_termination_leaves_nothing(self):
-        process = self.start()
-        process.send_signal(signal.SIGTERM)
+    def test_signals_that_end_programs_leave_nothing(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+            with self.subTest(number.name):
+                process = self.start()
+                process.send_signal(number)
+                process.communicate(timeout=60)
+                self.assertEqual(process.returncode, 128 + number)
+                self.assertEqual(os.listdir(self.folder), ["in"])
+                shutil.rmtree(self.path("in"))
+
+    def test_what_the_caller_ignores_stays_ignored(self):
+        process = self.start(gigabytes=1, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        process.send_signal(signal.SIGHUP)
         process.communicate(timeout=60)
-        self.assertNotEqual(process.returncode, 0)
-        self.assertEqual(os.listdir(self.folder), ["in"])
+        self.assertEqual(process.returncode, 0)
 
     def test_killed_run_leaves_nothing_that_looks_finished(self):
         process = self.start()

@@ -168,9 +168,11 @@ class MappingFileTest(MappingCase):
             "unequal renaming": (with_transform(rename | {"target_patterns": ["b", "c"]}), "differ in number"),
             "alias of nothing": (PRIVATE | {"conversions": {"my_model": "=other"}},
                                  'refers to "other", which has none'),
-            "dimension out of range": (with_transform(rename | {
-                "type": "WeightConverter", "operations": [{"op": "Chunk", "dim": -1}]}), "dim -1 is out of range"),
         }
+        outside = [(dim, f"{dim} is out of range") for dim in (-1, 9, 2**32 + 1, -2**63, 2**64 - 1)]
+        for dim, said in outside + [(0.5, "is no whole number"), (True, "is no whole number")]:
+            cases[f"dimension {dim}"] = (with_transform(rename | {
+                "type": "WeightConverter", "operations": [{"op": "Chunk", "dim": dim}]}), f"dim {said}")
         for name, (content, said) in cases.items():
             with self.subTest(name):
                 self.setUp()
@@ -197,6 +199,7 @@ class UsageTest(MappingCase):
                      ["revert", self.path("in"), "-o", self.path("out"), "--max-shard-size", "big"],
                      ["revert", self.path("in"), "-o", self.path("out"), "--max-shard-size", "0"],
                      ["revert", self.path("in"), "-o", self.path("out"), "--max-shard-size", "-5GB"],
+                     ["revert", self.path("in"), "-o", self.path("out"), "--max-shard-size", "nan"],
                      ["revert", self.path("in"), "-o", self.path("out"), "--threads", "0"],
                      ["verify", self.path("in")], ["inspect"], ["rules"]):
             with self.subTest(args):

@@ -62,6 +62,15 @@ TEST(FormatsTest, TakesASizeThatOverflowsForNoFormat) {
                     {}});
 }
 
+// A stranger's header may state a million dimensions, and parts list each of them several times.
+TEST(FormatsTest, TakesMoreDimensionsThanTensorsHaveForNoFormat) {
+  const std::vector<uint64_t> ones(65, 1);
+  const WeightUnit unit = OnlyUnit({{"weight", DType::kU8, ones}});
+  EXPECT_EQ(FormatName(unit.weight.format), "unrecognized");
+  EXPECT_EQ(unit.weight.misfit->text, "a tensor states a shape that none has");
+  EXPECT_EQ(FormatName(OnlyUnit({{"weight", DType::kF64, {1, 1, 1, 1, 1, 1, 1, 1}}}).weight.format), "plain");
+}
+
 TEST(FormatsTest, LooksForCompanionsOfAWeightBesideItAlone) {
   const auto units =
       RecognizeUnits(test::Module({{"weight", DType::kBF16, {4, 4}}, {"weight_input_scale", DType::kF32, {}}}), {});

@@ -100,6 +100,17 @@ TEST_F(ReplayTest, AShardThatIsALinkIsRefused) {
   EXPECT_TRUE(ReadFile(elsewhere / "behind") == changed_.old["same_room.safetensors"]);
 }
 
+TEST_F(ReplayTest, AShardWithAnotherNameIsRefusedBeforeAnythingChanges) {
+  const TempDir elsewhere;
+  fs::create_hard_link(changed_.folder() / "same_room.safetensors", elsewhere / "other");
+  for (const bool redo : {true, false}) {
+    const auto status = redo ? Redo(Journal(), OpenOutputFolder(changed_.folder()).get())
+                             : Undo(Journal(), OpenOutputFolder(changed_.folder()).get());
+    EXPECT_THAT(ErrorLines(status), ElementsAre(HasSubstr("same_room.safetensors: a file with several names")));
+    changed_.ExpectFiles(changed_.old, "when a file of others was refused");
+  }
+}
+
 // A folder that was downloaded may say that what is to be replaced goes anywhere.
 TEST_F(ReplayTest, NothingIsMovedThroughLinks) {
   for (const std::string& name : {std::string("old"), std::string("new"), std::string()}) {
