@@ -36,11 +36,17 @@ constexpr uint64_t kBlockBytes = 4096;
 
 Status CopySidecar(const PlannedCopy& copy, const Storage& storage, OutputFolder* folder, const fs::path& below,
                    const std::atomic<bool>* cancel) {
-  const PlanSource source{copy.address, std::nullopt};
-  auto sources = Sources::Open(std::span(&source, 1), storage);
-  if (!sources) return sources.errors();
-  if (auto status = CopyIn(folder, (*sources)[0], below / copy.name, cancel); !status) return status;
-  return sources->CheckUnchanged();
+  auto file = storage.OpenFile(copy.address);
+  if (!file) return file.errors();
+  const auto check = [&]() -> Status {
+    auto stamp = (*file)->Stamp();
+    if (!stamp) return stamp.errors();
+    if (copy.stamp && *stamp != *copy.stamp) return ChangedError(**file);
+    return {};
+  };
+  if (auto s = check(); !s) return s;
+  if (auto s = CopyIn(folder, **file, below / copy.name, cancel); !s) return s;
+  return check();
 }
 
 // The plan's files that hold no tensors.

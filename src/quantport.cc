@@ -35,6 +35,7 @@ RevertOptions CommonOptions(const ApplyOptions& options) {
   common.mapping = options.mapping;
   common.merge_scales = options.merge_scales;
   common.repair_index = options.repair_index;
+  common.follow_links = options.follow_links;
   common.max_shard_bytes = options.max_shard_bytes;
   common.reflink = options.reflink;
   common.threads = options.threads;

@@ -33,6 +33,7 @@ struct QuantizeOptions {
   bool bit_exact_zeros = false;  // ModelOpt's NaN for weights that are all zero
   MappingOptions mapping;
   bool repair_index = false;
+  bool follow_links = false;                // copy files without tensors that are links out of the input's folder
   std::optional<uint64_t> max_shard_bytes;  // new shards of at most so many bytes; default: the input's shards
   Reflink reflink = Reflink::kAuto;         // of what is left alone
   int threads = 0;                          // 0: chosen from the machine
@@ -101,6 +102,7 @@ struct DequantizeOptions {
   std::filesystem::path input;   // a quantized checkpoint in hub names
   std::filesystem::path output;  // must not exist, or be an empty folder
   bool repair_index = false;
+  bool follow_links = false;
   std::optional<uint64_t> max_shard_bytes;
   Reflink reflink = Reflink::kAuto;
   int threads = 0;

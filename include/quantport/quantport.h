@@ -151,6 +151,7 @@ struct RevertOptions {
   // stay out. Needs a reference with files.
   bool carry_missing = false;
   bool repair_index = false;                // rebuild an index that contradicts the headers
+  bool follow_links = false;                // copy files without tensors that are links out of the export's folder
   std::optional<uint64_t> max_shard_bytes;  // new shards of at most so many bytes; default: the export's shards
   int threads = 0;                          // 0: chosen from the machine
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes written; never called by two threads at once
@@ -247,6 +248,7 @@ struct ApplyOptions {
   MappingOptions mapping;
   MergeScales merge_scales = MergeScales::kRefuse;
   bool repair_index = false;
+  bool follow_links = false;
   std::optional<uint64_t> max_shard_bytes;
   Reflink reflink = Reflink::kAuto;
   int threads = 0;

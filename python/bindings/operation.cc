@@ -8,7 +8,6 @@
 #include <thread>
 #include <utility>
 
-
 namespace nb = nanobind;
 
 namespace quantport::python {

@@ -20,6 +20,7 @@ Those of functions that write a folder:
 - ``reflink``: "auto" shares blocks with the input's files where the file system can, "always" fails where it can't, "never"
 - ``max_shard_bytes``: new shards of at most so many bytes; by default the input's shards
 - ``repair_index``: rebuild an index that contradicts the headers, instead of failing
+- ``follow_links``: copy files without tensors that are links out of the input's folder, instead of failing
 - ``threads``: 1 to 256; 0 chooses from the machine
 """
 from __future__ import annotations
@@ -100,6 +101,7 @@ def revert(
     max_shard_bytes: int | None = None,
     reflink: Reflink = "auto",
     repair_index: bool = False,
+    follow_links: bool = False,
     threads: int = 0,
     progress: Progress = None,
 ) -> RevertReport:
@@ -136,7 +138,7 @@ def revert(
         _core.RevertOptions(), input=input, output="" if output is None else output, in_place=in_place, detach_links=detach_links,
         reference=reference, experts=experts, carry_missing=carry_missing, strict=strict, on_unsupported=on_unsupported,
         merge_scales=merge_scales, mapping=mapping, max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index,
-        threads=threads)
+        follow_links=follow_links, threads=threads)
     with reporting(progress, "revert") as callback:
         return RevertReport._of(_core.revert(options, callback))
 
@@ -155,6 +157,7 @@ def plan_revert(
     architecture: str | None = None,
     max_shard_bytes: int | None = None,
     repair_index: bool = False,
+    follow_links: bool = False,
 ) -> RevertPlan:
     """What ``revert`` would do: every tensor of the output, and where its bytes come from. Writes nothing, reads headers."""
     _check_carry(carry_missing, reference)
@@ -162,7 +165,7 @@ def plan_revert(
     options = filled(
         _core.RevertOptions(), input=input, reference=reference, experts=experts, carry_missing=carry_missing, strict=strict,
         on_unsupported=on_unsupported, merge_scales=merge_scales, mapping=mapping, max_shard_bytes=max_shard_bytes,
-        repair_index=repair_index)
+        repair_index=repair_index, follow_links=follow_links)
     return RevertPlan._of(_core.plan_revert(options, None))
 
 
@@ -182,6 +185,7 @@ def apply(
     max_shard_bytes: int | None = None,
     reflink: Reflink = "auto",
     repair_index: bool = False,
+    follow_links: bool = False,
     threads: int = 0,
     progress: Progress = None,
 ) -> RevertReport:
@@ -192,7 +196,7 @@ def apply(
     mapping = _mapping(mapping_file, transformers_version, architecture)
     options = filled(
         _core.ApplyOptions(), input=input, output=output, merge_scales=merge_scales, mapping=mapping,
-        max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, threads=threads)
+        max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, follow_links=follow_links, threads=threads)
     with reporting(progress, "apply") as callback:
         return RevertReport._of(_core.apply(options, callback))
 
@@ -226,6 +230,7 @@ def quantize(
     max_shard_bytes: int | None = None,
     reflink: Reflink = "auto",
     repair_index: bool = False,
+    follow_links: bool = False,
     threads: int = 0,
     progress: Progress = None,
 ) -> QuantizeReport:
@@ -246,7 +251,8 @@ def quantize(
     options = filled(
         _core.QuantizeOptions(), input=input, output=output, recipe=_recipe(recipe, recipe_folders, kv_cache),
         calibration=calibration, arithmetic=arithmetic, allow_nonfinite=allow_nonfinite, bit_exact_zeros=bit_exact_zeros,
-        mapping=mapping, max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, threads=threads)
+        mapping=mapping, max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, follow_links=follow_links,
+        threads=threads)
     with reporting(progress, "quantize") as callback:
         return QuantizeReport._of(_core.quantize(options, callback))
 
@@ -263,12 +269,13 @@ def plan_quantize(
     architecture: str | None = None,
     max_shard_bytes: int | None = None,
     repair_index: bool = False,
+    follow_links: bool = False,
 ) -> QuantizePlan:
     """What ``quantize`` would make of each module. Writes nothing, reads headers."""
     mapping = _mapping(mapping_file, transformers_version, architecture)
     options = filled(
         _core.QuantizeOptions(), input=input, recipe=_recipe(recipe, recipe_folders, kv_cache), calibration=calibration,
-        mapping=mapping, max_shard_bytes=max_shard_bytes, repair_index=repair_index)
+        mapping=mapping, max_shard_bytes=max_shard_bytes, repair_index=repair_index, follow_links=follow_links)
     return QuantizePlan._of(_core.plan_quantize(options, None))
 
 
@@ -283,6 +290,7 @@ def dequantize(
     max_shard_bytes: int | None = None,
     reflink: Reflink = "auto",
     repair_index: bool = False,
+    follow_links: bool = False,
     threads: int = 0,
     progress: Progress = None,
 ) -> QuantizeReport:
@@ -292,7 +300,7 @@ def dequantize(
     """
     options = filled(
         _core.DequantizeOptions(), input=input, output=output, max_shard_bytes=max_shard_bytes, reflink=reflink,
-        repair_index=repair_index, threads=threads)
+        repair_index=repair_index, follow_links=follow_links, threads=threads)
     with reporting(progress, "dequantize") as callback:
         return QuantizeReport._of(_core.dequantize(options, callback))
 

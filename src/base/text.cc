@@ -88,7 +88,10 @@ std::string Printable(std::string_view text) {
   while (!text.empty()) {
     const size_t length = Utf8Length(text);
     const std::string_view character = text.substr(0, std::max<size_t>(length, 1));
-    if (length == 0 || IsHidden(CodePoint(character))) {
+    const uint32_t code = length == 0 ? 0 : CodePoint(character);
+    if (code > 0xFF && IsHidden(code)) {
+      out += fmt::format("\\u{:04x}", code);
+    } else if (IsHidden(code)) {
       for (const char byte : character) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
     } else {
       out += character;
@@ -225,12 +228,25 @@ bool InSet(std::string_view set, char c) {
 }  // namespace
 
 bool GlobMatch(std::string_view pattern, std::string_view text) {
+  uint64_t steps = UINT64_MAX;
+  return *GlobMatch(pattern, text, &steps);
+}
+
+std::optional<bool> GlobMatch(std::string_view pattern, std::string_view text, uint64_t* steps) {
   // Linear backtracking to the last star only, so that a stranger's pattern can't take exponential time.
   size_t p = 0;
   size_t t = 0;
   size_t star = std::string_view::npos;
   size_t star_text = 0;
   while (t < text.size()) {
+    const bool set = p < pattern.size() && pattern[p] == '[';
+    const size_t close = set ? SetEnd(pattern, p) : std::string_view::npos;
+    const uint64_t looked_at = set ? std::min(close, pattern.size()) - p + 1 : 1;
+    if (*steps < looked_at) {
+      *steps = 0;
+      return std::nullopt;
+    }
+    *steps -= looked_at;
     if (p < pattern.size() && pattern[p] == '*') {
       star = p++;
       star_text = t;
@@ -239,7 +255,6 @@ bool GlobMatch(std::string_view pattern, std::string_view text) {
     size_t next = p + 1;
     bool hit = false;
     if (p < pattern.size()) {
-      const size_t close = pattern[p] == '[' ? SetEnd(pattern, p) : std::string_view::npos;
       if (close != std::string_view::npos) {
         hit = InSet(pattern.substr(p + 1, close - p - 1), text[t]);
         next = close + 1;

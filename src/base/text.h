@@ -2,13 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace quantport {
 
-// `text` with control characters, DEL and invalid UTF-8 written as \xNN, so that it is safe on a terminal.
+// `text` with control characters, DEL and invalid UTF-8 written as \xNN, and characters that turn the direction of
+// text, end lines or can't be seen as \uNNNN: safe on a terminal, and nothing in it looks like something else.
 std::string Printable(std::string_view text);
 
 // "a.b.c" -> {"a", "b", "c"}; an empty text gives one empty part, as Python's str.split does.
@@ -46,5 +48,7 @@ std::string JoinName(std::string_view module, std::string_view leaf);
 
 // Python's fnmatch.fnmatchcase: * ? [seq] [!seq], over the whole text, dots not special.
 bool GlobMatch(std::string_view pattern, std::string_view text);
+// The same within a budget: takes what it looks at from `steps`, and gives up, with nothing, once they are used up.
+std::optional<bool> GlobMatch(std::string_view pattern, std::string_view text, uint64_t* steps);
 
 }  // namespace quantport

@@ -15,13 +15,26 @@ namespace {
 
 // An index of a few million tensors; a larger file is not one.
 constexpr uint64_t kMaxIndexBytes = 1ull << 30;
+// Of all shards together. A million tensors take 160 MB; a stranger's file could name several in each 100 bytes, and
+// each costs a few thousand in memory.
+constexpr uint64_t kMaxBytesOfHeaders = 512ull << 20;
 
-Result<Header> ReadHeaderOf(const ByteSource& file, uint64_t size) {
+// `left`: how many bytes headers may have, this one included.
+Result<Header> ReadHeaderOf(const ByteSource& file, uint64_t size, uint64_t* left) {
   const std::string& name = file.address();
   std::vector<std::byte> first(std::min(size, kLengthBytes));
   if (auto status = file.ReadAt(first, 0); !status) return status.errors();
   auto length = ParseHeaderLength(first, size, name);
   if (!length) return length.errors();
+  if (*length > *left) {
+    return Error{
+        ErrorKind::kInvalidHeader,
+        fmt::format("with this header, those of the checkpoint's shards have more than {} bytes", kMaxBytesOfHeaders),
+        name,
+        {},
+        "no checkpoint has so many tensors"};
+  }
+  *left -= *length;
   std::string json(*length, '\0');
   if (auto status = file.ReadAt(std::as_writable_bytes(std::span(json)), kLengthBytes); !status) return status.errors();
   return ParseHeader(json, size, name);
@@ -32,26 +45,27 @@ struct StampedHeader {
   FileStamp stamp;
 };
 
-Result<StampedHeader> ReadStampedHeader(const ByteSource& file) {
+Result<StampedHeader> ReadStampedHeader(const ByteSource& file, uint64_t* left) {
   // Before the header is read: a change between the two must show later.
   auto stamp = file.Stamp();
   if (!stamp) return stamp.errors();
-  auto header = ReadHeaderOf(file, stamp->size);
+  auto header = ReadHeaderOf(file, stamp->size, left);
   if (!header) return header.errors();
   return StampedHeader{std::move(*header), std::move(*stamp)};
 }
 
-Result<StampedHeader> ReadStampedHeader(const Folder& folder, const std::string& shard) {
+Result<StampedHeader> ReadStampedHeader(const Folder& folder, const std::string& shard, uint64_t* left) {
   auto file = folder.Open(shard);
   if (!file) return file.errors();
-  return ReadStampedHeader(**file);
+  return ReadStampedHeader(**file, left);
 }
 
 Result<TensorTable> ReadHeaders(const Folder& folder, const std::vector<std::string>& shards) {
   TensorTable table;
   Errors errors;
+  uint64_t left = kMaxBytesOfHeaders;
   for (const std::string& shard : shards) {
-    auto read = ReadStampedHeader(folder, shard);
+    auto read = ReadStampedHeader(folder, shard, &left);
     if (!read) {
       errors.insert(errors.end(), read.errors().begin(), read.errors().end());
       continue;
@@ -128,32 +142,6 @@ Result<Index> ReadIndex(const Folder& folder) {
   return ReadIndex(**file);
 }
 
-// Links may lead to a person's files that are none of the model's, and what is copied is published. They are followed
-// to where the model lies too, as in a hub cache or a folder of links: to where a link of a shard or of config.json
-// leads.
-void LeaveOutStrayLinks(const Folder& folder, const std::vector<std::string>& shards, Checkpoint* checkpoint) {
-  std::set<std::string> places;
-  const auto add = [&](std::string_view file) {
-    if (auto place = folder.LeadsTo(file)) places.insert(std::move(*place));
-  };
-  add("config.json");
-  for (const std::string& shard : shards) add(shard);
-  std::vector<std::string> stray;
-  std::erase_if(checkpoint->sidecars, [&](const std::string& file) {
-    const auto place = folder.LeadsTo(file);
-    if (!place || places.contains(*place)) return false;
-    stray.push_back(file);
-    return true;
-  });
-  if (stray.empty()) return;
-  constexpr size_t kNamed = 3;
-  const size_t named = std::min(stray.size(), kNamed);
-  checkpoint->notes.push_back(
-      fmt::format("links that lead out of the folder are left out ({}: {}{}); put what is the model's in their place",
-                  stray.size(), fmt::join(stray.begin(), stray.begin() + static_cast<ptrdiff_t>(named), ", "),
-                  named < stray.size() ? ", ..." : ""));
-}
-
 bool IsWeights(const std::string& file) {
   return file.ends_with(".safetensors") && file.find('/') == std::string::npos;
 }
@@ -161,7 +149,8 @@ bool IsWeights(const std::string& file) {
 }  // namespace
 
 Result<Header> ReadHeader(const ByteSource& file) {
-  auto read = ReadStampedHeader(file);
+  uint64_t left = kMaxBytesOfHeaders;
+  auto read = ReadStampedHeader(file, &left);
   if (!read) return read.errors();
   return std::move(read->header);
 }
@@ -170,7 +159,7 @@ Result<Checkpoint> OpenCheckpoint(std::shared_ptr<const Folder> folder, const Op
   if (!options.being_changed) {
     if (auto status = folder->CheckNoUnfinishedChange(); !status) return status.errors();
   }
-  auto files = folder->List();
+  auto files = folder->List(options.follow_links);
   if (!files) return files.errors();
   Checkpoint checkpoint;
   checkpoint.folder = folder;
@@ -186,6 +175,7 @@ Result<Checkpoint> OpenCheckpoint(std::shared_ptr<const Folder> folder, const Op
       weights.push_back(file);
     } else if (file != kIndexName) {
       checkpoint.sidecars.push_back(file);
+      if (!options.follow_links && folder->LeadsOutside(file)) checkpoint.outside.push_back(file);
     }
   }
   auto shards = ChooseShards(weights, checkpoint.index, options.repair_index, folder->address());
@@ -193,7 +183,6 @@ Result<Checkpoint> OpenCheckpoint(std::shared_ptr<const Folder> folder, const Op
   for (const std::string& file : shards->left_out) {
     checkpoint.notes.push_back(fmt::format("{} is left out: its naming is not that of this checkpoint's shards", file));
   }
-  LeaveOutStrayLinks(*folder, shards->shards, &checkpoint);
   Errors errors = std::move(shards->errors);
   auto table = ReadHeaders(*folder, shards->shards);
   if (!table) {
@@ -238,7 +227,7 @@ Result<ReferenceNames> OpenReference(const Storage& storage, const std::string& 
   }
   auto folder = storage.OpenFolder(address);
   if (!folder) return folder.errors();
-  auto files = (*folder)->List();
+  auto files = (*folder)->List(false);
   if (!files) return files.errors();
   const bool has_weights = std::any_of(files->begin(), files->end(), IsWeights);
   if (!has_weights && (*folder)->Has(kIndexName)) return NamesOf(ReadIndex(**folder));

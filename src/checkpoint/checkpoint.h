@@ -22,18 +22,20 @@ struct Checkpoint {
   bool sharded = false;               // several shards, with an index on output
   std::optional<Index> index;         // as read; absent where the folder has none or it is being repaired
   std::vector<std::string> sidecars;  // other files to keep, relative paths, sorted
+  std::vector<std::string> outside;   // of these, links that lead out of the folder and are not to be followed
   std::vector<std::string> notes;     // what a person should know: files left out, a missing index
 };
 
 struct OpenOptions {
   bool repair_index = false;   // trust the headers, drop the index that contradicts them
   bool being_changed = false;  // by the caller, in place: its journal is no obstacle
+  bool follow_links = false;   // sidecars that are links out of the folder are files as any
 };
 
 // Reads every header of the checkpoint in the folder.
 // Errors: kIo, kInvalidHeader, kInvalidIndex (ghost keys, unlisted tensors or shards, missing shards); all are
 // listed, and none is repaired unless asked for. kLocked and kUnfinishedChange where the folder is being changed in
-// place, or was when that was interrupted.
+// place, or was when that was interrupted. kInvalidHeader where all headers together are beyond any checkpoint's.
 Result<Checkpoint> OpenCheckpoint(std::shared_ptr<const Folder> folder, const OpenOptions& options = {});
 Result<Checkpoint> OpenCheckpoint(const Storage& storage, const std::string& address, const OpenOptions& options = {});
 

@@ -23,6 +23,7 @@ struct WriteArguments {
   std::string reflink = "auto";
   std::string max_shard_size;
   bool repair_index = false;
+  bool follow_links = false;
   int threads = 0;
   bool json = false;
   bool quiet = false;
@@ -50,6 +51,7 @@ void SetCommon(const WriteArguments& arguments, Options* options) {
   options->input = arguments.input;
   options->output = arguments.output;
   options->repair_index = arguments.repair_index;
+  options->follow_links = arguments.follow_links;
   options->reflink = ReflinkOf(arguments.reflink);
   options->threads = arguments.threads;
   if (!arguments.max_shard_size.empty()) options->max_shard_bytes = ParseSize(arguments.max_shard_size);
@@ -142,6 +144,8 @@ void AddWriteOptions(CLI::App* command, WriteArguments* arguments) {
       ->option_text("auto|always|never");
   command->add_flag("--repair-index", arguments->repair_index,
                     "Rebuild an index that contradicts the headers, instead of failing");
+  command->add_flag("--follow-links", arguments->follow_links,
+                    "Copy files without tensors that are links out of the folder, instead of failing");
   command
       ->add_option("--threads", arguments->threads,
                    "Threads that read, compute and write; default: chosen from the "

@@ -139,6 +139,7 @@ Result<RevertReport> RunApply(const RevertOptions& options) {
   apply.mapping = options.mapping;
   apply.merge_scales = options.merge_scales;
   apply.repair_index = options.repair_index;
+  apply.follow_links = options.follow_links;
   apply.max_shard_bytes = options.max_shard_bytes;
   apply.reflink = options.reflink;
   apply.threads = options.threads;
@@ -209,6 +210,8 @@ void AddWriteOptions(CLI::App* command, Arguments* arguments) {
       ->option_text("auto|always|never");
   command->add_flag("--repair-index", arguments->options.repair_index,
                     "Rebuild an index that contradicts the headers, instead of failing");
+  command->add_flag("--follow-links", arguments->options.follow_links,
+                    "Copy files without tensors that are links out of the folder, instead of failing");
   AddMappingArguments(command, &arguments->mapping);
   command->add_option("--threads", arguments->options.threads, "Threads that copy; default: chosen from the machine")
       ->option_text("N")

@@ -6,7 +6,6 @@
 
 #include "base/json.h"
 #include "base/text.h"
-#include "config/module_set.h"
 #include "dialect/quantization_json.h"
 
 namespace quantport {
@@ -47,12 +46,15 @@ std::vector<std::string> EntriesFor(const std::vector<std::string>& modules,
 }
 
 // The modules that no entry of the list covers.
-std::vector<std::string> Uncovered(const Json& list, const std::vector<std::string>& modules) {
-  const ModuleSet set(modules);
+Result<std::vector<std::string>> Uncovered(const Json& list, EntrySyntax syntax, const ModuleNames& set,
+                                           MatchBudget* budget) {
   std::vector<bool> covered(set.names().size());
   for (const Json& item : list) {
     if (!item.is_string()) continue;
-    for (const uint32_t hit : set.Matches(item.get<std::string>())) covered[hit] = true;
+    const std::string entry = item.get<std::string>();
+    const auto hits = set.Matches(entry, MatchingOf(entry, syntax), budget);
+    if (!hits) return hits.errors();
+    for (const uint32_t hit : *hits) covered[hit] = true;
   }
   std::vector<std::string> left;
   for (size_t i = 0; i < covered.size(); ++i) {
@@ -64,20 +66,25 @@ std::vector<std::string> Uncovered(const Json& list, const std::vector<std::stri
 }  // namespace
 
 Result<std::string> AddExcluded(const std::string& text, std::string_view file, const std::vector<std::string>& modules,
-                                const std::vector<std::string>& others) {
+                                const std::vector<std::string>& others, MatchBudget* budget) {
   auto json = ParseJson(text, file, ErrorKind::kInvalidConfig);
   if (!json) return json.errors();
   if (!json->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
   const auto taken = PathsOf(others);
+  const ModuleNames names(modules);
   bool changed = false;
   for (Json* quantization : FindQuantizations(&*json)) {
     const auto method = quantization->find("quant_method");
     const bool globs = method == quantization->end() || *method != "compressed-tensors";
-    for (const std::string_view key : kModuleListKeys) {
-      if (std::find(kChosenListKeys.begin(), kChosenListKeys.end(), key) != kChosenListKeys.end()) continue;
-      const auto list = quantization->find(std::string(key));
-      if (list == quantization->end() || !list->is_array()) continue;
-      for (std::string& entry : EntriesFor(Uncovered(*list, modules), taken, globs)) {
+    for (const ModuleField& field : kModuleFields) {
+      const auto list = quantization->find(std::string(field.key));
+      if (!field.excludes || list == quantization->end() || !list->is_array()) continue;
+      auto uncovered = Uncovered(*list, field.syntax, names, budget);
+      if (!uncovered) {
+        for (Error& error : uncovered.errors()) error.file = file;
+        return uncovered.errors();
+      }
+      for (std::string& entry : EntriesFor(*uncovered, taken, globs)) {
         list->push_back(std::move(entry));
         changed = true;
       }

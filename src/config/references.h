@@ -4,11 +4,14 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "config/module_set.h"
+#include "config/name_patterns.h"
+#include "dialect/entry.h"
+#include "dialect/module_names.h"
 #include "quantport/error.h"
 
 namespace quantport {
@@ -20,27 +23,38 @@ class ReferenceRewriter {
   ReferenceRewriter(const std::map<std::string, std::vector<std::string>>& modules,
                     std::function<std::string(const std::string&)> rename);
 
-  // The entries that match among the hub modules exactly what `entry` matches among the in-memory ones.
-  std::vector<std::string> Rewrite(const std::string& entry) const;
-
- private:
-  std::vector<uint32_t> HubOf(const std::vector<uint32_t>& in_memory) const;
   using Entries = std::vector<std::string>;
 
-  // Entries that may mean the same on the hub, the likeliest first.
-  std::vector<Entries> Candidates(const std::string& entry) const;
-  Entries RenamePath(const std::string& path) const;
-  std::vector<uint32_t> HubMatches(const Entries& entries) const;
+  // The entries that match among the hub modules exactly what `entry` matches among the in-memory ones. An entry that
+  // matches nothing is kept: what it names may be built by an engine, or stand in a list for many models. Errors:
+  // kInvalidConfig naming an entry that takes too long, kCancelled.
+  Result<Entries> Rewrite(const std::string& entry, EntrySyntax syntax, MatchBudget* budget);
 
-  ModuleSet in_memory_;
-  ModuleSet hub_;
+ private:
+  // What is tried for an entry, in this order.
+  enum class Attempt : uint8_t { kRenamed, kByRule, kEndings, kAsItIs, kPatterns };
+  struct Task;
+
+  std::vector<uint32_t> HubOf(const std::vector<uint32_t>& in_memory) const;
+  Result<Entries> RewriteDead(const Task& task);
+  // Candidates that may mean the same on the hub.
+  std::vector<Entries> Candidates(Attempt attempt, const Task& task);
+  std::vector<Entries> Endings(const Task& task) const;
+  std::vector<Entries> Patterns(const Task& task);
+  Entries RenamePath(const Task& task) const;
+  Entries ExactEntries(const Task& task) const;
+  Result<std::vector<uint32_t>> HubMatches(const Entries& entries, const Task& task) const;
+
+  ModuleNames in_memory_;
+  ModuleNames hub_;
   std::vector<std::vector<uint32_t>> to_hub_;  // for each in-memory module
   std::function<std::string(const std::string&)> rename_;
+  std::optional<AlikeNames> alike_;  // of the hub; made when first needed
 };
 
-// Rewrites every list of module references in a config.json or hf_quant_config.json text. The order of keys stays.
-// Returns the new text, or `text` itself where it holds no references. Errors: kInvalidConfig naming `file`.
-Result<std::string> RewriteReferences(const std::string& text, std::string_view file,
-                                      const ReferenceRewriter& rewriter);
+// Rewrites every reference to modules in the text of a config file. The order of keys stays. Returns the new text, or
+// `text` itself where it holds no references. Errors: kInvalidConfig naming `file`, kCancelled.
+Result<std::string> RewriteReferences(const std::string& text, std::string_view file, ReferenceRewriter* rewriter,
+                                      MatchBudget* budget);
 
 }  // namespace quantport

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "dialect/dialect.h"
+#include "dialect/entry.h"
 #include "dialect/reading.h"
 
 namespace quantport {
@@ -27,10 +28,8 @@ WeightScheme SchemeOf(const Json& quantization) {
   return scheme;
 }
 
-bool IsExpression(std::string_view entry) { return entry.find_first_of("*+?^$()[]{}|\\") != std::string_view::npos; }
-
 void AddOverride(const std::string& entry, const Json& config, ConfigClaims* claims) {
-  const Matching matching = IsExpression(entry) ? Matching::kRegexSearch : Matching::kExact;
+  const Matching matching = MatchingOf(entry, EntrySyntax::kSearched);
   const uint64_t bits = SizeAt(config, "bits");
   if (bits >= kUnquantizedBits) {
     claims->rules.push_back({entry, matching, Says::kPlain, 0});
@@ -46,7 +45,8 @@ void AddOverride(const std::string& entry, const Json& config, ConfigClaims* cla
 // Names of blocks, with commas between them where they are one text.
 void AddBlocks(const Json& quantization, ConfigClaims* claims) {
   std::vector<std::string> blocks;
-  AppendNestedStrings(quantization, "block_name_to_quantize", &blocks);
+  for (const char* key : {"block_name_to_quantize", "to_quant_block_names"})
+    AppendNestedStrings(quantization, key, &blocks);
   for (const std::string& text : blocks) {
     for (size_t begin = 0; begin <= text.size();) {
       const size_t comma = std::min(text.find(',', begin), text.size());
@@ -67,7 +67,7 @@ ConfigClaims Read(const Json& quantization) {
   const Json& extra = ObjectAt(quantization, "extra_config");
   for (const bool expressions : {false, true}) {
     for (const auto& [entry, config] : extra.items()) {
-      if (IsExpression(entry) == expressions && config.is_object()) AddOverride(entry, config, &claims);
+      if (HasSpecialCharacters(entry) == expressions && config.is_object()) AddOverride(entry, config, &claims);
     }
   }
   AddExcluded(quantization, {"modules_to_not_convert"}, Matching::kSegments, &claims);

@@ -7,7 +7,7 @@
 
 #include "base/text.h"
 #include "dialect/entry.h"
-#include "mapping/pattern.h"
+#include "dialect/module_names.h"
 
 namespace quantport {
 namespace {
@@ -15,18 +15,6 @@ namespace {
 constexpr uint32_t kNone = UINT32_MAX;
 // Deeper paths are no module names, and looking at each of their ends would be quadratic in their length.
 constexpr size_t kMaxSegments = 64;
-// Patterns that may take too long before the others are not tried either.
-constexpr size_t kMaxGivenUp = 8;
-
-bool HasSpecialCharacters(std::string_view entry) {
-  return entry.find_first_of("*+?^$()[]{}|\\") != std::string_view::npos;
-}
-
-// What a pattern's matches begin with.
-std::string_view LiteralBeginning(const Rule& rule) {
-  if (rule.matching == Matching::kGlob) return std::string_view(rule.entry).substr(0, rule.entry.find_first_of("*?["));
-  return {};
-}
 
 // Rules of one way of matching whose entries are names.
 class NamedRules {
@@ -49,10 +37,10 @@ class Matcher {
     matched_.rule_matches.resize(claims.rules.size());
   }
 
-  MatchedClaims Run() {
+  Result<MatchedClaims> Run(MatchBudget* budget) {
     SortRules();
     for (uint32_t m = 0; m < modules_.size(); ++m) MatchNames(m);
-    MatchPatterns();
+    if (auto s = MatchPatterns(budget); !s) return s.errors();
     matched_.modules.reserve(modules_.size());
     for (uint32_t m = 0; m < modules_.size(); ++m) matched_.modules.push_back(Decide(m));
     return std::move(matched_);
@@ -143,41 +131,21 @@ class Matcher {
     return false;
   }
 
-  void MatchPatterns() {
-    if (patterns_.empty()) return;
+  Status MatchPatterns(MatchBudget* budget) {
+    if (patterns_.empty()) return {};
     std::vector<uint32_t> sorted(modules_.size());
     std::iota(sorted.begin(), sorted.end(), 0U);
     std::sort(sorted.begin(), sorted.end(),
               [&](uint32_t a, uint32_t b) { return modules_[a].name < modules_[b].name; });
+    std::vector<std::string_view> names;
+    names.reserve(sorted.size());
+    for (const uint32_t m : sorted) names.push_back(modules_[m].name);
     for (const uint32_t r : patterns_) {
       const Rule& rule = claims_.rules[r];
-      const std::string_view beginning = LiteralBeginning(rule);
-      const auto begin = std::lower_bound(sorted.begin(), sorted.end(), beginning,
-                                          [&](uint32_t m, std::string_view text) { return modules_[m].name < text; });
-      const auto end = std::partition_point(begin, sorted.end(),
-                                            [&](uint32_t m) { return modules_[m].name.starts_with(beginning); });
-      std::optional<ModulePattern> pattern;
-      if (rule.matching != Matching::kGlob) {
-        if (matched_.given_up.size() >= kMaxGivenUp) {
-          matched_.given_up.push_back(r);
-          continue;
-        }
-        pattern = ModulePattern::Compile(ExpressionOf(rule));
-        if (!pattern) continue;
-      }
-      for (auto it = begin; it != end; ++it) {
-        const std::string_view name = modules_[*it].name;
-        if (pattern ? pattern->MatchesStart(name) : GlobMatch(rule.entry, name)) Hit(*it, r);
-      }
-      if (pattern && pattern->gave_up()) matched_.given_up.push_back(r);
+      auto status = FindMatches(rule.entry, rule.matching, names, budget, [&](size_t index) { Hit(sorted[index], r); });
+      if (!status) return status;
     }
-  }
-
-  // A regular expression to be matched at the start of a name.
-  static std::string ExpressionOf(const Rule& rule) {
-    if (rule.matching == Matching::kRegexSearch) return "(?s:.*?)(?:" + rule.entry + ")";
-    if (rule.matching == Matching::kSegments) return "(?:" + rule.entry + ")(?:\\.(?s:.*))?$";
-    return IsRegex(rule.entry) ? rule.entry.substr(kRegexPrefix.size()) : rule.entry;
+    return {};
   }
 
   Claim Decide(uint32_t m) const {
@@ -224,8 +192,9 @@ class Matcher {
 
 }  // namespace
 
-MatchedClaims MatchClaims(const ConfigClaims& claims, std::span<const NamedModule> modules) {
-  return Matcher(claims, modules).Run();
+Result<MatchedClaims> MatchClaims(const ConfigClaims& claims, std::span<const NamedModule> modules,
+                                  MatchBudget* budget) {
+  return Matcher(claims, modules).Run(budget);
 }
 
 }  // namespace quantport

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "format/format.h"
+#include "quantport/error.h"
 
 namespace quantport {
 
@@ -84,12 +85,15 @@ struct Claim {
 struct MatchedClaims {
   std::vector<Claim> modules;      // for each of the modules
   std::vector<bool> rule_matches;  // for each rule: it matches some module, decisive or not
-  std::vector<uint32_t> given_up;  // rules whose pattern takes too long: what they match is not known
 };
 
+struct MatchBudget;
+
 // What `claims` says of each module. Linear in modules and entries where entries are names; a pattern is tried on all
-// modules that begin with its literal beginning. `claims` must outlive the result.
-MatchedClaims MatchClaims(const ConfigClaims& claims, std::span<const NamedModule> modules);
+// modules that begin with its literal beginning. `claims` must outlive the result. Errors: kInvalidConfig naming the
+// entry that takes too long, kCancelled.
+Result<MatchedClaims> MatchClaims(const ConfigClaims& claims, std::span<const NamedModule> modules,
+                                  MatchBudget* budget);
 
 // Whether producers leave a module of this name unquantized without saying so: output heads, routers, what projects
 // a draft model's inputs, and towers for images and sound.

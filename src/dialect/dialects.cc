@@ -39,11 +39,7 @@ Result<std::optional<ConfigClaims>> ReadClaims(const std::string& text, std::str
   if (!json) return json.errors();
   if (!json->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
   std::vector<Json*> found = FindQuantizations(&*json);
-  if (found.empty()) {
-    // GPTQ's and AutoAWQ's own files hold the quantization itself.
-    if (!kGptqDialect.owns(*json) && !kAwqDialect.owns(*json)) return std::optional<ConfigClaims>();
-    found.push_back(&*json);
-  }
+  if (found.empty()) return std::optional<ConfigClaims>();
   const Dialect* dialect = FindDialect(*found.front());
   return std::optional(dialect != nullptr ? dialect->read(*found.front()) : ReadUnknown(*found.front()));
 }

@@ -3,6 +3,7 @@
 #include <cctype>
 
 #include "dialect/dialect.h"
+#include "dialect/entry.h"
 #include "dialect/reading.h"
 
 namespace quantport {
@@ -38,9 +39,9 @@ WeightScheme SchemeOf(const Json& quantization) {
 // "-:" leaves modules alone, "+:" or nothing overrides; the first that matches counts.
 void AddDynamic(const Json& quantization, ConfigClaims* claims) {
   for (const auto& [pattern, overrides] : ObjectAt(quantization, "dynamic").items()) {
-    const bool signed_entry = pattern.starts_with("-:") || pattern.starts_with("+:");
-    std::string expression = signed_entry ? pattern.substr(2) : pattern;
-    if (pattern.starts_with("-:")) {
+    const std::string_view sign = SignOf(pattern, EntrySyntax::kSigned);
+    std::string expression = pattern.substr(sign.size());
+    if (sign == "-:") {
       claims->rules.push_back({std::move(expression), Matching::kRegexStart, Says::kPlain, 0});
       continue;
     }

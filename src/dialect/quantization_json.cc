@@ -1,5 +1,8 @@
 #include "dialect/quantization_json.h"
 
+#include "dialect/dialect.h"
+#include "dialect/reading.h"
+
 namespace quantport {
 
 std::vector<Json*> FindQuantizations(Json* config) {
@@ -12,6 +15,8 @@ std::vector<Json*> FindQuantizations(Json* config) {
   add(config, "quantization");
   if (auto text = config->find("text_config"); text != config->end() && text->is_object())
     add(&*text, "quantization_config");
+  const bool itself = FindDialect(*config) != nullptr || !StringAt(*config, "quant_method").empty();
+  if (found.empty() && itself) found.push_back(config);
   return found;
 }
 

@@ -160,8 +160,8 @@ Status NoteWhole(const Checkpoint& a, const Checkpoint& b, std::vector<std::stri
 }  // namespace
 
 Result<DiffReport> Diff(const DiffOptions& options, const Storage& storage) {
-  auto a = OpenCheckpoint(storage, options.a.string());
-  auto b = OpenCheckpoint(storage, options.b.string());
+  auto a = OpenCheckpoint(storage, options.a.string(), {.follow_links = true});
+  auto b = OpenCheckpoint(storage, options.b.string(), {.follow_links = true});
   Errors errors;
   for (const auto* side : {&a, &b}) {
     if (!*side) errors.insert(errors.end(), side->errors().begin(), side->errors().end());

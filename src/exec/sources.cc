@@ -3,7 +3,6 @@
 #include "io/file.h"
 
 namespace quantport {
-namespace {
 
 Error ChangedError(const ByteSource& file) {
   return Error{ErrorKind::kIo,
@@ -12,8 +11,6 @@ Error ChangedError(const ByteSource& file) {
                {},
                "run again when nothing writes to it"};
 }
-
-}  // namespace
 
 Result<Sources> Sources::Open(std::span<const PlanSource> planned, const Storage& storage) {
   Sources sources;

@@ -12,6 +12,9 @@
 
 namespace quantport {
 
+// The error for a source that is not what it was.
+Error ChangedError(const ByteSource& file);
+
 // Safe in several threads.
 class Sources {
  public:

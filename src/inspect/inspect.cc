@@ -89,7 +89,12 @@ Result<InspectReport> Inspect(const Storage& storage, const std::string& address
   report.warnings = UnknownWeightWarnings(unknown);
   if (unmapped) report.warnings.push_back(std::move(*unmapped));
   if (configs) {
-    for (Warning& warning : WarningsOf(CompareClaims(*configs, *units))) report.warnings.push_back(std::move(warning));
+    MatchBudget budget;
+    if (auto claims = CompareClaims(*configs, *units, &budget)) {
+      for (Warning& warning : WarningsOf(claims->differences)) report.warnings.push_back(std::move(warning));
+    } else {
+      for (const Error& error : claims.errors()) report.notes.push_back(error.ToString());
+    }
   }
   for (const UnknownWeight& weight : unknown) {
     if (weight.kind == UnknownWeight::Kind::kUnrecognized && report.notes.size() < kMaxNotes)

@@ -40,8 +40,36 @@ Error CantList(const fs::path& directory, const std::error_code& code) {
   return Error{ErrorKind::kIo, fmt::format("can't list the folder: {}", code.message()), directory.string(), {}, {}};
 }
 
-// Links to folders are followed, but for those that lead back to where they are.
-Status ListBelow(const fs::path& directory, const fs::path& relative, std::vector<fs::path>* above,
+bool IsInside(const fs::path& path, const fs::path& folder) {
+  return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
+}
+
+// A folder and what its files may be links to. The Hugging Face cache keeps files in models--*/blobs and links to them
+// in models--*/snapshots/<revision>.
+class Home {
+ public:
+  explicit Home(const fs::path& folder) {
+    std::error_code code;
+    folder_ = fs::canonical(folder, code);
+    const fs::path snapshots = folder_.parent_path();
+    if (snapshots.filename() == "snapshots" && snapshots.parent_path().filename().string().starts_with("models--"))
+      blobs_ = snapshots.parent_path() / "blobs";
+  }
+
+  // False also of a link that leads nowhere: opening it says so.
+  bool LeadsOutside(const fs::path& path) const {
+    std::error_code code;
+    const fs::path target = fs::canonical(path, code);
+    return !code && !IsInside(target, folder_) && (blobs_.empty() || !IsInside(target, blobs_));
+  }
+
+ private:
+  fs::path folder_;
+  fs::path blobs_;
+};
+
+// Links to folders are followed, but for those that lead back to where they are, and out of `home` where that is given.
+Status ListBelow(const fs::path& directory, const fs::path& relative, const Home* home, std::vector<fs::path>* above,
                  std::vector<std::string>* files) {
   std::error_code code;
   const fs::path here = fs::canonical(directory / relative, code);
@@ -52,10 +80,12 @@ Status ListBelow(const fs::path& directory, const fs::path& relative, std::vecto
   for (; !code && it != fs::directory_iterator(); it.increment(code)) {
     const fs::path name = it->path().filename();
     std::error_code ignored;
-    if (!fs::is_directory(it->path(), ignored)) {
+    const bool folder = fs::is_directory(it->path(), ignored);
+    if (folder && name.string().starts_with(".")) continue;
+    if (!folder || (home != nullptr && home->LeadsOutside(it->path()))) {
       files->push_back((relative / name).string());
-    } else if (!name.string().starts_with(".")) {
-      if (auto status = ListBelow(directory, relative / name, above, files); !status) return status;
+    } else if (auto status = ListBelow(directory, relative / name, home, above, files); !status) {
+      return status;
     }
   }
   above->pop_back();
@@ -65,17 +95,19 @@ Status ListBelow(const fs::path& directory, const fs::path& relative, std::vecto
 
 class LocalFolder : public Folder {
  public:
-  explicit LocalFolder(const std::string& path) : Folder(path), path_(path) {}
+  explicit LocalFolder(const std::string& path) : Folder(path), path_(path), home_(path_) {}
 
   std::string AddressOf(std::string_view file) const override { return (path_ / file).string(); }
 
-  Result<std::vector<std::string>> List() const override {
+  Result<std::vector<std::string>> List(bool follow_links) const override {
     std::vector<std::string> files;
     std::vector<fs::path> above;
-    if (auto status = ListBelow(path_, {}, &above, &files); !status) return status.errors();
+    if (auto s = ListBelow(path_, {}, follow_links ? nullptr : &home_, &above, &files); !s) return s.errors();
     std::sort(files.begin(), files.end());
     return files;
   }
+
+  bool LeadsOutside(std::string_view file) const override { return home_.LeadsOutside(path_ / file); }
 
   bool Has(std::string_view file) const override {
     std::error_code code;
@@ -86,20 +118,11 @@ class LocalFolder : public Folder {
     return OpenLocal(path_ / file);
   }
 
-  std::optional<std::string> LeadsTo(std::string_view file) const override {
-    std::error_code code;
-    const fs::path home = fs::canonical(path_, code);
-    const fs::path real = code ? fs::path() : fs::canonical(path_ / file, code);
-    // What can't be followed is an error where it is opened.
-    if (code || std::mismatch(home.begin(), home.end(), real.begin(), real.end()).first == home.end())
-      return std::nullopt;
-    return real.parent_path().string();
-  }
-
   Status CheckNoUnfinishedChange() const override { return quantport::CheckNoUnfinishedChange(path_); }
 
  private:
   fs::path path_;
+  Home home_;
 };
 
 class Local : public Storage {

@@ -26,13 +26,15 @@ class Folder {
   // The same of a file in it, for Storage::OpenFile.
   virtual std::string AddressOf(std::string_view file) const = 0;
 
-  // Every file below the folder, sorted. Hidden folders, of version control and download caches, are left out.
-  virtual Result<std::vector<std::string>> List() const = 0;
+  // Every file below the folder, sorted. Hidden folders, of version control and download caches, are left out. A link
+  // to a folder outside counts as a file unless links are followed.
+  virtual Result<std::vector<std::string>> List(bool follow_links) const = 0;
+  // Whether a file is a link, or lies behind one, that leads out of the folder and of the download cache it is a part
+  // of. Copies of such files may give away what nobody meant to.
+  virtual bool LeadsOutside(std::string_view) const { return false; }
   // Whether the folder has an entry of this name, readable or not.
   virtual bool Has(std::string_view file) const = 0;
   virtual Result<std::unique_ptr<const ByteSource>> Open(std::string_view file) const = 0;
-  // Where a link leads that leaves the folder: the place that holds what is behind it. Nothing for any other file.
-  virtual std::optional<std::string> LeadsTo(std::string_view /*file*/) const { return std::nullopt; }
 
   // Errors: kLocked and kUnfinishedChange where the folder is being changed in place, or was when that was interrupted.
   virtual Status CheckNoUnfinishedChange() const { return {}; }

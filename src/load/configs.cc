@@ -15,9 +15,9 @@ constexpr uint64_t kMaxConfigBytes = 64 << 20;
 // A tensor that says how others are stored is a few hundred bytes of JSON, or a few numbers.
 constexpr uint64_t kMaxSmallTensor = 1 << 20;
 // Files that hold module references, beside each other or alone, by producer: transformers and ModelOpt, ModelOpt,
-// AutoAWQ and GPTQ, AutoAWQ.
-constexpr std::array<std::string_view, 4> kFiles = {kConfigName, kQuantConfigName, "quantize_config.json",
-                                                    "quant_config.json"};
+// AutoAWQ and GPTQ, auto-round, AutoAWQ.
+constexpr std::array<std::string_view, 5> kFiles = {kConfigName, kQuantConfigName, "quantize_config.json",
+                                                    "quantization_config.json", "quant_config.json"};
 
 void AddOnce(uint64_t value, std::vector<uint64_t>* values) {
   if (value != 0 && std::find(values->begin(), values->end(), value) == values->end()) values->push_back(value);

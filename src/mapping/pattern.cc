@@ -15,9 +15,13 @@
 namespace quantport {
 namespace {
 
-// Steps after which a match is given up: patterns come from mapping files and exclude lists of strangers, and a
-// nested repetition can take exponential time. Names are short; the largest count seen on real mappings is below 2000.
-constexpr uint32_t kMatchLimit = 1'000'000;
+// Of what an interpreted match may take; compiled ones have a stack of 32 KiB.
+constexpr uint32_t kHeapLimitKiB = 16 << 10;
+
+// PCRE2 does not tell how many steps a match took. So it is tried with few, which suffice for nearly all, and then with
+// more; what was allowed is counted.
+constexpr uint64_t kFirstLimit = 512;
+constexpr uint64_t kMoreSteps = 16;
 
 struct CodeDeleter {
   void operator()(pcre2_code* code) const { pcre2_code_free(code); }
@@ -49,13 +53,18 @@ struct Pcre {
     (void)pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);  // without JIT the interpreter runs, only slower
     data.reset(pcre2_match_data_create_from_pattern(code.get(), nullptr));
     context.reset(pcre2_match_context_create(nullptr));
-    pcre2_set_match_limit(context.get(), kMatchLimit);
+    pcre2_set_heap_limit(context.get(), kHeapLimitKiB);
     return std::nullopt;
   }
 
-  int Match(std::string_view text) const {
-    return pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, PCRE2_NO_UTF_CHECK,
-                       data.get(), context.get());
+  int Match(std::string_view text, uint32_t limit = kMatchLimit) const {
+    pcre2_set_match_limit(context.get(), limit);
+    const auto match = [&](uint32_t options) {
+      return pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0,
+                         options | PCRE2_NO_UTF_CHECK, data.get(), context.get());
+    };
+    const int result = match(0);
+    return result == PCRE2_ERROR_JIT_STACKLIMIT ? match(PCRE2_NO_JIT) : result;
   }
 
   // The text of a group, or nothing where it took no part in the match.
@@ -314,9 +323,7 @@ std::optional<std::string> CompiledTransform::Starred(std::string_view text, siz
   return star ? std::optional(std::string(*star)) : std::nullopt;
 }
 
-struct ModulePattern::Regex : Pcre {
-  bool gave_up = false;
-};
+struct ModulePattern::Regex : Pcre {};
 ModulePattern::ModulePattern() : regex_(std::make_unique<Regex>()) {}
 ModulePattern::ModulePattern(ModulePattern&&) noexcept = default;
 ModulePattern& ModulePattern::operator=(ModulePattern&&) noexcept = default;
@@ -325,18 +332,18 @@ ModulePattern::~ModulePattern() = default;
 std::optional<ModulePattern> ModulePattern::Compile(std::string_view pattern) {
   ModulePattern compiled;
   if (compiled.regex_->Compile(std::string(pattern), PCRE2_ANCHORED)) return std::nullopt;
-  // Lists have many entries, and each may be a pattern that reaches the limit.
-  pcre2_set_match_limit(compiled.regex_->context.get(), kMatchLimit / 10);
   return compiled;
 }
 
-bool ModulePattern::MatchesStart(std::string_view text) const {
-  if (regex_->gave_up) return false;
-  const int hit = regex_->Match(text);
-  regex_->gave_up = hit < 0 && hit != PCRE2_ERROR_NOMATCH;
-  return hit >= 0;
+PatternMatch ModulePattern::MatchesStart(std::string_view text, uint64_t* steps) const {
+  for (uint64_t limit = kFirstLimit;; limit *= kMoreSteps) {
+    limit = std::min<uint64_t>({limit, kMatchLimit, *steps});
+    const int hit = regex_->Match(text, static_cast<uint32_t>(limit));
+    *steps -= limit;
+    if (hit >= 0) return PatternMatch::kYes;
+    if (hit == PCRE2_ERROR_NOMATCH) return PatternMatch::kNo;
+    if (hit != PCRE2_ERROR_MATCHLIMIT || limit == kMatchLimit || *steps == 0) return PatternMatch::kGivenUp;
+  }
 }
-
-bool ModulePattern::gave_up() const { return regex_->gave_up; }
 
 }  // namespace quantport

@@ -1,6 +1,7 @@
 // A transform's patterns, processed and compiled as transformers does it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -59,7 +60,17 @@ class CompiledTransform {
   std::unique_ptr<Regex> starred_;  // the same with a group around what "*" stands for; null where no source has one
 };
 
-// A Python regular expression that is held against names of modules. For `re:` entries of exclude lists.
+// Steps after which a match is given up: patterns come from mapping files and exclude lists of strangers, and a nested
+// repetition can take exponential time. Names are short; the largest count seen on real mappings is below 2000.
+inline constexpr uint32_t kMatchLimit = 1'000'000;
+
+enum class PatternMatch : uint8_t {
+  kNo,
+  kYes,
+  kGivenUp,  // too many steps, or too much memory
+};
+
+// A Python regular expression of a stranger's config file, matched at the start of a text as by re.match.
 class ModulePattern {
  public:
   // Nothing where the pattern does not compile.
@@ -67,10 +78,8 @@ class ModulePattern {
   ModulePattern(ModulePattern&&) noexcept;
   ModulePattern& operator=(ModulePattern&&) noexcept;
   ~ModulePattern();
-  // True where it matches at the start of `text`, as re.match. A match that exceeds its work limit counts as none, and
-  // no other is tried after it: a stranger's list must not take a limit's time for every module.
-  bool MatchesStart(std::string_view text) const;
-  bool gave_up() const;
+  // Takes the steps that it needs from `steps`, at most kMatchLimit of them.
+  PatternMatch MatchesStart(std::string_view text, uint64_t* steps) const;
 
  private:
   struct Regex;

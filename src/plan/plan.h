@@ -112,8 +112,9 @@ struct PlannedMerge {
 
 // A file without tensors that goes over as it is.
 struct PlannedCopy {
-  std::string name;     // in the output, relative
-  std::string address;  // what Storage::OpenFile opens it by
+  std::string name;                     // in the output, relative
+  std::string address;                  // what Storage::OpenFile opens it by
+  std::optional<FileStamp> stamp = {};  // when it was planned; none: not compared
 
   friend bool operator==(const PlannedCopy&, const PlannedCopy&) = default;
 };

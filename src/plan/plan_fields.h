@@ -31,7 +31,7 @@ template <Is<StayingData> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; re
 template <Is<PlannedFile> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e, f] = x; return std::tie(a, b, c, d, e, f); }
 template <Is<PlannedCheck> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; return std::tie(a, b, c, d, e); }
 template <Is<PlannedMerge> T> auto FieldsOf(T& x) { auto& [a, b, c, d, e] = x; return std::tie(a, b, c, d, e); }
-template <Is<PlannedCopy> T> auto FieldsOf(T& x) { auto& [a, b] = x; return std::tie(a, b); }
+template <Is<PlannedCopy> T> auto FieldsOf(T& x) { auto& [a, b, c] = x; return std::tie(a, b, c); }
 template <Is<Plan> T> auto FieldsOf(T& x) {
   auto& [a, b, c, d, e, f, g, h, i, j] = x;
   return std::tie(a, b, c, d, e, f, g, h, i, j);

@@ -71,9 +71,10 @@ Status NameConversion::FindWhole(const Storage& storage, const std::string& refe
 Status NameConversion::Convert(Result<std::vector<WeightUnit>> units) {
   if (!units) return KeepNames(std::move(units.errors()));
   units_ = std::move(*units);
-  const std::vector<Difference> differences = CompareClaims(*sources_.configs, units_);
-  for (Warning& warning : WarningsOf(differences)) report_->warnings.push_back(std::move(warning));
-  NoteContradictions(differences, &units_);
+  auto claims = CompareClaims(*sources_.configs, units_, &budget_);
+  if (!claims) return claims.errors();
+  for (Warning& warning : WarningsOf(claims->differences)) report_->warnings.push_back(std::move(warning));
+  NoteContradictions(claims->differences, &units_);
   for (Warning& warning : UnknownWeightWarnings(
            FindUnknownWeights(units_, sources_.configs->scheme.quantized || !choices_.configs_are_complete)))
     report_->warnings.push_back(std::move(warning));
@@ -126,10 +127,10 @@ Status NameConversion::CheckStrict() const {
   return {};
 }
 
-Result<std::map<std::string, std::string>> NameConversion::RewriteConfigs(const CarriedModules& carried) const {
+Result<std::map<std::string, std::string>> NameConversion::RewriteConfigs(const CarriedModules& carried) {
   std::map<std::string, std::string> configs;
   if (kept_) return configs;
-  const ReferenceRewriter rewriter(conversion_.modules, conversion_.rename_module);
+  ReferenceRewriter rewriter(conversion_.modules, conversion_.rename_module);
   std::vector<std::string> modules;
   for (const auto& [module, renamed] : conversion_.modules)
     modules.insert(modules.end(), renamed.begin(), renamed.end());
@@ -138,8 +139,9 @@ Result<std::map<std::string, std::string>> NameConversion::RewriteConfigs(const 
   for (const auto& [name, text] : sources_.configs->quantization_files) {
     const std::string file = FileOf(name);
     Result<std::string> rewritten = text;
-    if (!conversion_.already_hub) rewritten = RewriteReferences(text, file, rewriter);
-    if (rewritten && !carried.plain.empty()) rewritten = AddExcluded(*rewritten, file, carried.plain, modules);
+    if (!conversion_.already_hub) rewritten = RewriteReferences(text, file, &rewriter, &budget_);
+    if (rewritten && !carried.plain.empty())
+      rewritten = AddExcluded(*rewritten, file, carried.plain, modules, &budget_);
     if (!rewritten) {
       errors.insert(errors.end(), rewritten.errors().begin(), rewritten.errors().end());
     } else if (*rewritten != text) {

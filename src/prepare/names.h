@@ -1,11 +1,13 @@
 // From tensors, configs and a mapping to names on the other side: what files and state dicts are converted with alike.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "dialect/module_names.h"
 #include "io/storage.h"
 #include "load/configs.h"
 #include "mapping/model.h"
@@ -26,6 +28,7 @@ struct NameChoices {
   bool strict = false;
   // A state dict's config may not speak of its quantization yet: exporters add that at the end.
   bool configs_are_complete = true;
+  const std::atomic<bool>* cancel = nullptr;
 };
 
 // Where the conversion's tensors and configs come from; all of it must outlive the conversion.
@@ -45,7 +48,7 @@ struct CarriedModules {
 class NameConversion {
  public:
   NameConversion(const NameChoices& choices, NameSources sources, RevertReport* report)
-      : choices_(choices), sources_(std::move(sources)), report_(report) {}
+      : choices_(choices), sources_(std::move(sources)), report_(report), budget_{.cancel = choices.cancel} {}
 
   void SetReference(ReferenceView reference) { reference_ = std::move(reference); }
 
@@ -70,8 +73,8 @@ class NameConversion {
   // Errors: kReferenceMismatch with NameChoices::strict, for each name that only the reference has.
   Status CheckStrict() const;
 
-  // The config files whose text changes. Errors: kInvalidConfig.
-  Result<std::map<std::string, std::string>> RewriteConfigs(const CarriedModules& carried) const;
+  // The config files whose text changes. Errors: kInvalidConfig, kCancelled.
+  Result<std::map<std::string, std::string>> RewriteConfigs(const CarriedModules& carried);
 
   RuleComparison Compare();
 
@@ -89,6 +92,7 @@ class NameConversion {
   const NameChoices choices_;
   const NameSources sources_;
   RevertReport* report_;
+  MatchBudget budget_;  // of all that is held against the entries of configs
   std::optional<ReferenceView> reference_;
   ModelMapping model_;
   std::optional<SubModelPlace> place_;  // of the export's model in the reference's, where it is a part of that

@@ -13,7 +13,8 @@ namespace quantport {
 namespace {
 
 NameChoices ChoicesOf(const RevertOptions& options, Direction direction) {
-  return {direction, options.on_unsupported, options.experts, options.merge_scales, options.strict};
+  return {direction, options.on_unsupported, options.experts, options.merge_scales, options.strict,
+          true,      options.cancel};
 }
 
 class Preparer {
@@ -46,7 +47,10 @@ class Preparer {
 
  private:
   Status ReadExport() {
-    auto checkpoint = OpenCheckpoint(storage_, options_.input.string(), {.repair_index = options_.repair_index});
+    // In place nothing is copied.
+    auto checkpoint = OpenCheckpoint(
+        storage_, options_.input.string(),
+        {.repair_index = options_.repair_index, .follow_links = options_.follow_links || options_.in_place});
     if (!checkpoint) return checkpoint.errors();
     prepared_.checkpoint = std::move(*checkpoint);
     input_tensors_ = prepared_.checkpoint.table.tensors.size();
@@ -132,8 +136,7 @@ class Preparer {
     auto configs = names_.RewriteConfigs(carried_);
     if (!configs) return configs.errors();
     prepared_.plan.texts = std::move(*configs);
-    PlanCopies(prepared_.checkpoint, &prepared_.plan);
-    return {};
+    return PlanCopies(prepared_.checkpoint, &prepared_.plan);
   }
 
   void Summarize() {

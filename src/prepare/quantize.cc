@@ -72,9 +72,11 @@ Status CheckMethodIsKnown(const Opened& opened) {
   return {};
 }
 
-Result<Opened> Open(const Storage& storage, const std::string& address, bool repair_index) {
+template <typename Options>
+Result<Opened> Open(const Storage& storage, const Options& options) {
   Opened opened;
-  auto checkpoint = OpenCheckpoint(storage, address, {.repair_index = repair_index});
+  auto checkpoint = OpenCheckpoint(storage, options.input.string(),
+                                   {.repair_index = options.repair_index, .follow_links = options.follow_links});
   if (!checkpoint) return checkpoint.errors();
   opened.checkpoint = std::move(*checkpoint);
   auto configs = ReadConfigs(opened.checkpoint);
@@ -83,9 +85,11 @@ Result<Opened> Open(const Storage& storage, const std::string& address, bool rep
   auto units = RecognizeCheckpoint(opened.checkpoint, opened.configs);
   if (!units) return units.errors();
   opened.units = std::move(*units);
-  const std::vector<Difference> differences = CompareClaims(opened.configs, opened.units);
-  opened.warnings = WarningsOf(differences, true);
-  Errors problems = ContradictionsOf(differences);
+  MatchBudget budget{.cancel = options.cancel};
+  const auto claims = CompareClaims(opened.configs, opened.units, &budget);
+  if (!claims) return claims.errors();
+  opened.warnings = WarningsOf(claims->differences, true);
+  Errors problems = ContradictionsOf(claims->differences);
   // Bytes that mean nothing known would stay codes while the config stops saying what they were.
   for (Error& error : UnknownWeightErrors(FindUnknownWeights(opened.units, opened.configs.scheme.quantized),
                                           ErrorKind::kQuantConversionUnsupported))
@@ -111,7 +115,7 @@ DType PlainDType(const std::string& config) {
 // All that says how the input is quantized is replaced or goes.
 void DropQuantizationFiles(const ConfigFiles& configs, std::vector<std::string>* sidecars) {
   std::erase_if(*sidecars, [&](const std::string& name) {
-    return name == kQuantConfigName || (name != kConfigName && configs.claims.contains(name));
+    return name != kConfigName && configs.quantization_files.contains(name);
   });
 }
 
@@ -144,6 +148,7 @@ class Preparer {
     if (auto s = LayOut(); !s) return s.errors();
     if (auto s = WriteConfigs(); !s) return s.errors();
     Report();
+    if (auto s = PlanCopies(prepared_.checkpoint, &prepared_.plan.files); !s) return s.errors();
     return std::move(prepared_);
   }
 
@@ -167,7 +172,7 @@ class Preparer {
   }
 
   Status ReadCheckpoint() {
-    auto opened = Open(storage_, options_.input.string(), options_.repair_index);
+    auto opened = Open(storage_, options_);
     if (!opened) return opened.errors();
     opened_ = std::move(*opened);
     return {};
@@ -277,8 +282,9 @@ class Preparer {
     const Json in_memory =
         HfQuantConfig(QuantizedModules(), resolved_.kv_cache, [](const std::string& module) { return module; });
     if (in_memory.is_null()) return {};
-    const ReferenceRewriter rewriter(memory_.hub_names, [this](const std::string& module) { return HubName(module); });
-    auto text = RewriteReferences(DumpJson(in_memory, kModelOptStyle), kQuantConfigName, rewriter);
+    ReferenceRewriter rewriter(memory_.hub_names, [this](const std::string& module) { return HubName(module); });
+    MatchBudget budget{.cancel = options_.cancel};
+    auto text = RewriteReferences(DumpJson(in_memory, kModelOptStyle), kQuantConfigName, &rewriter, &budget);
     if (!text) return text.errors();
     auto json = ParseJson(*text, kQuantConfigName, ErrorKind::kInvalidConfig);
     if (!json) return json.errors();
@@ -329,7 +335,6 @@ class Preparer {
     Summarize(opened_, &prepared_);
     prepared_.checkpoint = std::move(opened_.checkpoint);
     DropQuantizationFiles(opened_.configs, &prepared_.checkpoint.sidecars);
-    PlanCopies(prepared_.checkpoint, &prepared_.plan.files);
   }
 
   // With the class of the sub-model that holds it, the nearest thing to its own that files tell.
@@ -373,7 +378,7 @@ Result<PreparedQuantize> PrepareQuantize(const QuantizeOptions& options, const S
 }
 
 Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options, const Storage& storage) {
-  auto opened = Open(storage, options.input.string(), options.repair_index);
+  auto opened = Open(storage, options);
   if (!opened) return opened.errors();
   const MemoryModel memory;
   QuantizeInput input;
@@ -394,7 +399,7 @@ Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options, con
   Summarize(*opened, &prepared);
   prepared.checkpoint = std::move(opened->checkpoint);
   DropQuantizationFiles(opened->configs, &prepared.checkpoint.sidecars);
-  PlanCopies(prepared.checkpoint, &prepared.plan.files);
+  if (auto s = PlanCopies(prepared.checkpoint, &prepared.plan.files); !s) return s.errors();
   return prepared;
 }
 

@@ -143,7 +143,8 @@ class Planner : public std::enable_shared_from_this<Planner> {
     if (names_.kept() || conversion.already_hub) return text;
     // An export with mixed precision asks for thousands of names.
     if (!rewriter_) rewriter_.emplace(conversion.modules, conversion.rename_module);
-    return RewriteReferences(text, file, *rewriter_);
+    MatchBudget budget;
+    return RewriteReferences(text, file, &*rewriter_, &budget);
   }
 
   Result<StateDictPlan> Keep(Errors errors) {

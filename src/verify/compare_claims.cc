@@ -12,8 +12,8 @@
 #include "base/checked.h"
 #include "base/text.h"
 #include "dialect/claims.h"
-#include "dialect/entry.h"
 #include "layout/misfits.h"
+#include "verify/exclude_lists.h"
 
 namespace quantport {
 namespace {
@@ -134,8 +134,6 @@ class ClaimCheck {
       : file_(file), claims_(claims), findings_(findings), matched_(matched), differences_(*differences) {}
 
   void Run() {
-    for (const uint32_t rule : matched_.given_up)
-      Add(DifferenceKind::kPattern, "takes too long to match the names of modules", claims_.rules[rule].entry);
     for (size_t m = 0; m < findings_.units.size(); ++m) {
       const WeightUnit& unit = *findings_.units[m];
       const Claim& claim = matched_.modules[m];
@@ -270,62 +268,19 @@ class ClaimCheck {
   std::set<std::pair<DifferenceKind, std::string>> added_;
 };
 
-// ---- exclude lists as a whole ------------------------------------------------------------------------------------
-
-// For each entry of an exclude list whether it speaks of any module, in whatever way an engine may read it.
-std::vector<bool> AliveEntries(const ConfigClaims& claims, const ModuleFindings& findings) {
-  ConfigClaims lenient;
-  std::vector<uint32_t> entry_of;
-  for (uint32_t e = 0; e < claims.excludes.size(); ++e) {
-    const std::string& entry = claims.excludes[e];
-    const auto add = [&](Matching matching) {
-      lenient.rules.push_back({entry, matching, Says::kPlain, 0});
-      entry_of.push_back(e);
-    };
-    if (IsRegex(entry)) {
-      add(Matching::kRegexStart);
-    } else if (IsGlob(entry)) {
-      add(Matching::kGlob);
-    } else {
-      add(Matching::kSegments);
-    }
-  }
-  const MatchedClaims matched = MatchClaims(lenient, findings.modules);
-  std::vector<bool> alive(claims.excludes.size());
-  for (size_t r = 0; r < lenient.rules.size(); ++r) {
-    if (matched.rule_matches[r]) alive[entry_of[r]] = true;
-  }
-  // Rules of the dialect itself: "model.layers.*.self_attn" is an expression to transformers.
-  const MatchedClaims own = MatchClaims(claims, findings.modules);
-  std::map<std::string_view, bool> matches;
-  for (size_t r = 0; r < claims.rules.size(); ++r) matches[claims.rules[r].entry] |= own.rule_matches[r];
-  for (size_t e = 0; e < claims.excludes.size(); ++e) {
-    if (const auto it = matches.find(claims.excludes[e]); it != matches.end() && it->second) alive[e] = true;
-  }
-  return alive;
-}
-
-// The output head of a model that ties it to its embedding is a module without tensors.
-bool NamesHead(std::string_view entry) {
-  while (!entry.empty() && (entry.back() == '*' || entry.back() == '$' || entry.back() == '.')) entry.remove_suffix(1);
-  return entry.ends_with("lm_head");
-}
-
-void CheckNamespace(std::string_view file, const ConfigClaims& claims, const ModuleFindings& findings,
-                    std::vector<Difference>* differences) {
-  const bool only_heads = std::all_of(claims.excludes.begin(), claims.excludes.end(), NamesHead);
-  if (only_heads) return;
-  const std::vector<bool> alive = AliveEntries(claims, findings);
-  if (std::find(alive.begin(), alive.end(), true) != alive.end()) return;
-  differences->push_back(
-      {DifferenceKind::kOtherNamespace,
-       std::string(file),
-       {},
-       fmt::format("none of the {} exclude entries matches any module: they are in another namespace",
-                   claims.excludes.size())});
-}
-
 // ---- all files ---------------------------------------------------------------------------------------------------
+
+Errors InFile(const std::string& file, Errors errors) {
+  for (Error& error : errors) error.file = file;
+  return errors;
+}
+
+Difference OtherNamespace(const std::string& file, size_t entries) {
+  return {DifferenceKind::kOtherNamespace,
+          file,
+          {},
+          fmt::format("none of the {} exclude entries matches any module: they are in another namespace", entries)};
+}
 
 // What two files say of one module can't both be right.
 bool Disagree(const Claim& a, const Claim& b) {
@@ -374,11 +329,8 @@ bool IsOfStorage(DifferenceKind kind) {
 }
 
 bool IsContradiction(DifferenceKind kind) {
-  return IsOfStorage(kind) || kind == DifferenceKind::kExcluded || kind == DifferenceKind::kNotClaimed ||
-         kind == DifferenceKind::kPattern;
+  return IsOfStorage(kind) || kind == DifferenceKind::kExcluded || kind == DifferenceKind::kNotClaimed;
 }
-
-constexpr std::string_view kSimplify = "write them without nested repetitions";
 
 // How a warning of a kind is called, and put for many modules.
 struct Wording {
@@ -409,28 +361,37 @@ Wording WordingOf(DifferenceKind kind) {
     case DifferenceKind::kOtherNamespace:
       return {"config-namespace", "no exclude entry matches any module: the list is in another namespace",
               "give the entries the names that the tensors have"};
-    case DifferenceKind::kPattern:
-      return {"config-pattern", "entries take too long to match, and what they cover is not known", kSimplify};
   }
   return {};
 }
 
 }  // namespace
 
-std::vector<Difference> CompareClaims(const ConfigFiles& configs, const std::vector<WeightUnit>& units) {
-  std::vector<Difference> differences;
-  if (configs.claims.empty()) return differences;
+Result<ClaimComparison> CompareClaims(const ConfigFiles& configs, const std::vector<WeightUnit>& units,
+                                      MatchBudget* budget, const std::set<std::string>& tied) {
+  ClaimComparison comparison;
+  if (configs.claims.empty()) return comparison;
   const ModuleFindings findings = FindModules(units);
+  std::vector<NamedModule> unstored;
+  for (const std::string& weight : tied) unstored.push_back({SplitLeaf(weight).module, ModuleClass::kLinear});
   std::vector<MatchedClaims> matched;
-  for (const auto& [file, claims] : configs.claims) matched.push_back(MatchClaims(claims, findings.modules));
+  for (const auto& [file, claims] : configs.claims) {
+    auto matches = MatchClaims(claims, findings.modules, budget);
+    if (!matches) return InFile(file, std::move(matches.errors()));
+    auto dead = DeadEntries(claims, *matches, findings.modules, budget);
+    if (!dead) return InFile(file, std::move(dead.errors()));
+    if (IsInOtherNamespace(claims, *dead)) comparison.differences.push_back(OtherNamespace(file, dead->size()));
+    dead = WithoutModule(std::move(*dead), unstored, budget);
+    if (!dead) return InFile(file, std::move(dead.errors()));
+    if (!dead->empty()) comparison.dead_entries.emplace(file, std::move(*dead));
+    matched.push_back(std::move(*matches));
+  }
   DropUnsaid(configs, &matched);
   size_t index = 0;
-  for (const auto& [file, claims] : configs.claims) {
-    CheckNamespace(file, claims, findings, &differences);
-    ClaimCheck(file, claims, findings, matched[index++], &differences).Run();
-  }
-  CheckAgreement(configs, findings, matched, &differences);
-  return differences;
+  for (const auto& [file, claims] : configs.claims)
+    ClaimCheck(file, claims, findings, matched[index++], &comparison.differences).Run();
+  CheckAgreement(configs, findings, matched, &comparison.differences);
+  return comparison;
 }
 
 void NoteContradictions(const std::vector<Difference>& differences, std::vector<WeightUnit>* units) {
@@ -448,7 +409,7 @@ void NoteContradictions(const std::vector<Difference>& differences, std::vector<
 Errors ProblemsOf(const std::vector<Difference>& differences) {
   const auto hint = [](DifferenceKind kind) -> std::string_view {
     if (kind == DifferenceKind::kConfigsDisagree || kind == DifferenceKind::kOtherNamespace) return {};
-    return kind == DifferenceKind::kPattern ? kSimplify : "servers read the tensors as the config says";
+    return "servers read the tensors as the config says";
   };
   Errors errors;
   for (const Difference& difference : differences) {
@@ -488,19 +449,11 @@ std::vector<Warning> WarningsOf(const std::vector<Difference>& differences, bool
   return list;
 }
 
-std::vector<std::string> DeadEntryNotes(const ConfigFiles& configs, const std::vector<WeightUnit>& units,
-                                        const std::set<std::string>& tied) {
+std::vector<std::string> DeadEntryNotes(const ClaimComparison& comparison) {
   std::vector<std::string> notes;
-  ModuleFindings findings = FindModules(units);
-  for (const std::string& weight : tied) findings.modules.push_back({SplitLeaf(weight).module, ModuleClass::kLinear});
-  for (const auto& [file, claims] : configs.claims) {
-    if (claims.excludes.empty()) continue;
-    const std::vector<bool> alive = AliveEntries(claims, findings);
+  for (const auto& [file, entries] : comparison.dead_entries) {
     Warning dead;
-    for (size_t e = 0; e < alive.size(); ++e) {
-      if (!alive[e]) AddName(claims.excludes[e], &dead);
-    }
-    if (dead.count == 0) continue;
+    for (const std::string& entry : entries) AddName(entry, &dead);
     dead.text = fmt::format("{}: exclude entries that match no module that is stored here", file);
     notes.push_back(dead.ToString());
   }

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "dialect/module_names.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
 #include "quantport/error.h"
@@ -24,7 +26,6 @@ enum class DifferenceKind : uint8_t {
   kTile,             // with a grid of scales that the stated tile does not give
   kConfigsDisagree,  // two config files say different things
   kOtherNamespace,   // an exclude list of which no entry matches any module
-  kPattern,          // an entry that takes too long to match: what it covers is not known
 };
 
 struct Difference {
@@ -34,9 +35,17 @@ struct Difference {
   std::string message;
 };
 
+struct ClaimComparison {
+  std::vector<Difference> differences;
+  std::map<std::string, std::vector<std::string>> dead_entries;  // file -> those of its exclude list without a module
+};
+
 // A matrix is a weight of two or more dimensions that is no embedding, norm or position table; whether convolutions
 // count is the dialect's.
-std::vector<Difference> CompareClaims(const ConfigFiles& configs, const std::vector<WeightUnit>& units);
+// `tied`: names of weights that need not be stored, since they are another module's; engines build their modules all
+// the same, and exclude lists name them. Errors: kInvalidConfig naming an entry that takes too long, kCancelled.
+Result<ClaimComparison> CompareClaims(const ConfigFiles& configs, const std::vector<WeightUnit>& units,
+                                      MatchBudget* budget, const std::set<std::string>& tied = {});
 
 // Notes at weights what the config says otherwise of how their bytes are read, so that they are moved as they are only.
 void NoteContradictions(const std::vector<Difference>& differences, std::vector<WeightUnit>* units);
@@ -48,9 +57,7 @@ Errors ContradictionsOf(const std::vector<Difference>& differences);
 // One warning for each kind and text; `interpreted`: of the kinds that are no contradictions.
 std::vector<Warning> WarningsOf(const std::vector<Difference>& differences, bool interpreted = false);
 
-// Entries of exclude lists that match no module of the checkpoint, a sentence for each file that has any. `tied`: names
-// of weights that need not be stored, since they are another module's; engines build their modules all the same.
-std::vector<std::string> DeadEntryNotes(const ConfigFiles& configs, const std::vector<WeightUnit>& units,
-                                        const std::set<std::string>& tied);
+// Entries of exclude lists that match no module of the checkpoint, a sentence for each file that has any.
+std::vector<std::string> DeadEntryNotes(const ClaimComparison& comparison);
 
 }  // namespace quantport

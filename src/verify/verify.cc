@@ -148,8 +148,13 @@ Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage
   const std::set<std::string> tied = TiedHubNames(*model);
   NameCheck(*units, reference, tied, &report).Run();
   CheckSiblingScales(*units, &report);
-  for (Error& error : ProblemsOf(CompareClaims(*configs, *units))) report.problems.push_back(std::move(error));
-  for (std::string& note : DeadEntryNotes(*configs, *units, tied)) report.notes.push_back(std::move(note));
+  MatchBudget budget;
+  if (auto claims = CompareClaims(*configs, *units, &budget, tied)) {
+    for (Error& error : ProblemsOf(claims->differences)) report.problems.push_back(std::move(error));
+    for (std::string& note : DeadEntryNotes(*claims)) report.notes.push_back(std::move(note));
+  } else {
+    for (Error& error : claims.errors()) report.problems.push_back(std::move(error));
+  }
   for (Error& error :
        UnknownWeightErrors(FindUnknownWeights(*units, configs->scheme.quantized), ErrorKind::kReferenceMismatch))
     report.problems.push_back(std::move(error));

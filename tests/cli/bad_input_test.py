@@ -191,7 +191,7 @@ class HeaderTest(BadInputTest):
 
     def test_characters_that_turn_text_round_or_are_not_seen_are_escaped(self):
         hidden = "\u061c\u200b\u200f\u2028\u202a\u202e\u2060\u2069\ufeff"
-        escaped = "".join(f"\\x{byte:02x}" for byte in hidden.encode())
+        escaped = "".join(f"\\u{ord(c):04x}" for c in hidden)
         self.check(raw({f"a{hidden}é\u2027\u2030": entry(0, 1, "F3")}, b"x"), f"a{escaped}é\u2027\u2030: unknown dtype")
         result = self.revert()
         self.assertEqual([c for c in hidden if c in result.stderr], [])

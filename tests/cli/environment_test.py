@@ -133,16 +133,18 @@ class SidecarTest(EnvironmentTest):
         self.write_export()
         for name in ("a.bin", "b.bin"):
             write(self.path(f"in/{name}"), b"")
-            os.truncate(self.path(f"in/{name}"), GIGABYTE)
+            os.truncate(self.path(f"in/{name}"), GIGABYTE // 4)
         command = [program.PROGRAM, "revert", self.path("in"), "-o", self.path("out")]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.kill)
-        while process.poll() is None and not any("a.bin" in files for folder, _, files in os.walk(self.folder)
-                                                 if folder != self.path("in")):
+        while process.poll() is None and not self.is_begun("a.bin"):
             time.sleep(0.002)
         self.assertIsNone(process.poll(), "it ended before anything could happen to it")
         return process
+
+    def is_begun(self, name):
+        return any(name in files for folder, _, files in os.walk(self.folder) if folder != self.path("in"))
 
     def test_a_file_that_changes_is_an_error(self):
         process = self.start()
@@ -153,9 +155,12 @@ class SidecarTest(EnvironmentTest):
         self.assertIn(f"error: IoError: {self.path('in/a.bin')}: the file changed while it was being read", errors)
         self.assertEqual(os.listdir(self.folder), ["in"])
 
-    def test_ctrl_c_is_heard(self):
+    def test_ctrl_c_is_heard_before_the_next_file(self):
         process = self.start()
         process.send_signal(signal.SIGINT)
+        while process.poll() is None:
+            self.assertFalse(self.is_begun("b.bin"))
+            time.sleep(0.002)
         _, errors = process.communicate(timeout=120)
         self.assertEqual((process.returncode, errors), (130, "interrupted: nothing was left at the output\n"))
         self.assertEqual(os.listdir(self.folder), ["in"])

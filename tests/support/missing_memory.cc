@@ -10,10 +10,12 @@ namespace {
 std::atomic<bool> g_counts = false;
 std::atomic<size_t> g_allocations = 0;
 std::atomic<size_t> g_missing = 0;
+std::atomic<size_t> g_least_bytes = 0;
 
 }  // namespace
 
-MissingMemory::MissingMemory(size_t allocation) {
+MissingMemory::MissingMemory(size_t allocation, size_t least_bytes) {
+  g_least_bytes = least_bytes;
   g_allocations = 0;
   g_missing = allocation;
   g_counts = true;
@@ -24,7 +26,7 @@ MissingMemory::~MissingMemory() { g_counts = false; }
 size_t MissingMemory::allocations() const { return g_allocations; }
 
 void* Allocate(size_t bytes) {
-  const bool counts = g_counts.load(std::memory_order_relaxed) && bytes >= MissingMemory::kLarge;
+  const bool counts = g_counts.load(std::memory_order_relaxed) && bytes >= g_least_bytes;
   const bool missing = counts && ++g_allocations == g_missing;
   void* const memory = missing ? nullptr : std::malloc(bytes == 0 ? 1 : bytes);
   if (memory == nullptr) throw std::bad_alloc();

@@ -5,14 +5,11 @@
 
 namespace quantport::test {
 
-// While one exists, large allocations by `new` in every thread are counted, and one of them throws std::bad_alloc.
-// Small ones are left alone: nlohmann::json allocates in its destructor, from which no error comes out.
+// While one exists, allocations by `new` in every thread are counted, and one of them throws std::bad_alloc.
 class MissingMemory {
  public:
-  static constexpr size_t kLarge = 32 << 10;  // bytes
-
-  // Counts from 1; 0: none is missing.
-  explicit MissingMemory(size_t allocation);
+  // `allocation` counts those of at least so many bytes from 1; 0: none is missing.
+  MissingMemory(size_t allocation, size_t least_bytes);
   MissingMemory(const MissingMemory&) = delete;
   MissingMemory& operator=(const MissingMemory&) = delete;
   ~MissingMemory();

@@ -49,10 +49,11 @@ class WatchedStorage::WatchedFolder : public Folder {
   std::string AddressOf(std::string_view file) const override { return folder_->AddressOf(file); }
   bool Has(std::string_view file) const override { return folder_->Has(file); }
 
-  Result<std::vector<std::string>> List() const override {
+  Result<std::vector<std::string>> List(bool follow_links) const override {
     if (auto status = log_->Ask(address()); !status) return status.errors();
-    return folder_->List();
+    return folder_->List(follow_links);
   }
+  bool LeadsOutside(std::string_view file) const override { return folder_->LeadsOutside(file); }
 
   Result<std::unique_ptr<const ByteSource>> Open(std::string_view file) const override {
     if (auto status = log_->Ask(AddressOf(file)); !status) return status.errors();

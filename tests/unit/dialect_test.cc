@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "dialect/module_names.h"
+
 namespace quantport {
 namespace {
 
@@ -39,7 +41,10 @@ std::vector<std::string> Say(const std::string& quantization, const std::vector<
   std::vector<NamedModule> modules;
   for (const std::string& name : names) modules.push_back({name, kind});
   std::vector<std::string> said;
-  for (const Claim& claim : MatchClaims(claims, modules).modules) {
+  MatchBudget budget;
+  const auto matched = MatchClaims(claims, modules, &budget);
+  EXPECT_TRUE(matched) << quantization;
+  for (const Claim& claim : matched->modules) {
     std::string text(Name(claim.says));
     if (claim.says == Says::kQuantized) {
       const WeightScheme& scheme = claims.schemes[claim.scheme];
@@ -202,7 +207,10 @@ TEST(MatchClaimsTest, ManyEntriesAndModulesTakeLinearTime) {
   std::vector<NamedModule> modules;
   for (const std::string& name : names) modules.push_back({name, ModuleClass::kLinear});
   // Quadratic, this would be 3e10 comparisons, and the test's limit of time would be passed by far.
-  const MatchedClaims matched = MatchClaims(claims, modules);
+  MatchBudget budget;
+  const auto result = MatchClaims(claims, modules, &budget);
+  ASSERT_TRUE(result);
+  const MatchedClaims& matched = *result;
   EXPECT_EQ(matched.modules[0].says, Says::kPlain);
   EXPECT_EQ(matched.modules[1].says, Says::kEither);
   EXPECT_TRUE(matched.rule_matches[4]);

@@ -147,8 +147,8 @@ void WriteExport(const fs::path& folder, const std::string& layers) {
 // become one, so that the last shard has no tensor left.
 void WriteCutAndJoined(const fs::path& folder, const std::string& layers) {
   const std::vector<TestTensor> tensors = {
-      {layers + "0.gate_up.weight", "F8_E4M3", {96, 64}, {}}, {layers + "0.left.weight", "BF16", {40, 64}, {}},
-      {layers + "0.right.weight", "BF16", {40, 64}, {}},      {layers + "0.gate_up.weight_scale", "F32", {}, {}},
+      {layers + "0.gate_up.weight", "F8_E4M3", {192, 96}, {}}, {layers + "0.left.weight", "BF16", {40, 64}, {}},
+      {layers + "0.right.weight", "BF16", {40, 64}, {}},       {layers + "0.gate_up.weight_scale", "F32", {}, {}},
       {layers + "0.router.weight", "BF16", {61, 73}, {}},
   };
   const std::string config = R"({"architectures": ["MyModel"], "model_type": "my_model", "quantization_config":
@@ -399,8 +399,9 @@ TEST_F(LostInPlaceTest, CopiedFiles) { Check({WriteLonger, std::string(kLonger),
 TEST_F(LostInPlaceTest, ClonedFiles) { Check({WriteLonger, std::string(kLonger), kClones, {"cloned", "config"}}); }
 
 TEST_F(LostInPlaceTest, AppendedBytesAndAShardThatGoes) {
-  Check({[](const fs::path& folder) { WriteCutAndJoined(folder, "the_model.its_decoder_layers."); },
-         CutAndJoined("^h\\\\.", "the_model.its_decoder_layers."),
+  const std::string layers = "the_model.its_language_model.its_decoder.and_in_that_the_list_of_all_the_layers_it_has.";
+  Check({[&](const fs::path& folder) { WriteCutAndJoined(folder, layers); },
+         CutAndJoined("^h\\\\.", layers),
          kPlain,
          {"header", "copied", "removed", "config"}});
 }

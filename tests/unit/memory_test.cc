@@ -26,6 +26,8 @@ using test::TempDir;
 using test::TestTensor;
 
 constexpr size_t kPlaces = 12;
+// Less is taken by nlohmann::json in its destructor too, from which no error comes out.
+constexpr size_t kLarge = 32 << 10;
 constexpr int kLayers = 100;
 const std::string kConfig = R"({"architectures": ["MixtralForCausalLM"], "model_type": "mixtral"})";
 
@@ -62,7 +64,7 @@ void ExpectErrors(
   prepare();
   size_t all = 0;
   {
-    const MissingMemory none(0);
+    const MissingMemory none(0, kLarge);
     EXPECT_EQ(call().size(), 0u);
     all = none.allocations();
   }
@@ -74,7 +76,7 @@ void ExpectErrors(
     prepare();
     Errors errors;
     {
-      const MissingMemory missing(place);
+      const MissingMemory missing(place, kLarge);
       errors = call();
     }
     if (errors.empty()) continue;  // threads may share the work in another way, and some sorts go without memory
@@ -83,6 +85,17 @@ void ExpectErrors(
     check();
   }
   EXPECT_GT(failed, places / 4);
+}
+
+// The same of a function that takes little.
+void ExpectErrorAtTheFirstPlace(const std::function<Errors()>& call) {
+  Errors errors;
+  {
+    const MissingMemory missing(1, 1);
+    errors = call();
+  }
+  ASSERT_EQ(errors.size(), 1u);
+  EXPECT_EQ(errors[0].message, OutOfMemory().message);
 }
 
 class MemoryTest : public testing::Test {
@@ -218,8 +231,13 @@ TEST_F(MemoryTest, StateDict) {
   ExpectErrors([&] { return ErrorsOf(PlanStateDict(std::move(given), options)); }, [&] { given = tensors; });
   auto plan = PlanStateDict(tensors, options);
   ASSERT_TRUE(plan.ok());
-  const Error unequal{ErrorKind::kQuantConversionUnsupported, "scales differ", {}, {}, {}};
-  ExpectErrors([&] { return ErrorsOf(plan->keep_names({unequal})); });
+  Errors unequal = {{ErrorKind::kQuantConversionUnsupported, "scales differ", {}, {}, {}}};
+  ExpectErrorAtTheFirstPlace([&] { return ErrorsOf(plan->keep_names(std::move(unequal))); });
+  ExpectErrorAtTheFirstPlace([&] { return ErrorsOf(plan->rewrite_references(options.config, "config.json")); });
+}
+
+TEST_F(MemoryTest, Recover) {
+  ExpectErrorAtTheFirstPlace([&] { return ErrorsOf(Recover(dir_.path())); });
 }
 
 TEST_F(MemoryTest, ASizeBeyondAnyMemoryIsTheSameError) {
