@@ -254,7 +254,7 @@ Result<RecoverReport> FinishOrUndo(OutputFolder* folder, bool undo) {
 }
 
 Result<PlanReport> PlanConversion(const RevertOptions& options, const OutputFolder& folder) {
-  auto prepared = Prepare(options, Direction::kRevert, {kBlockBytes, options.in_place}, LocalStorage());
+  auto prepared = Prepare(options, Direction::kRevert, {kBlockBytes, options.in_place}, LocalStorage(), true);
   if (!prepared) return prepared.errors();
   if (options.in_place) {
     auto changes = ChooseChanges(InputOf(*prepared, options, kBlockBytes), folder);

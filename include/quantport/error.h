@@ -24,6 +24,7 @@ enum class ErrorKind : uint8_t {
   kQuantConversionUnsupported,  // a transform can't be carried through a stored layout
   kMissingCompanion,            // a quantized weight without a scale it needs
   kNameCollision,               // two tensors would get one name
+  kUndecidedNames,              // other hub names would load to the same tensors, and nothing says which the hub has
   kReferenceMismatch,           // the result contradicts the reference checkpoint
   kVerification,                // what was written is not what was planned
   kOutputExists,                // the target is there already

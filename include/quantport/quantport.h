@@ -142,6 +142,12 @@ struct RevertOptions {
   bool detach_links = false;
   Reflink reflink = Reflink::kAuto;
   std::optional<std::filesystem::path> reference;  // the hub checkpoint, or its model.safetensors.index.json
+  // Without a reference, look for the hub checkpoint in the local Hugging Face cache, by config.json's _name_or_path
+  // and the model card's base_model. Never the network. One that contradicts the export is left aside.
+  bool find_reference = true;
+  // Without a reference: take the names that the mapping's rules give, decided or not, and look for nothing else.
+  // Otherwise names that stay undecided are kUndecidedNames.
+  bool by_rules = false;
   MappingOptions mapping;
   OnUnsupported on_unsupported = OnUnsupported::kFail;
   ExpertForm experts = ExpertForm::kExpanded;
@@ -206,9 +212,14 @@ struct RevertReport {
   std::vector<std::string> notes;               // what was done beyond the obvious
   std::vector<Warning> warnings;                // what may not be what you want
   Errors unsupported;                           // with kKeptNames: why
-  // Names that two hub names would load to; a reference settles which one the hub has.
+  // Names that two hub names would load to, and the transforms that it is due to; a reference settles which one the hub
+  // has.
   uint64_t ambiguous = 0;
   std::vector<std::string> ambiguous_examples;
+  std::vector<std::string> ambiguous_transforms;
+  // The hub whose published names are built in and were taken where the rules alone would have given another result; ""
+  // where none were.
+  std::string published;
   // With a reference: names for which the rules alone would have given another result.
   uint64_t rules_differ = 0;
   std::vector<std::string> rules_differ_examples;
@@ -304,12 +315,16 @@ std::string ErrorsJson(const Errors& errors);
 
 struct VerifyOptions {
   std::filesystem::path checkpoint;
-  std::filesystem::path reference;  // the hub checkpoint, or its index
+  // The hub checkpoint, or its index; empty: the one that is found as RevertOptions::find_reference says.
+  std::filesystem::path reference;
+  // With no reference given: false holds the checkpoint against itself alone, and names and shapes against nothing.
+  bool find_reference = true;
   MappingOptions mapping;
 };
 
 struct VerifyReport {
-  std::string mapping;  // the one used: "transformers 5.17.0"; empty where the files could not be read
+  std::string mapping;    // the one used: "transformers 5.17.0"; empty where the files could not be read
+  std::string reference;  // what names were held against; empty: nothing
   uint64_t tensors = 0;
   uint64_t compared = 0;         // logical weights held against the reference
   bool shapes = false;           // the reference had headers, so logical shapes were compared too

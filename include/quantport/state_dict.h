@@ -41,6 +41,7 @@ struct StateDictOptions {
   MappingOptions mapping;
   std::optional<std::filesystem::path> reference;   // as RevertOptions::reference
   std::optional<StateReference> reference_tensors;  // instead of it
+  bool by_rules = false;                            // as RevertOptions::by_rules
   OnUnsupported on_unsupported = OnUnsupported::kKeepNames;
   ExpertForm experts = ExpertForm::kExpanded;
   MergeScales merge_scales = MergeScales::kRefuse;

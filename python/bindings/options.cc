@@ -109,6 +109,8 @@ void BindRevert(nb::module_& module) {
   revert.def_rw("in_place", &RevertOptions::in_place)
       .def_rw("detach_links", &RevertOptions::detach_links)
       .def_rw("reference", &RevertOptions::reference, nb::arg("value").none())
+      .def_rw("find_reference", &RevertOptions::find_reference)
+      .def_rw("by_rules", &RevertOptions::by_rules)
       .def_rw("mapping", &RevertOptions::mapping)
       .def_rw("strict", &RevertOptions::strict)
       .def_rw("carry_missing", &RevertOptions::carry_missing);
@@ -147,6 +149,7 @@ void BindComparing(nb::module_& module) {
       .def(nb::init<>())
       .def_rw("checkpoint", &VerifyOptions::checkpoint)
       .def_rw("reference", &VerifyOptions::reference)
+      .def_rw("find_reference", &VerifyOptions::find_reference)
       .def_rw("mapping", &VerifyOptions::mapping);
 
   nb::class_<DiffOptions> diff(module, "DiffOptions");

@@ -174,6 +174,7 @@ StateDictOptions OptionsOf(const RevertOptions& revert) {
   StateDictOptions options;
   options.mapping = revert.mapping;
   options.reference = revert.reference;
+  options.by_rules = revert.by_rules;
   options.on_unsupported = revert.on_unsupported;
   options.experts = revert.experts;
   options.merge_scales = revert.merge_scales;

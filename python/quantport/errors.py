@@ -94,6 +94,10 @@ class NameCollisionError(QuantportError):
     """Two tensors would get one name."""
 
 
+class UndecidedNamesError(QuantportError):
+    """Other hub names would load to the same tensors, and nothing says which of them the hub has."""
+
+
 class ReferenceMismatchError(QuantportError):
     """The result contradicts the reference checkpoint."""
 
@@ -122,7 +126,7 @@ class CancelledError(QuantportError):
     """The caller asked to stop. Ctrl-C raises KeyboardInterrupt instead."""
 
 
-_UNSUPPORTED = ("QuantConversionUnsupportedError", "NameCollisionError", "MissingCompanionError")
+_UNSUPPORTED = ("QuantConversionUnsupportedError", "NameCollisionError", "MissingCompanionError", "UndecidedNamesError")
 
 
 def exception_of(problems: list[Problem]) -> QuantportError:

@@ -90,6 +90,8 @@ def revert(
     in_place: bool = False,
     detach_links: bool = False,
     reference: Path | None = None,
+    no_reference: bool = False,
+    by_rules: bool = False,
     experts: ExpertForm = "expanded",
     carry_missing: bool = False,
     strict: bool = False,
@@ -112,14 +114,19 @@ def revert(
     :param in_place: change the export itself: all files change or none, and ``recover`` finishes or undoes what a crash
         interrupts.
     :param detach_links: with ``in_place``, replace files that are links or have several names instead of failing.
-    :param reference: the hub checkpoint, or its model.safetensors.index.json: its names decide.
+    :param reference: the hub checkpoint, or its model.safetensors.index.json: its names decide. Without one it is looked for in
+        the local Hugging Face cache, by config.json's _name_or_path and the model card's base_model.
+    :param no_reference: don't look for one.
+    :param by_rules: without a reference, take the names that the mapping's rules give, where they are undecided too, and leave
+        aside what is known of published names.
     :param experts: what becomes of experts that the hub keeps in one tensor: "expanded" (2-D linears) or "stacked".
     :param carry_missing: bring over what only the reference has.
     :param strict: names that only the reference has are an error.
     :param on_unsupported: when a transform can't be carried through, "fail", or "keep-names": write the export with its
         in-memory names, outcome "kept_names".
     :param merge_scales: when weights that become one have different per-tensor scales, "refuse" or "max".
-    :raises QuantConversionUnsupportedError, NameCollisionError, MissingCompanionError: the export can't be reverted as it is; not
+    :raises QuantConversionUnsupportedError, NameCollisionError, MissingCompanionError: the export can't be reverted as it is;
+        UndecidedNamesError, where nothing says which of several names the hub has; not
         with ``on_unsupported="keep-names"``.
     :raises UnknownArchitectureError, UnknownVersionError, InvalidMappingError: no mapping applies.
     :raises ReferenceMismatchError: the result would contradict the reference.
@@ -132,13 +139,13 @@ def revert(
         raise ValueError("in_place keeps the folder and its shards: it goes with neither output nor max_shard_bytes")
     if detach_links and not in_place:
         raise ValueError("detach_links goes with in_place: other runs leave the input's files alone")
-    _check_carry(carry_missing, reference)
+    _check_reference(carry_missing, no_reference, reference)
     mapping = _mapping(mapping_file, transformers_version, architecture)
     options = filled(
         _core.RevertOptions(), input=input, output="" if output is None else output, in_place=in_place, detach_links=detach_links,
-        reference=reference, experts=experts, carry_missing=carry_missing, strict=strict, on_unsupported=on_unsupported,
-        merge_scales=merge_scales, mapping=mapping, max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index,
-        follow_links=follow_links, threads=threads)
+        reference=reference, find_reference=not no_reference, by_rules=by_rules, experts=experts, carry_missing=carry_missing,
+        strict=strict, on_unsupported=on_unsupported, merge_scales=merge_scales, mapping=mapping, max_shard_bytes=max_shard_bytes,
+        reflink=reflink, repair_index=repair_index, follow_links=follow_links, threads=threads)
     with reporting(progress, "revert") as callback:
         return RevertReport._of(_core.revert(options, callback))
 
@@ -147,6 +154,8 @@ def plan_revert(
     input: Path,
     *,
     reference: Path | None = None,
+    no_reference: bool = False,
+    by_rules: bool = False,
     experts: ExpertForm = "expanded",
     carry_missing: bool = False,
     strict: bool = False,
@@ -160,18 +169,20 @@ def plan_revert(
     follow_links: bool = False,
 ) -> RevertPlan:
     """What ``revert`` would do: every tensor of the output, and where its bytes come from. Writes nothing, reads headers."""
-    _check_carry(carry_missing, reference)
+    _check_reference(carry_missing, no_reference, reference)
     mapping = _mapping(mapping_file, transformers_version, architecture)
     options = filled(
-        _core.RevertOptions(), input=input, reference=reference, experts=experts, carry_missing=carry_missing, strict=strict,
-        on_unsupported=on_unsupported, merge_scales=merge_scales, mapping=mapping, max_shard_bytes=max_shard_bytes,
-        repair_index=repair_index, follow_links=follow_links)
+        _core.RevertOptions(), input=input, reference=reference, find_reference=not no_reference, by_rules=by_rules,
+        experts=experts, carry_missing=carry_missing, strict=strict, on_unsupported=on_unsupported, merge_scales=merge_scales,
+        mapping=mapping, max_shard_bytes=max_shard_bytes, repair_index=repair_index, follow_links=follow_links)
     return RevertPlan._of(_core.plan_revert(options, None))
 
 
-def _check_carry(carry_missing: bool, reference: Path | None) -> None:
+def _check_reference(carry_missing: bool, no_reference: bool, reference: Path | None) -> None:
     if carry_missing and reference is None:
         raise ValueError("carry_missing needs a reference to carry from")
+    if no_reference and reference is not None:
+        raise ValueError("no_reference goes without a reference")
 
 
 def apply(
@@ -315,18 +326,26 @@ def list_recipes() -> RecipeList:
 
 def verify(
     checkpoint: Path,
-    reference: Path,
+    reference: Path | None = None,
     *,
+    no_reference: bool = False,
     mapping_file: Path | None = None,
     transformers_version: str | None = None,
     architecture: str | None = None,
 ) -> VerifyReport:
     """Hold a checkpoint's names, logical shapes, scales, index and configs against the hub checkpoint, or its index.
 
-    A disagreement is a problem in the report and no exception.
+    Without a reference it is looked for in the local Hugging Face cache. A disagreement is a problem in the report and no
+    exception.
+
+    :param no_reference: hold the checkpoint against itself alone, and names against nothing.
+    :raises IoError: no reference is given, and none is found.
     """
+    if no_reference and reference is not None:
+        raise ValueError("no_reference goes without a reference")
     mapping = _mapping(mapping_file, transformers_version, architecture)
-    options = filled(_core.VerifyOptions(), checkpoint=checkpoint, reference=reference, mapping=mapping)
+    options = filled(_core.VerifyOptions(), checkpoint=checkpoint, reference="" if reference is None else reference,
+                     find_reference=not no_reference, mapping=mapping)
     return VerifyReport._of(_core.verify(options))
 
 

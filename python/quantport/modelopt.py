@@ -26,7 +26,8 @@ __all__ = [
 _QUANTIZER = "_quantizer"
 
 
-def revert_weight_conversion_quant_aware(model: Any, state_dict: Mapping[str, Any], *, reference: Any = None) -> dict[str, Any]:
+def revert_weight_conversion_quant_aware(model: Any, state_dict: Mapping[str, Any], *, reference: Any = None,
+                                         by_rules: bool = False) -> dict[str, Any]:
     """The state dict of ``model`` under the names of its hub checkpoint.
 
     Every tensor is dense, as writers of safetensors ask for; all else is as ``quantport.revert_state_dict`` has it.
@@ -34,13 +35,15 @@ def revert_weight_conversion_quant_aware(model: Any, state_dict: Mapping[str, An
     :param model: the transformers model that is exported, whose conversion objects are the mapping.
     :param state_dict: what is about to be saved, quantized weights with their scales. It is not changed.
     :param reference: the hub checkpoint, as in ``quantport.revert_state_dict``; ModelOpt has no such parameter.
+    :param by_rules: likewise.
 
     :raises QuantConversionUnsupportedError: the conversion can't be carried through the stored tensors;
-        NameCollisionError, MissingCompanionError and InvalidMappingError likewise.
+        NameCollisionError, MissingCompanionError, UndecidedNamesError and InvalidMappingError likewise.
     """
     names, arrays = arrays_of(state_dict)
     # The config may still describe the quantization of what was loaded, and the new one is yet to be written.
-    plan = make_plan(names, arrays, model, reference=reference, on_unsupported="fail", stated_quantization=False)
+    plan = make_plan(names, arrays, model, reference=reference, on_unsupported="fail", by_rules=by_rules,
+                     stated_quantization=False)
     result, _ = carry_out(plan, arrays)
     return {name: tensor.contiguous() if hasattr(tensor, "contiguous") else tensor for name, tensor in result.items()}
 
@@ -71,10 +74,10 @@ class NameMapper:
         return mapped
 
 
-def build_reverse_name_mapper(model: Any, *, reference: Any = None) -> NameMapper | None:
+def build_reverse_name_mapper(model: Any, *, reference: Any = None, by_rules: bool = False) -> NameMapper | None:
     """What maps names of the modules of ``model`` to the hub's; None where they are the same.
 
-    :param reference: as of ``revert_weight_conversion_quant_aware``.
+    :param reference: as of ``revert_weight_conversion_quant_aware``; ``by_rules`` too.
 
     :raises QuantConversionUnsupportedError: as ``revert_weight_conversion_quant_aware``, for the model's own tensors.
     """
@@ -82,8 +85,8 @@ def build_reverse_name_mapper(model: Any, *, reference: Any = None) -> NameMappe
     # Names alone matter here. Scales may be missing still, before the export has made them.
     values = {name: tensors[name] for name in _core.value_names(list(tensors)) if name in tensors}
     _, arrays = arrays_of(values)
-    plan = make_plan(list(values), arrays, model, reference=reference, on_unsupported="fail", stated_quantization=False,
-                     as_plain=True)
+    plan = make_plan(list(values), arrays, model, reference=reference, on_unsupported="fail", by_rules=by_rules,
+                     stated_quantization=False, as_plain=True)
     return None if plan.unchanged() else NameMapper(plan)
 
 

@@ -53,14 +53,17 @@ class patch(contextlib.ContextDecorator):
     Args:
         reference: the hub checkpoint that was loaded, a folder or its model.safetensors.index.json: its names decide where
             several load to the same tensor. Of nested patches the innermost counts.
+        by_rules: without a reference, take the names that transformers' rules give, where they are undecided too. By default
+            names that stay undecided are kept as they are in memory, with a warning.
 
     Raises:
         UnknownVersionError: transformers or ModelOpt is installed in a version that this was not written for.
         ImportError: neither is installed.
     """
 
-    def __init__(self, reference: Union[str, "os.PathLike[str]", None] = None) -> None:
+    def __init__(self, reference: Union[str, "os.PathLike[str]", None] = None, *, by_rules: bool = False) -> None:
         self.reference = None if reference is None else os.fspath(reference)
+        self.by_rules = by_rules
 
     def __enter__(self) -> "patch":
         if self.reference is not None and not os.path.exists(self.reference):
@@ -145,20 +148,21 @@ def _uninstall() -> None:
             setattr(module, name, before)
 
 
-def _reference() -> Optional[str]:
-    return _active[-1].reference if _active else None
+def _sources() -> dict[str, Any]:
+    """What says which names the hub has."""
+    return {"reference": _active[-1].reference, "by_rules": _active[-1].by_rules} if _active else {}
 
 
 def _reverted(model: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
     from quantport import modelopt as reversal
 
-    return reversal.revert_weight_conversion_quant_aware(model, state_dict, reference=_reference())
+    return reversal.revert_weight_conversion_quant_aware(model, state_dict, **_sources())
 
 
 def _mapper(model: Any) -> Any:
     from quantport import modelopt as reversal
 
-    return reversal.build_reverse_name_mapper(model, reference=_reference())
+    return reversal.build_reverse_name_mapper(model, **_sources())
 
 
 def _instead(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
@@ -223,8 +227,9 @@ def _revert_in_place(model: Any, folder: str) -> None:
             mapping = os.path.join(work, "mapping.json")
             with open(mapping, "w", encoding="utf-8") as file:
                 file.write(mapping_json(model))
-            revert(folder, in_place=True, reference=_reference(), mapping_file=mapping, architecture=type(model).__name__,
-                   progress=False)
+            sources = _sources()
+            revert(folder, in_place=True, no_reference=sources.get("reference") is None, **sources, mapping_file=mapping,
+                   architecture=type(model).__name__, progress=False)
     except IoError:
         raise  # a full disk, an unreadable reference: nothing that other names would mend
     except QuantportError as error:

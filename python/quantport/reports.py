@@ -114,6 +114,8 @@ class RevertReport(Report):
     changed_files: list[FileChange]
     ambiguous: int
     ambiguous_examples: list[str]
+    ambiguous_transforms: list[str]
+    published: str
     rules_differ: int
     rules_differ_examples: list[str]
     only_in_reference: list[str]
@@ -193,6 +195,7 @@ class VerifyReport(Report):
 
     verified: bool
     mapping: str
+    reference: str
     tensors: int
     compared: int
     shapes: bool

@@ -197,7 +197,8 @@ def _add_reference(reference: Any, options: Any) -> None:
 
 
 def make_plan(names: list[str], arrays: Arrays, model_or_config: Any, *, reference: Any = None,
-              on_unsupported: str = "keep-names", experts: str = "expanded", merge_scales: str = "refuse", strict: bool = False,
+              on_unsupported: str = "keep-names", by_rules: bool = False, experts: str = "expanded",
+              merge_scales: str = "refuse", strict: bool = False,
               quantization: Mapping[str, Any] | None = None, mapping: Mapping[str, Any] | None = None, mapping_file: Any = None,
               transformers_version: str | None = None, architecture: str | None = None, stated_quantization: bool = True,
               as_plain: bool = False) -> Any:
@@ -207,7 +208,7 @@ def make_plan(names: list[str], arrays: Arrays, model_or_config: Any, *, referen
     model_or_config = getattr(model_or_config, "_orig_mod", model_or_config)  # torch.compile's wrapper
     if quantization is not None and not isinstance(quantization, Mapping):
         raise TypeError(f"quantization can't be {quantization!r}: it is a dict, as hf_quant_config.json holds it")
-    revert = filled(_core.RevertOptions(), on_unsupported=on_unsupported, experts=experts, merge_scales=merge_scales,
+    revert = filled(_core.RevertOptions(), on_unsupported=on_unsupported, by_rules=by_rules, experts=experts, merge_scales=merge_scales,
                     strict=strict)
     text, folder, more, chosen = config_of(model_or_config, architecture)
     revert.mapping = _mapping_options(model_or_config, mapping, mapping_file, transformers_version, chosen)
@@ -320,7 +321,7 @@ def _carry_out(plan: Any, arrays: Arrays, steps: list[Step]) -> dict[str, Any]:
 @overload
 def revert_state_dict(
     state_dict: Mapping[str, Any], model_or_config: Any, reference: Any = ..., on_unsupported: OnUnsupported = ..., *,
-    experts: ExpertForm = ..., merge_scales: MergeScales = ..., strict: bool = ...,
+    by_rules: bool = ..., experts: ExpertForm = ..., merge_scales: MergeScales = ..., strict: bool = ...,
     quantization: Mapping[str, Any] | None = ..., mapping: Mapping[str, Any] | None = ..., mapping_file: Path | None = ...,
     transformers_version: str | None = ..., architecture: str | None = ..., return_report: Literal[False] = ...,
 ) -> dict[str, Any]: ...
@@ -329,7 +330,7 @@ def revert_state_dict(
 @overload
 def revert_state_dict(
     state_dict: Mapping[str, Any], model_or_config: Any, reference: Any = ..., on_unsupported: OnUnsupported = ..., *,
-    experts: ExpertForm = ..., merge_scales: MergeScales = ..., strict: bool = ...,
+    by_rules: bool = ..., experts: ExpertForm = ..., merge_scales: MergeScales = ..., strict: bool = ...,
     quantization: Mapping[str, Any] | None = ..., mapping: Mapping[str, Any] | None = ..., mapping_file: Path | None = ...,
     transformers_version: str | None = ..., architecture: str | None = ..., return_report: Literal[True],
 ) -> tuple[dict[str, Any], RevertReport]: ...
@@ -341,6 +342,7 @@ def revert_state_dict(
     reference: Any = None,
     on_unsupported: OnUnsupported = "keep-names",
     *,
+    by_rules: bool = False,
     experts: ExpertForm = "expanded",
     merge_scales: MergeScales = "refuse",
     strict: bool = False,
@@ -368,6 +370,9 @@ def revert_state_dict(
         tensors, or a dict of its tensors or their shapes.
     :param on_unsupported: where the conversion can't be carried through a stored layout, "keep-names" returns a dict with the
         names as they are and warns; "fail" raises.
+    :param by_rules: without a reference, take the names that the mapping's rules give, where other hub names would load to the
+        same tensors too. By default what is known of published names decides, and names that stay undecided are kept as they
+        are, with a QuantportWarning ("fail" raises).
     :param experts: "expanded" or "stacked", for containers that the hub keeps in one tensor and the dict one by one.
     :param merge_scales: where weights that become one have different scales, "refuse" or "max".
     :param strict: names that only the reference has are errors.
@@ -383,13 +388,14 @@ def revert_state_dict(
     :raises ValueError: tensors that lie partly in each other; an option's value that does not exist.
     :raises InvalidConfigError: the config names no architecture.
     :raises InvalidMappingError: the model was converted by objects that quantport does not know.
-    :raises QuantConversionUnsupportedError: with ``on_unsupported="fail"``; NameCollisionError and MissingCompanionError too.
+    :raises QuantConversionUnsupportedError: with ``on_unsupported="fail"``; NameCollisionError, MissingCompanionError and
+        UndecidedNamesError too.
     :raises UnknownArchitectureError: also UnknownVersionError, ReferenceMismatchError and IoError, as for files.
     """
     names, arrays = arrays_of(state_dict)
     check_memory(names, arrays)
-    plan = make_plan(names, arrays, model_or_config, reference=reference, on_unsupported=on_unsupported, experts=experts,
-                     merge_scales=merge_scales, strict=strict, quantization=quantization, mapping=mapping,
+    plan = make_plan(names, arrays, model_or_config, reference=reference, on_unsupported=on_unsupported, by_rules=by_rules,
+                     experts=experts, merge_scales=merge_scales, strict=strict, quantization=quantization, mapping=mapping,
                      mapping_file=mapping_file, transformers_version=transformers_version, architecture=architecture)
     result, plan = carry_out(plan, arrays)
     for text in plan.warnings():

@@ -30,6 +30,8 @@ std::string_view ErrorKindName(ErrorKind kind) {
       return "MissingCompanionError";
     case ErrorKind::kNameCollision:
       return "NameCollisionError";
+    case ErrorKind::kUndecidedNames:
+      return "UndecidedNamesError";
     case ErrorKind::kReferenceMismatch:
       return "ReferenceMismatchError";
     case ErrorKind::kVerification:

@@ -15,6 +15,7 @@ namespace {
 
 struct VerifyArguments {
   VerifyOptions options;
+  bool no_reference = false;
   MappingArguments mapping;
   bool json = false;
   bool quiet = false;
@@ -22,6 +23,7 @@ struct VerifyArguments {
 
 int RunVerify(VerifyArguments& arguments) {
   arguments.options.mapping = arguments.mapping.Options();
+  arguments.options.find_reference = !arguments.no_reference;
   auto report = Verify(arguments.options);
   if (!report) return Fail(report.errors(), arguments.json);
   if (arguments.json) {
@@ -95,9 +97,13 @@ void AddVerify(CLI::App* app, Action* action) {
   command->add_option("CHECKPOINT", arguments->options.checkpoint, "Folder to verify")->required();
   command
       ->add_option("--reference", arguments->options.reference,
-                   "The hub checkpoint's folder, or its model.safetensors.index.json")
-      ->option_text("HUB")
-      ->required();
+                   "The hub checkpoint's folder, or its model.safetensors.index.json; default: looked for in the local "
+                   "Hugging Face cache (config.json's _name_or_path, the model card's base_model)")
+      ->option_text("HUB");
+  command
+      ->add_flag("--no-reference", arguments->no_reference,
+                 "Hold the checkpoint against itself alone: index, headers, scales and configs, and no names")
+      ->excludes("--reference");
   AddMappingArguments(command, &arguments->mapping);
   command->add_flag("--json", arguments->json, "Print the report as JSON");
   command->add_flag("-q,--quiet", arguments->quiet, "Print problems only");

@@ -35,6 +35,7 @@ struct Arguments {
   std::string experts = "expanded";
   std::string merge_scales = "refuse";
   std::string reference;
+  bool no_reference = false;
   MappingArguments mapping;
   std::string on_unsupported = "fail";
   std::string max_shard_size;
@@ -103,16 +104,11 @@ void PrintChanges(const std::vector<FileChangeReport>& changes) {
 
 void PrintReport(const RevertReport& report) {
   PrintNotes(report.notes, "note");
-  if (report.ambiguous > 0) {
-    fmt::print(stderr,
-               "note: {} names are ambiguous: another hub name would load to the same tensor; --reference HUB settles "
-               "which one the hub has\n",
-               report.ambiguous);
-    PrintNotes(report.ambiguous_examples, "note:   for example");
-  }
   if (report.rules_differ > 0) {
-    fmt::print(stderr, "note: for {} tensors the reference's name is taken where the rules alone would give another\n",
-               report.rules_differ);
+    fmt::print(stderr, "note: for {} tensors {} name is taken where the rules alone would give another{}\n",
+               report.rules_differ,
+               report.published.empty() ? std::string("the reference's") : report.published + "'s published",
+               report.published.empty() ? "" : " (--by-rules takes those of the rules)");
     PrintNotes(report.rules_differ_examples, "note:   for example");
   }
   PrintChanges(report.changed_files);
@@ -164,6 +160,7 @@ int Run(Arguments& arguments) {
   }
   options.output = arguments.output;
   if (!arguments.reference.empty()) options.reference = arguments.reference;
+  options.find_reference = !arguments.no_reference;
   options.mapping = arguments.mapping.Options();
   options.on_unsupported = arguments.on_unsupported == "keep-names" ? OnUnsupported::kKeepNames : OnUnsupported::kFail;
   options.experts = arguments.experts == "stacked" ? ExpertForm::kStacked : ExpertForm::kExpanded;
@@ -246,6 +243,15 @@ void AddRevert(CLI::App* app, Action* action) {
       ->add_option("--reference", arguments->reference,
                    "The hub checkpoint's folder, or just its model.safetensors.index.json: its names decide")
       ->option_text("HUB");
+  command
+      ->add_flag("--no-reference", arguments->no_reference,
+                 "Don't look for the hub checkpoint in the local Hugging Face cache (config.json's _name_or_path, the "
+                 "model card's base_model)")
+      ->excludes("--reference");
+  command->add_flag(
+      "--by-rules", arguments->options.by_rules,
+      "Without --reference: take the names that the mapping's rules give, where they are undecided too, and "
+      "leave aside what is known of published names");
   command
       ->add_option(
           "--experts", arguments->experts,

@@ -23,6 +23,7 @@ Result<PlanReport> PlanAttempt(const Checkpoint& reverted, const Checkpoint& oth
   // Names alone where there is an index: shapes that differ are to be reported, and a reference with other shapes would
   // be refused.
   if (guided) options.reference = other.index ? other.folder->AddressOf(kIndexName) : other.folder->address();
+  options.find_reference = false;
   options.mapping = mapping;
   return PlanRevert(options);
 }

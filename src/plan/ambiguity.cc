@@ -140,6 +140,7 @@ void CountAmbiguous(const std::vector<EngineKey>& keys, const RuleNames& rules, 
   if (!load) return;
   const auto shapes = ByShape(keys);
   const std::set<uint32_t> spanning = SpanningRenamings(shapes, rules, submodels);
+  std::set<uint32_t> undecided;
   for (const auto& [shape, names] : shapes) {
     const std::string& key = *names[0];
     const RenamedKey& reversed = rules.Find(key);
@@ -149,12 +150,15 @@ void CountAmbiguous(const std::vector<EngineKey>& keys, const RuleNames& rules, 
       const std::string other = rules.renamer().Probe(key, skip).name;
       if (other == reversed.name || Load(*load, other) != key) continue;
       conversion->ambiguous += names.size();
+      undecided.insert(transform);
       if (conversion->ambiguous_examples.size() < kExamples) {
         conversion->ambiguous_examples.push_back(fmt::format("{} could be {} or {}", key, reversed.name, other));
       }
       break;
     }
   }
+  for (const uint32_t transform : undecided)
+    conversion->ambiguous_transforms.push_back(DescribeTransform(rules.transforms()[transform]));
 }
 
 }  // namespace quantport

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <set>
 #include <unordered_map>
@@ -11,6 +12,7 @@
 #include "base/text.h"
 #include "plan/ambiguity.h"
 #include "plan/converter.h"
+#include "plan/published_names.h"
 #include "plan/reference_check.h"
 
 namespace quantport {
@@ -141,6 +143,52 @@ void ListDifferences(const Grouping& grouping, const std::vector<EngineKey>& key
   }
 }
 
+Result<Inverse> InverseOf(const ConversionInput& input, const std::vector<EngineKey>& keys,
+                          const ReferenceView& reference) {
+  std::unordered_set<std::string> in_memory;
+  for (const EngineKey& key : keys) in_memory.insert(key.key);
+  return Inverse::Build(
+      {input.model->transforms, input.legacy, input.model->base_model_prefix, &reference.keys, &in_memory});
+}
+
+// The keys that no hub name is known for.
+std::vector<EngineKey> UnknownTo(const std::optional<Inverse>& inverse, const std::vector<EngineKey>& keys) {
+  if (!inverse) return keys;
+  std::vector<EngineKey> unknown;
+  std::copy_if(keys.begin(), keys.end(), std::back_inserter(unknown),
+               [&](const EngineKey& key) { return !inverse->Find(key.key); });
+  return unknown;
+}
+
+// The reference wins over what is known of the published names, but it may be another model's.
+Status WarnOfContradictions(const ConversionInput& input, const std::vector<EngineKey>& keys,
+                            const ReferenceView& published, const Inverse& by_reference, Conversion* conversion) {
+  auto expected = InverseOf(input, keys, published);
+  if (!expected) return expected.errors();
+  Warning warning{
+      "reference-not-as-published",
+      fmt::format("the reference has other names than {} publishes; the reference's are taken", input.published->hub),
+      0,
+      {},
+      "is it the hub checkpoint?"};
+  const auto first = [](const Inverse::Hit& hit) {
+    for (const auto& names : hit.origin->hub) {
+      if (!names.empty()) return names.front();
+    }
+    return std::string();
+  };
+  std::unordered_set<std::string_view> seen;
+  for (const EngineKey& key : keys) {
+    if (!seen.insert(key.key).second) continue;
+    const auto theirs = by_reference.Find(key.key);
+    const auto known = expected->Find(key.key);
+    if (!theirs || !known || first(*theirs) == first(*known)) continue;
+    AddName(fmt::format("{} for {}", first(*theirs), first(*known)), &warning);
+  }
+  if (warning.count > 0) conversion->warnings.push_back(std::move(warning));
+  return {};
+}
+
 }  // namespace
 
 Result<Conversion> RevertNames(const ConversionInput& input) {
@@ -152,8 +200,20 @@ Result<Conversion> RevertNames(const ConversionInput& input) {
   const std::vector<EngineKey>& keys = *located;
   auto all_rules = RuleNames::Create(transforms, Renamer::Direction::kSave, keys);
   if (!all_rules) return all_rules.errors();
+  std::optional<ReferenceView> published;
+  if (input.published != nullptr) {
+    auto expanded = ExpandPublishedNames(*input.published, input, keys);
+    if (!expanded) return expanded.errors();
+    published = std::move(*expanded);
+  }
+  // What is known of a hub guides where the hub itself does not: it tells no names that it should have.
+  ConversionInput guided = input;
+  const bool weak = input.reference == nullptr && published && !published->keys.empty();
+  if (weak) guided.reference = &*published;
   const bool assembles = input.stack_experts && AssemblesAny(keys, *reverse);
-  if (!assembles && HasHubNames(*input.units, keys, *all_rules, input.reference)) {
+  const bool hub_names = HasHubNames(*input.units, keys, *all_rules, guided.reference) ||
+                         (weak && HasHubNames(*input.units, keys, *all_rules, nullptr));
+  if (!assembles && hub_names) {
     Conversion kept = KeepNames(*input.table, *input.units);
     kept.already_hub = true;
     if (input.reference == nullptr) return kept;
@@ -166,11 +226,8 @@ Result<Conversion> RevertNames(const ConversionInput& input) {
   auto lookup = std::make_shared<NameLookup>(NameLookup{std::move(*reverse), std::move(*all_rules), std::nullopt});
   std::optional<RuleNames> every_rule;
   std::vector<uint32_t> used_transforms;
-  if (input.reference != nullptr) {
-    std::unordered_set<std::string> in_memory;
-    for (const EngineKey& key : keys) in_memory.insert(key.key);
-    auto inverse =
-        Inverse::Build({transforms, input.legacy, input.model->base_model_prefix, &input.reference->keys, &in_memory});
+  if (guided.reference != nullptr) {
+    auto inverse = InverseOf(input, keys, *guided.reference);
     if (!inverse) return inverse.errors();
     // transformers reverses a transform only if it was used at load.
     auto used = RuleNames::Create(inverse->used(), Renamer::Direction::kSave, keys);
@@ -181,15 +238,18 @@ Result<Conversion> RevertNames(const ConversionInput& input) {
   }
   const Grouping grouping =
       BuildGroups(*input.units, keys, lookup->rules, lookup->inverse ? &*lookup->inverse : nullptr);
-  auto conversion = RunGroups(input, grouping, *lookup);
+  auto conversion = RunGroups(guided, grouping, *lookup);
   if (!conversion) return conversion.errors();
   conversion->already_hub = conversion->renamed == 0 && conversion->cut == 0;
   conversion->rename_module = [lookup, place = input.place](const std::string& module) {
     return std::string(SplitLeaf(lookup->NewKey(place ? place->Translate(module) : module)).module);
   };
+  if (guided.reference != nullptr) ListDifferences(grouping, keys, *every_rule, &*conversion);
   if (input.reference != nullptr) {
-    ListDifferences(grouping, keys, *every_rule, &*conversion);
     conversion->used_transforms = std::move(used_transforms);
+    if (published) {
+      if (auto s = WarnOfContradictions(input, keys, *published, *lookup->inverse, &*conversion); !s) return s.errors();
+    }
     if (Errors errors = CheckAgainstReference(*input.reference, input.model->tied_weights, &*conversion);
         !errors.empty())
       return errors;
@@ -199,7 +259,7 @@ Result<Conversion> RevertNames(const ConversionInput& input) {
       KeepPart(*input.place, *load, &conversion->only_in_reference);
     }
   } else {
-    CountAmbiguous(keys, lookup->rules, input.model->submodels, &*conversion);
+    CountAmbiguous(UnknownTo(lookup->inverse, keys), lookup->rules, input.model->submodels, &*conversion);
   }
   return conversion;
 }

@@ -13,6 +13,7 @@
 #include "layout/logical_weight.h"
 #include "layout/recognize.h"
 #include "layout/shared_scales.h"
+#include "mapping/published.h"
 #include "mapping/resolve.h"
 #include "mapping/submodel.h"
 #include "quantport/error.h"
@@ -61,7 +62,8 @@ struct Conversion {
   // Names that two hub names would load to; only a reference settles which one the hub has.
   size_t ambiguous = 0;
   std::vector<std::string> ambiguous_examples;
-  // With a reference: names for which the reversed rules would give another result.
+  std::vector<std::string> ambiguous_transforms;  // described, those that it is due to
+  // With a reference or published names: names for which the reversed rules would give another result.
   std::vector<RuleDifference> rules_differ;
   std::vector<uint32_t> used_transforms;       // of the model's, in load order
   std::vector<std::string> only_in_reference;  // hub keys that nothing of the export became
@@ -82,8 +84,9 @@ struct ConversionInput {
   const TensorTable* table = nullptr;
   const std::vector<WeightUnit>* units = nullptr;
   const ResolvedModel* model = nullptr;
-  std::span<const Transform> legacy;         // applied at load only
-  const ReferenceView* reference = nullptr;  // null: reverse by rule
+  std::span<const Transform> legacy;          // applied at load only
+  const ReferenceView* reference = nullptr;   // null: by the published names that are known, or by rule
+  const PublishedNames* published = nullptr;  // null: none are known, or they are left aside
   // Set where the export is a part of the reference's model: `model` and `reference` are the whole's then.
   std::optional<SubModelPlace> place = {};
   bool loading = false;        // ApplyNames

@@ -1,6 +1,7 @@
 #include "prepare/names.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/load.h"
+#include "mapping/published.h"
 #include "plan/reference_check.h"
 #include "verify/compare_claims.h"
 
@@ -23,7 +25,7 @@ constexpr size_t kExamples = 5;
 bool IsUnsupported(const Errors& errors) {
   return std::all_of(errors.begin(), errors.end(), [](const Error& error) {
     return error.kind == ErrorKind::kQuantConversionUnsupported || error.kind == ErrorKind::kNameCollision ||
-           error.kind == ErrorKind::kMissingCompanion;
+           error.kind == ErrorKind::kMissingCompanion || error.kind == ErrorKind::kUndecidedNames;
   });
 }
 
@@ -91,6 +93,7 @@ Status NameConversion::Convert(Result<std::vector<WeightUnit>> units) {
   ConversionInput input{sources_.table, &units_, place_ ? &whole_ : &model_.resolved, model_.legacy,
                         reference_ ? &*reference_ : nullptr};
   input.place = place_;
+  if (choices_.undecided != Undecided::kAccept) input.published = FindPublishedNames(input.model->architecture);
   input.loading = choices_.direction == Direction::kApply;
   input.stack_experts = stacks;
   input.merge_max = choices_.merge_scales == MergeScales::kMax;
@@ -98,7 +101,34 @@ Status NameConversion::Convert(Result<std::vector<WeightUnit>> units) {
   if (!conversion) return KeepNames(std::move(conversion.errors()));
   conversion_ = std::move(*conversion);
   report_->warnings.insert(report_->warnings.end(), conversion_.warnings.begin(), conversion_.warnings.end());
-  return {};
+  if (input.published != nullptr && !reference_ && !conversion_.rules_differ.empty())
+    report_->published = input.published->hub;
+  return CheckDecided();
+}
+
+// Of a renaming that the whole model has, nobody can say which of its names it gave.
+Status NameConversion::CheckDecided() {
+  if (conversion_.ambiguous == 0) return {};
+  const std::string text = fmt::format(
+      "{} names are undecided: other hub names would load to the same tensors, because of {}; for example {}",
+      conversion_.ambiguous, fmt::join(conversion_.ambiguous_transforms, " and "),
+      conversion_.ambiguous_examples.front());
+  constexpr std::string_view kRemedy =
+      "pass --reference HUB, whose index is enough, or --by-rules to take the names that the mapping's rules give";
+  switch (choices_.undecided) {
+    case Undecided::kAccept:
+      report_->warnings.push_back({"names-by-rules",
+                                   "the names are those that the mapping's rules give, and the hub may have others",
+                                   conversion_.ambiguous,
+                                   {conversion_.ambiguous_examples.front()},
+                                   {}});
+      return {};
+    case Undecided::kWarn:
+      report_->warnings.push_back({"names-undecided", text, 0, {}, std::string(kRemedy)});
+      return {};
+    default:
+      return KeepNames({{ErrorKind::kUndecidedNames, text, {}, {}, std::string(kRemedy)}});
+  }
 }
 
 Status NameConversion::KeepNames(Errors errors) {
@@ -179,6 +209,7 @@ void NameConversion::Summarize(const CarriedModules& carried) {
   report.cut = conversion_.cut;
   report.ambiguous = conversion_.ambiguous;
   report.ambiguous_examples = conversion_.ambiguous_examples;
+  report.ambiguous_transforms = conversion_.ambiguous_transforms;
   report.rules_differ = conversion_.rules_differ.size();
   for (const RuleDifference& difference : conversion_.rules_differ) {
     if (report.rules_differ_examples.size() == kExamples) break;

@@ -20,12 +20,20 @@ namespace quantport {
 
 enum class Direction { kRevert, kApply };
 
+// What becomes of names that stay undecided (ErrorKind::kUndecidedNames).
+enum class Undecided {
+  kFail,    // as whatever can't be reverted; see OnUnsupported
+  kWarn,    // nothing is written that would have them
+  kAccept,  // the rules' names are asked for, and what is known of hubs is left aside
+};
+
 struct NameChoices {
   Direction direction = Direction::kRevert;
   OnUnsupported on_unsupported = OnUnsupported::kFail;
   ExpertForm experts = ExpertForm::kExpanded;
   MergeScales merge_scales = MergeScales::kRefuse;
   bool strict = false;
+  Undecided undecided = Undecided::kFail;
   // A state dict's config may not speak of its quantization yet: exporters add that at the end.
   bool configs_are_complete = true;
   const std::atomic<bool>* cancel = nullptr;
@@ -88,6 +96,7 @@ class NameConversion {
 
  private:
   std::string FileOf(std::string_view name) const;
+  Status CheckDecided();
 
   const NameChoices choices_;
   const NameSources sources_;

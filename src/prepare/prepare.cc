@@ -1,9 +1,13 @@
 #include "prepare/prepare.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "exec/copy.h"
 #include "load/configs.h"
+#include "load/find_reference.h"
 #include "load/load.h"
 #include "plan/carry.h"
 #include "prepare/sidecars.h"
@@ -12,18 +16,24 @@ namespace quantport {
 
 namespace {
 
-NameChoices ChoicesOf(const RevertOptions& options, Direction direction) {
-  return {direction, options.on_unsupported, options.experts, options.merge_scales, options.strict,
-          true,      options.cancel};
+NameChoices ChoicesOf(const RevertOptions& options, Direction direction, bool dry) {
+  return {.direction = direction,
+          .on_unsupported = options.on_unsupported,
+          .experts = options.experts,
+          .merge_scales = options.merge_scales,
+          .strict = options.strict,
+          .undecided = options.by_rules ? Undecided::kAccept : dry ? Undecided::kWarn : Undecided::kFail,
+          .cancel = options.cancel};
 }
 
 class Preparer {
  public:
-  Preparer(const RevertOptions& options, Direction direction, const DataPlaces& places, const Storage& storage)
+  Preparer(const RevertOptions& options, Direction direction, const DataPlaces& places, const Storage& storage,
+           bool dry)
       : options_(options),
         places_(places),
         storage_(storage),
-        names_(ChoicesOf(options, direction), {&prepared_.checkpoint.table, &configs_, options.input.string()},
+        names_(ChoicesOf(options, direction, dry), {&prepared_.checkpoint.table, &configs_, options.input.string()},
                &prepared_.report) {}
 
   Result<RuleComparison> CompareNames() {
@@ -161,12 +171,37 @@ class Preparer {
 }  // namespace
 
 Result<Prepared> Prepare(const RevertOptions& options, Direction direction, const DataPlaces& places,
-                         const Storage& storage) {
-  return Preparer(options, direction, places, storage).Prepare();
+                         const Storage& storage, bool dry) {
+  const bool look =
+      direction == Direction::kRevert && options.find_reference && !options.by_rules && !options.reference;
+  const auto found = look ? FindReference(storage, options.input.string()) : std::nullopt;
+  if (!found) return Preparer(options, direction, places, storage, dry).Prepare();
+  RevertOptions guided = options;
+  guided.reference = found->address;
+  auto prepared = Preparer(guided, direction, places, storage, dry).Prepare();
+  if (prepared) {
+    auto& notes = prepared->report.notes;
+    notes.insert(notes.begin(), found->note);
+    return prepared;
+  }
+  const bool contradicts = std::all_of(prepared.errors().begin(), prepared.errors().end(),
+                                       [](const Error& error) { return error.kind == ErrorKind::kReferenceMismatch; });
+  if (!contradicts) return prepared;
+  // Nobody asked for it, and a model card may name another model than the export is of.
+  auto alone = Preparer(options, direction, places, storage, dry).Prepare();
+  if (alone) {
+    alone->report.warnings.push_back(
+        {"reference-left-aside",
+         fmt::format("{}, but contradicts the export: {}", found->note, prepared.errors().front().ToString()),
+         0,
+         {},
+         {}});
+  }
+  return alone;
 }
 
 Result<RuleComparison> CompareNames(const RevertOptions& options, const Storage& storage) {
-  return Preparer(options, Direction::kRevert, {}, storage).CompareNames();
+  return Preparer(options, Direction::kRevert, {}, storage, true).CompareNames();
 }
 
 }  // namespace quantport

@@ -24,9 +24,9 @@ struct DataPlaces {
   bool keep_header_room = false;
 };
 
-// Errors: as Revert.
+// `dry`: nothing will be written, so that names which stay undecided are only warned of. Errors: as Revert.
 Result<Prepared> Prepare(const RevertOptions& options, Direction direction, const DataPlaces& places,
-                         const Storage& storage);
+                         const Storage& storage, bool dry = false);
 
 // As far as names go; nothing is laid out. Errors: as Revert.
 Result<RuleComparison> CompareNames(const RevertOptions& options, const Storage& storage);

@@ -57,7 +57,13 @@ ReferenceView ViewOf(const StateReference& reference, bool shapes_known) {
 }
 
 NameChoices ChoicesOf(const StateDictOptions& options) {
-  return {Direction::kRevert, options.on_unsupported, options.experts, options.merge_scales, options.strict, false};
+  return {Direction::kRevert,
+          options.on_unsupported,
+          options.experts,
+          options.merge_scales,
+          options.strict,
+          options.by_rules ? Undecided::kAccept : Undecided::kFail,
+          false};
 }
 
 // Stays alive as long as a plan does: renaming modules and keeping names need what was found.

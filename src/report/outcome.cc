@@ -52,6 +52,8 @@ std::string RecoverText(const RecoverReport& report) { return fmt::format("{}\n"
 
 std::string VerifyText(const VerifyReport& report) {
   if (!report.problems.empty()) return fmt::format("not verified: {} problems\n", report.problems.size());
+  if (report.reference.empty())
+    return fmt::format("consistent in itself: {} tensors, whose names were held against nothing\n", report.tensors);
   // A reference may have weights of a form that is not known: nothing is said of their shapes.
   if (report.shapes && report.shapes_compared < report.compared)
     return fmt::format("verified: {} tensors, {} weights with the names of the reference, {} of them with its shapes\n",

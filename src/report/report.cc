@@ -95,6 +95,8 @@ Json RevertReportJson(const RevertReport& report) {
           {"changed_files", ChangedFiles(report.changed_files)},
           {"ambiguous", report.ambiguous},
           {"ambiguous_examples", report.ambiguous_examples},
+          {"ambiguous_transforms", report.ambiguous_transforms},
+          {"published", report.published},
           {"rules_differ", report.rules_differ},
           {"rules_differ_examples", report.rules_differ_examples},
           {"only_in_reference", report.only_in_reference},
@@ -168,6 +170,7 @@ std::string PlanJson(const PlanReport& plan) {
 std::string VerifyJson(const VerifyReport& report) {
   return DumpJson({{"verified", report.problems.empty()},
                    {"mapping", report.mapping},
+                   {"reference", report.reference},
                    {"tensors", report.tensors},
                    {"compared", report.compared},
                    {"shapes", report.shapes},

@@ -11,6 +11,7 @@
 #include "layout/misfits.h"
 #include "layout/recognize.h"
 #include "load/configs.h"
+#include "load/find_reference.h"
 #include "load/load.h"
 #include "mapping/renamer.h"
 #include "plan/reference_check.h"
@@ -117,11 +118,39 @@ void CheckSiblingScales(const std::vector<WeightUnit>& units, VerifyReport* repo
   }
 }
 
+// The reference that was given or is found; nothing where none is wanted. Errors: of the one given; kIo where none is
+// found.
+Result<std::optional<ReferenceNames>> ReferenceOf(const VerifyOptions& options, const Storage& storage,
+                                                  VerifyReport* report) {
+  std::string address = options.reference.string();
+  if (address.empty()) {
+    if (!options.find_reference) {
+      report->notes.emplace_back("without a reference, names and shapes are held against nothing");
+      return std::optional<ReferenceNames>();
+    }
+    auto found = FindReference(storage, options.checkpoint.string());
+    if (!found) {
+      return Error{ErrorKind::kIo,
+                   "no reference is given, and neither config.json nor the model card names one that is in the Hugging "
+                   "Face cache",
+                   options.checkpoint.string(),
+                   {},
+                   "pass --reference HUB, whose index is enough, or --no-reference to leave names and shapes alone"};
+    }
+    report->notes.push_back(std::move(found->note));
+    address = std::move(found->address);
+  }
+  auto names = OpenReference(storage, address);
+  if (!names) return names.errors();
+  report->reference = std::move(address);
+  return std::optional(std::move(*names));
+}
+
 }  // namespace
 
 Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage) {
   VerifyReport report;
-  auto reference_names = OpenReference(storage, options.reference.string());
+  auto reference_names = ReferenceOf(options, storage, &report);
   if (!reference_names) return reference_names.errors();
   auto checkpoint = OpenCheckpoint(storage, options.checkpoint.string());
   if (!checkpoint) {
@@ -143,10 +172,12 @@ Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage
     report.problems = units.errors();
     return report;
   }
-  const ReferenceView reference = MakeReferenceView(std::move(*reference_names));
-  report.shapes = !reference.logical_shapes.empty();
   const std::set<std::string> tied = TiedHubNames(*model);
-  NameCheck(*units, reference, tied, &report).Run();
+  if (*reference_names) {
+    const ReferenceView reference = MakeReferenceView(std::move(**reference_names));
+    report.shapes = !reference.logical_shapes.empty();
+    NameCheck(*units, reference, tied, &report).Run();
+  }
   CheckSiblingScales(*units, &report);
   MatchBudget budget;
   if (auto claims = CompareClaims(*configs, *units, &budget, tied)) {

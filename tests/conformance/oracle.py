@@ -216,6 +216,8 @@ def run(command, config, tensors, *options, hub=None, quantized=False):
         if hub is not None:
             write(f"{folder}/hub", config, hub, False)
             arguments += ["--reference", f"{folder}/hub"]
+        elif command == "revert":
+            arguments.append("--by-rules")  # what transformers gives, whatever hubs publish
         done = subprocess.run(arguments, capture_output=True, text=True)
         if done.returncode != 0:
             return f"exit {done.returncode}: {[line for line in done.stderr.splitlines() if line.startswith('error')][:1]}"

@@ -38,7 +38,7 @@ def held(tensors, config, expected, **options):
     """None where the result is what was expected and lies where it should; else what is wrong."""
     before = dict(tensors)
     try:
-        got = revert_state_dict(tensors, config, on_unsupported="fail", **options)
+        got = revert_state_dict(tensors, config, on_unsupported="fail", by_rules=True, **options)
     except quantport.QuantportError as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"
     if list(before) != list(tensors) or any(before[name] is not tensors[name] for name in before):
@@ -80,7 +80,7 @@ def check(case):
                "float, reference": by_reference(case, _or_error(inputs, case.config, expected), expected, expected, inputs)}
     results["float, created model"] = created(case, inputs)
     if results["float"] is None:
-        results["float, memory"] = moved(case, inputs, revert_state_dict(inputs, case.model))
+        results["float, memory"] = moved(case, inputs, revert_state_dict(inputs, case.model, by_rules=True))
     try:
         quantized = case.quantized()
     except Exception as error:
@@ -92,11 +92,11 @@ def check(case):
         results["quantized, reference"] = by_reference(
             case, _or_error(export, case.config, unquantized(hub)), hub, expected, inputs)
         if results["quantized"] is None:
-            results["quantized, memory"] = moved(case, export, revert_state_dict(export, case.model))
+            results["quantized, memory"] = moved(case, export, revert_state_dict(export, case.model, by_rules=True))
             meta = {name: t.to("meta") for name, t in export.items()}
-            on_meta = revert_state_dict(meta, case.model)
+            on_meta = revert_state_dict(meta, case.model, by_rules=True)
             same = [(n, t.dtype, t.shape) for n, t in on_meta.items()] == [
-                (n, t.dtype, t.shape) for n, t in revert_state_dict(export, case.model).items()]
+                (n, t.dtype, t.shape) for n, t in revert_state_dict(export, case.model, by_rules=True).items()]
             results["quantized, on meta"] = None if same and all(t.is_meta for t in on_meta.values()) else "other tensors"
     return results
 
