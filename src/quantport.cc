@@ -36,6 +36,7 @@ RevertOptions CommonOptions(const ApplyOptions& options) {
   common.merge_scales = options.merge_scales;
   common.repair_index = options.repair_index;
   common.follow_links = options.follow_links;
+  common.all_files = options.all_files;
   common.max_shard_bytes = options.max_shard_bytes;
   common.reflink = options.reflink;
   common.threads = options.threads;

@@ -34,6 +34,7 @@ struct QuantizeOptions {
   MappingOptions mapping;
   bool repair_index = false;
   bool follow_links = false;                // copy files without tensors that are links out of the input's folder
+  bool all_files = false;                   // as RevertOptions::all_files
   std::optional<uint64_t> max_shard_bytes;  // new shards of at most so many bytes; default: the input's shards
   Reflink reflink = Reflink::kAuto;         // of what is left alone
   int threads = 0;                          // 0: chosen from the machine
@@ -87,6 +88,7 @@ struct QuantizeReport {
   std::vector<ModuleFormat> modules;     // in about the order of the model
   std::vector<QuantizedWeight> weights;  // worst first, once data is written
   std::vector<FormatTotal> totals;
+  std::vector<std::string> left_out;  // safetensors files that are no shards of the checkpoint
   std::vector<std::string> notes;
   std::vector<Warning> warnings;
 };
@@ -103,6 +105,7 @@ struct DequantizeOptions {
   std::filesystem::path output;  // must not exist, or be an empty folder
   bool repair_index = false;
   bool follow_links = false;
+  bool all_files = false;  // as RevertOptions::all_files
   std::optional<uint64_t> max_shard_bytes;
   Reflink reflink = Reflink::kAuto;
   int threads = 0;

@@ -156,8 +156,9 @@ struct RevertOptions {
   // Bring what only the reference has over, in its own precision, and exclude its modules in the configs. Tied weights
   // stay out. Needs a reference with files.
   bool carry_missing = false;
-  bool repair_index = false;                // rebuild an index that contradicts the headers
-  bool follow_links = false;                // copy files without tensors that are links out of the export's folder
+  bool repair_index = false;  // rebuild an index that contradicts the headers
+  bool follow_links = false;  // copy files without tensors that are links out of the export's folder
+  bool all_files = false;     // copy safetensors files that are no shards of the checkpoint, such as adapters, along
   std::optional<uint64_t> max_shard_bytes;  // new shards of at most so many bytes; default: the export's shards
   int threads = 0;                          // 0: chosen from the machine
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes written; never called by two threads at once
@@ -209,6 +210,7 @@ struct RevertReport {
   uint64_t files = 0;
   uint64_t cloned_bytes = 0;                    // of them shared with the files they were made from
   std::vector<FileChangeReport> changed_files;  // in place only
+  std::vector<std::string> left_out;            // safetensors files that are no shards of the checkpoint
   std::vector<std::string> notes;               // what was done beyond the obvious
   std::vector<Warning> warnings;                // what may not be what you want
   Errors unsupported;                           // with kKeptNames: why
@@ -260,6 +262,7 @@ struct ApplyOptions {
   MergeScales merge_scales = MergeScales::kRefuse;
   bool repair_index = false;
   bool follow_links = false;
+  bool all_files = false;
   std::optional<uint64_t> max_shard_bytes;
   Reflink reflink = Reflink::kAuto;
   int threads = 0;

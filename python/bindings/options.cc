@@ -86,6 +86,7 @@ void DefWriting(nb::class_<Options>& bound) {
       .def_rw("output", &Options::output)
       .def_rw("repair_index", &Options::repair_index)
       .def_rw("follow_links", &Options::follow_links)
+      .def_rw("all_files", &Options::all_files)
       .def_prop_rw(
           "max_shard_bytes", [](const Options& options) { return options.max_shard_bytes; },
           [](Options& options, std::optional<uint64_t> bytes) { SetShardBytes(&options.max_shard_bytes, bytes); },

@@ -21,6 +21,7 @@ Those of functions that write a folder:
 - ``max_shard_bytes``: new shards of at most so many bytes; by default the input's shards
 - ``repair_index``: rebuild an index that contradicts the headers, instead of failing
 - ``follow_links``: copy files without tensors that are links out of the input's folder, instead of failing
+- ``all_files``: copy safetensors files that are no shards of the checkpoint, such as adapters, along
 - ``threads``: 1 to 256; 0 chooses from the machine
 """
 from __future__ import annotations
@@ -104,6 +105,7 @@ def revert(
     reflink: Reflink = "auto",
     repair_index: bool = False,
     follow_links: bool = False,
+    all_files: bool = False,
     threads: int = 0,
     progress: Progress = None,
 ) -> RevertReport:
@@ -145,7 +147,7 @@ def revert(
         _core.RevertOptions(), input=input, output="" if output is None else output, in_place=in_place, detach_links=detach_links,
         reference=reference, find_reference=not no_reference, by_rules=by_rules, experts=experts, carry_missing=carry_missing,
         strict=strict, on_unsupported=on_unsupported, merge_scales=merge_scales, mapping=mapping, max_shard_bytes=max_shard_bytes,
-        reflink=reflink, repair_index=repair_index, follow_links=follow_links, threads=threads)
+        reflink=reflink, repair_index=repair_index, all_files=all_files, follow_links=follow_links, threads=threads)
     with reporting(progress, "revert") as callback:
         return RevertReport._of(_core.revert(options, callback))
 
@@ -167,6 +169,7 @@ def plan_revert(
     max_shard_bytes: int | None = None,
     repair_index: bool = False,
     follow_links: bool = False,
+    all_files: bool = False,
 ) -> RevertPlan:
     """What ``revert`` would do: every tensor of the output, and where its bytes come from. Writes nothing, reads headers."""
     _check_reference(carry_missing, no_reference, reference)
@@ -174,7 +177,7 @@ def plan_revert(
     options = filled(
         _core.RevertOptions(), input=input, reference=reference, find_reference=not no_reference, by_rules=by_rules,
         experts=experts, carry_missing=carry_missing, strict=strict, on_unsupported=on_unsupported, merge_scales=merge_scales,
-        mapping=mapping, max_shard_bytes=max_shard_bytes, repair_index=repair_index, follow_links=follow_links)
+        mapping=mapping, max_shard_bytes=max_shard_bytes, repair_index=repair_index, all_files=all_files, follow_links=follow_links)
     return RevertPlan._of(_core.plan_revert(options, None))
 
 
@@ -197,6 +200,7 @@ def apply(
     reflink: Reflink = "auto",
     repair_index: bool = False,
     follow_links: bool = False,
+    all_files: bool = False,
     threads: int = 0,
     progress: Progress = None,
 ) -> RevertReport:
@@ -207,7 +211,7 @@ def apply(
     mapping = _mapping(mapping_file, transformers_version, architecture)
     options = filled(
         _core.ApplyOptions(), input=input, output=output, merge_scales=merge_scales, mapping=mapping,
-        max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, follow_links=follow_links, threads=threads)
+        max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, all_files=all_files, follow_links=follow_links, threads=threads)
     with reporting(progress, "apply") as callback:
         return RevertReport._of(_core.apply(options, callback))
 
@@ -242,6 +246,7 @@ def quantize(
     reflink: Reflink = "auto",
     repair_index: bool = False,
     follow_links: bool = False,
+    all_files: bool = False,
     threads: int = 0,
     progress: Progress = None,
 ) -> QuantizeReport:
@@ -262,7 +267,7 @@ def quantize(
     options = filled(
         _core.QuantizeOptions(), input=input, output=output, recipe=_recipe(recipe, recipe_folders, kv_cache),
         calibration=calibration, arithmetic=arithmetic, allow_nonfinite=allow_nonfinite, bit_exact_zeros=bit_exact_zeros,
-        mapping=mapping, max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, follow_links=follow_links,
+        mapping=mapping, max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, all_files=all_files, follow_links=follow_links,
         threads=threads)
     with reporting(progress, "quantize") as callback:
         return QuantizeReport._of(_core.quantize(options, callback))
@@ -281,12 +286,13 @@ def plan_quantize(
     max_shard_bytes: int | None = None,
     repair_index: bool = False,
     follow_links: bool = False,
+    all_files: bool = False,
 ) -> QuantizePlan:
     """What ``quantize`` would make of each module. Writes nothing, reads headers."""
     mapping = _mapping(mapping_file, transformers_version, architecture)
     options = filled(
         _core.QuantizeOptions(), input=input, recipe=_recipe(recipe, recipe_folders, kv_cache), calibration=calibration,
-        mapping=mapping, max_shard_bytes=max_shard_bytes, repair_index=repair_index, follow_links=follow_links)
+        mapping=mapping, max_shard_bytes=max_shard_bytes, repair_index=repair_index, all_files=all_files, follow_links=follow_links)
     return QuantizePlan._of(_core.plan_quantize(options, None))
 
 
@@ -302,6 +308,7 @@ def dequantize(
     reflink: Reflink = "auto",
     repair_index: bool = False,
     follow_links: bool = False,
+    all_files: bool = False,
     threads: int = 0,
     progress: Progress = None,
 ) -> QuantizeReport:
@@ -311,7 +318,7 @@ def dequantize(
     """
     options = filled(
         _core.DequantizeOptions(), input=input, output=output, max_shard_bytes=max_shard_bytes, reflink=reflink,
-        repair_index=repair_index, follow_links=follow_links, threads=threads)
+        repair_index=repair_index, all_files=all_files, follow_links=follow_links, threads=threads)
     with reporting(progress, "dequantize") as callback:
         return QuantizeReport._of(_core.dequantize(options, callback))
 
@@ -339,7 +346,7 @@ def verify(
     exception.
 
     :param no_reference: hold the checkpoint against itself alone, and names against nothing.
-    :raises IoError: no reference is given, and none is found.
+    :raises ReferenceMismatchError: no reference is given, and none is found.
     """
     if no_reference and reference is not None:
         raise ValueError("no_reference goes without a reference")

@@ -121,6 +121,7 @@ class RevertReport(Report):
     only_in_reference: list[str]
     dropped: list[DroppedTensor]
     rescaled: list[RescaledTensor]
+    left_out: list[str]
     notes: list[str]
     warnings: list[ReportWarning]
     unsupported: list[Problem]
@@ -407,6 +408,7 @@ class QuantizeReport(Report):
     totals: list[FormatTotal]
     modules: list[ModuleFormat]
     weights: list[QuantizedWeight]
+    left_out: list[str]
     notes: list[str]
     warnings: list[ReportWarning]
 

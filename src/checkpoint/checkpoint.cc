@@ -175,12 +175,21 @@ Result<Checkpoint> OpenCheckpoint(std::shared_ptr<const Folder> folder, const Op
       weights.push_back(file);
     } else if (file != kIndexName) {
       checkpoint.sidecars.push_back(file);
-      if (!options.follow_links && folder->LeadsOutside(file)) checkpoint.outside.push_back(file);
     }
   }
   auto shards = ChooseShards(weights, checkpoint.index, options.repair_index, folder->address());
   if (!shards) return shards.errors();
-  for (const std::string& file : shards->left_out) {
+  if (options.all_files) {
+    checkpoint.sidecars.insert(checkpoint.sidecars.end(), shards->left_out.begin(), shards->left_out.end());
+    std::sort(checkpoint.sidecars.begin(), checkpoint.sidecars.end());
+  } else {
+    checkpoint.left_out = std::move(shards->left_out);
+  }
+  if (!options.follow_links) {
+    std::copy_if(checkpoint.sidecars.begin(), checkpoint.sidecars.end(), std::back_inserter(checkpoint.outside),
+                 [&](const std::string& file) { return folder->LeadsOutside(file); });
+  }
+  for (const std::string& file : checkpoint.left_out) {
     checkpoint.notes.push_back(fmt::format("{} is left out: its naming is not that of this checkpoint's shards", file));
   }
   Errors errors = std::move(shards->errors);

@@ -23,11 +23,13 @@ struct Checkpoint {
   std::optional<Index> index;         // as read; absent where the folder has none or it is being repaired
   std::vector<std::string> sidecars;  // other files to keep, relative paths, sorted
   std::vector<std::string> outside;   // of these, links that lead out of the folder and are not to be followed
+  std::vector<std::string> left_out;  // safetensors files that are no shards of it: adapters, projectors, strays
   std::vector<std::string> notes;     // what a person should know: files left out, a missing index
 };
 
 struct OpenOptions {
   bool repair_index = false;   // trust the headers, drop the index that contradicts them
+  bool all_files = false;      // safetensors files that are no shards are kept, like other files
   bool being_changed = false;  // by the caller, in place: its journal is no obstacle
   bool follow_links = false;   // sidecars that are links out of the folder are files as any
 };

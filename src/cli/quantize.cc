@@ -24,6 +24,7 @@ struct WriteArguments {
   std::string max_shard_size;
   bool repair_index = false;
   bool follow_links = false;
+  bool all_files = false;
   int threads = 0;
   bool json = false;
   bool quiet = false;
@@ -52,6 +53,7 @@ void SetCommon(const WriteArguments& arguments, Options* options) {
   options->output = arguments.output;
   options->repair_index = arguments.repair_index;
   options->follow_links = arguments.follow_links;
+  options->all_files = arguments.all_files;
   options->reflink = ReflinkOf(arguments.reflink);
   options->threads = arguments.threads;
   if (!arguments.max_shard_size.empty()) options->max_shard_bytes = ParseSize(arguments.max_shard_size);
@@ -85,6 +87,8 @@ int Carry(Options* options, const WriteArguments& arguments, const Write& write)
     fmt::print("{}", QuantizeJson(*report));
   } else if (!arguments.quiet) {
     PrintReport(*report);
+  } else {
+    PrintLeftOut(report->left_out);
   }
   return kDone;
 }
@@ -146,6 +150,8 @@ void AddWriteOptions(CLI::App* command, WriteArguments* arguments) {
                     "Rebuild an index that contradicts the headers, instead of failing");
   command->add_flag("--follow-links", arguments->follow_links,
                     "Copy files without tensors that are links out of the folder, instead of failing");
+  command->add_flag("--all-files", arguments->all_files,
+                    "Copy safetensors files that are no shards of the checkpoint, such as adapters, along");
   command
       ->add_option("--threads", arguments->threads,
                    "Threads that read, compute and write; default: chosen from the "

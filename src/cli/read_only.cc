@@ -25,7 +25,11 @@ int RunVerify(VerifyArguments& arguments) {
   arguments.options.mapping = arguments.mapping.Options();
   arguments.options.find_reference = !arguments.no_reference;
   auto report = Verify(arguments.options);
-  if (!report) return Fail(report.errors(), arguments.json);
+  if (!report) {
+    const int status = Fail(report.errors(), arguments.json);
+    // A mismatch is a problem of a report; as an error it is that there is no reference to verify against.
+    return report.errors().front().kind == ErrorKind::kReferenceMismatch ? kUsage : status;
+  }
   if (arguments.json) {
     fmt::print("{}", VerifyJson(*report));
   } else {

@@ -136,6 +136,7 @@ Result<RevertReport> RunApply(const RevertOptions& options) {
   apply.merge_scales = options.merge_scales;
   apply.repair_index = options.repair_index;
   apply.follow_links = options.follow_links;
+  apply.all_files = options.all_files;
   apply.max_shard_bytes = options.max_shard_bytes;
   apply.reflink = options.reflink;
   apply.threads = options.threads;
@@ -182,6 +183,8 @@ int Run(Arguments& arguments) {
   } else if (!arguments.quiet) {
     PrintReport(*report);
     fmt::print("{}", RevertText(*report));
+  } else if (!options.in_place) {
+    PrintLeftOut(report->left_out);
   }
   return report->outcome == RevertOutcome::kKeptNames ? kNamesKept : kDone;
 }
@@ -209,6 +212,8 @@ void AddWriteOptions(CLI::App* command, Arguments* arguments) {
                     "Rebuild an index that contradicts the headers, instead of failing");
   command->add_flag("--follow-links", arguments->options.follow_links,
                     "Copy files without tensors that are links out of the folder, instead of failing");
+  command->add_flag("--all-files", arguments->options.all_files,
+                    "Copy safetensors files that are no shards of the checkpoint, such as adapters, along");
   AddMappingArguments(command, &arguments->mapping);
   command->add_option("--threads", arguments->options.threads, "Threads that copy; default: chosen from the machine")
       ->option_text("N")

@@ -32,6 +32,12 @@ void PrintWarnings(const std::vector<Warning>& warnings) {
   for (const Warning& warning : warnings) fmt::print(stderr, "warning: {}\n", warning.ToString());
 }
 
+void PrintLeftOut(const std::vector<std::string>& files) {
+  std::vector<std::string> notes;
+  for (const std::string& file : files) notes.push_back(file + " is left out (--all-files copies it along)");
+  PrintNotes(notes, "note");
+}
+
 void PrintNotes(const std::vector<std::string>& notes, std::string_view prefix) {
   for (const std::string& note : notes) {
     // The library escapes what it quotes in errors; notes go the same way.

@@ -18,6 +18,8 @@ void PrintErrors(const Errors& errors, size_t most = 200);
 int Fail(const Errors& errors, bool json);
 void PrintWarnings(const std::vector<Warning>& warnings);
 void PrintNotes(const std::vector<std::string>& notes, std::string_view prefix);
+// Weights that a run has not taken along, of which it tells however quiet it is.
+void PrintLeftOut(const std::vector<std::string>& files);
 
 // Bytes written so far, with rate and time left: redrawn in place on a terminal, a line every ten seconds elsewhere.
 class ProgressLine {

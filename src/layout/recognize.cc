@@ -101,6 +101,17 @@ struct NameRole {
   const LeafSpelling* spelling = nullptr;
 };
 
+// "<container>.experts.gate_proj.0" -> "<container>.experts.0.gate_proj": ModelOpt stored the experts of Qwen3-VL-MoE
+// so for a while. Any other module as it is.
+std::string ByExpert(std::string_view module) {
+  constexpr std::array<std::string_view, 3> kProjections = {"gate_proj", "up_proj", "down_proj"};
+  const auto [above, number] = SplitLeaf(module);
+  const auto [container, projection] = SplitLeaf(above);
+  if (!IsDigits(number) || !Contains(kProjections, projection) || SplitLeaf(container).leaf != "experts")
+    return std::string(module);
+  return fmt::format("{}.{}.{}", container, number, projection);
+}
+
 // Decides roles with a set of all names at hand.
 class Namer {
  public:
@@ -236,7 +247,9 @@ StoredPart MakePart(const DraftPart& draft, const TensorTable& table) {
 // name of its own in any mapping.
 WeightUnit FollowerUnit(std::string_view name, NameRole role, uint32_t tensor, const TensorTable& table) {
   const bool bias = role.kind == NameRole::kBias;
-  WeightUnit unit{bias ? std::string(name) : role.key,
+  WeightUnit unit{bias && role.style == NameStyle::kModule ? JoinName(SplitLeaf(role.key).module, "bias")
+                  : bias                                   ? std::string(name)
+                                                           : role.key,
                   role.key,
                   std::string(SplitLeaf(name).module),
                   bias ? UnitRole::kBias : UnitRole::kCacheScale,
@@ -268,7 +281,9 @@ Result<WeightUnit> BuildUnit(const std::string& key, const Draft& draft, const T
                  key,
                  {}};
   }
-  WeightUnit unit{key, key, std::string(SplitLeaf(key).module), UnitRole::kValue, draft.style, {}, {}};
+  const std::string& stored = table.tensors[draft.values[0].tensor].info.name;
+  const std::string_view module = SplitLeaf(draft.style == NameStyle::kModule ? stored : key).module;
+  WeightUnit unit{key, key, std::string(module), UnitRole::kValue, draft.style, {}, {}};
   auto companions = draft.companions;
   std::sort(companions.begin(), companions.end(), [](const auto& a, const auto& b) {
     return std::pair(CompanionOrder(a.leaf), std::string_view(a.leaf)) <
@@ -334,6 +349,8 @@ Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const R
   draft_of.reserve(names.size());
   for (uint32_t i = 0; i < table.tensors.size(); ++i) {
     NameRole role = namer.Role(names[i]);
+    if (role.style == NameStyle::kModule && role.kind != NameRole::kOwn)
+      role.key = JoinName(ByExpert(SplitLeaf(role.key).module), SplitLeaf(role.key).leaf);
     if (role.kind == NameRole::kBias || role.kind == NameRole::kCache) {
       slots.push_back({SIZE_MAX, FollowerUnit(names[i], std::move(role), i, table)});
       continue;
@@ -367,6 +384,10 @@ Result<std::vector<WeightUnit>> RecognizeUnits(const TensorTable& table, const R
   if (!errors.empty()) return errors;
   FindStrays(&units);
   return units;
+}
+
+bool WeightUnit::IsBelowProjection() const {
+  return style == NameStyle::kModule && role != UnitRole::kCacheScale && module != SplitLeaf(key).module;
 }
 
 NamedValues FindValues(const std::vector<std::string>& names) {

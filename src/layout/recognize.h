@@ -29,13 +29,17 @@ struct WeightUnit {
   // Of a bias, cache scale or stray: the key of the value it belongs to; else `key`. A stray is a value that no format
   // has and that stands below the module of another one: "<linear>.act_scale".
   std::string owner;
-  std::string module;  // the module that owns it in the file, for config references
+  // The module that owns it in the file, for config references. It is that of the key but for experts that are stored
+  // below their projections, "experts.gate_proj.0", which everyone else has as "experts.0.gate_proj".
+  std::string module;
   UnitRole role = UnitRole::kValue;
   NameStyle style = NameStyle::kModule;
   LogicalWeight weight;
   std::vector<uint32_t> tensors;  // of the table, one for each part
 
   bool IsStray() const { return role == UnitRole::kValue && owner != key; }
+  // Stored below its projection and not below its expert.
+  bool IsBelowProjection() const;
 };
 
 // The units in the order of their first tensor. Errors: kMissingCompanion for every weight that lacks a scale its

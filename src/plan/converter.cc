@@ -90,7 +90,7 @@ class Converter {
 
   static std::string ExpertBelow(const std::string& hub_parameter, const WeightUnit& unit, const ExpertPiece& piece) {
     const std::string container(SplitLeaf(hub_parameter).module);
-    return fmt::format("{}.{}.{}.weight", container, piece.index, SplitLeaf(unit.module).leaf);
+    return fmt::format("{}.{}.{}.weight", container, piece.index, LinearOf(unit));
   }
 
   Status Convert(size_t g, const Group& group) {
@@ -245,7 +245,9 @@ class Converter {
     return CheckNumbering(ContainerOfExpert(units_[group.inputs[0][0].unit].key), "expert", all);
   }
 
-  static std::string LinearOf(const WeightUnit& unit) { return std::string(SplitLeaf(unit.module).leaf); }
+  static std::string LinearOf(const WeightUnit& unit) {
+    return std::string(SplitLeaf(SplitLeaf(unit.key).module).leaf);
+  }
 
   // A stack that is made or taken apart here, by its in-memory name and how many experts it has.
   void CountExperts(const Group& group, const Strands& results) {
@@ -357,7 +359,7 @@ class Converter {
     produced_[g].push_back(key);
     for (const size_t source : sources) {
       const WeightUnit& unit = units_[source];
-      if (unit.key != key || respelled) renamed_[source] = true;
+      if (unit.key != key || respelled || unit.IsBelowProjection()) renamed_[source] = true;
       if (role == UnitRole::kValue && OwnsWeight(unit)) AddModule(unit.module, std::string(SplitLeaf(key).module));
     }
     conversion_.weights.push_back({std::move(key), units_[sources[0]].key, role, weight.format, weight.shape});

@@ -59,7 +59,8 @@ Result<std::string> Group::Name(size_t target, std::optional<uint64_t> index) co
 
 EngineKey ExpertLocator::Locate(const WeightUnit& unit) {
   if (unit.style != NameStyle::kModule) return {unit.key, std::nullopt};
-  const auto [linear_path, leaf] = SplitLeaf(unit.module);
+  const std::string_view module = SplitLeaf(unit.key).module;
+  const auto [linear_path, leaf] = SplitLeaf(module);
   const auto [container, number] = SplitLeaf(linear_path);
   uint64_t index = 0;
   if (IsDigits(number) && std::from_chars(number.data(), number.data() + number.size(), index).ec == std::errc()) {
@@ -73,7 +74,8 @@ EngineKey ExpertLocator::Locate(const WeightUnit& unit) {
     if (IsStackedParameter(parameter)) return {std::move(parameter), ExpertPiece{index, 0, 1}};
   }
   // A stacked parameter that a producer stores as "<parameter>.weight" with companions beside it.
-  if (unit.weight.shape.size() == 3 && IsStackedParameter(unit.module)) return {unit.module, std::nullopt};
+  if (unit.weight.shape.size() == 3 && IsStackedParameter(std::string(module)))
+    return {std::string(module), std::nullopt};
   return {unit.key, std::nullopt};
 }
 

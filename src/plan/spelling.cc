@@ -16,6 +16,7 @@ const LeafSpelling* HubSpelling(const StoredPart& part, const ReferenceView* ref
 
 bool IsSpelledOtherwise(const std::vector<WeightUnit>& units, const ReferenceView* reference) {
   return std::any_of(units.begin(), units.end(), [&](const WeightUnit& unit) {
+    if (unit.IsBelowProjection()) return true;
     return unit.role == UnitRole::kValue && unit.style == NameStyle::kModule &&
            std::any_of(unit.weight.parts.begin(), unit.weight.parts.end(),
                        [&](const StoredPart& part) { return HubSpelling(part, reference) != part.spelling; });

@@ -11,7 +11,8 @@ namespace quantport {
 // is null, as the export does. Null for the format's own name.
 const LeafSpelling* HubSpelling(const StoredPart& part, const ReferenceView* reference);
 
-// Whether the hub checkpoint spells some companion of these otherwise than they do.
+// Whether the hub checkpoint spells some companion of these otherwise than they do, or has the number of some expert in
+// another place.
 bool IsSpelledOtherwise(const std::vector<WeightUnit>& units, const ReferenceView* reference);
 
 // Gives a part of a unit of the style `from` the spelling that it has in the result. True where that is another one.

@@ -35,7 +35,7 @@ bool AnySpelled(const std::vector<WeightUnit>& units, Direction direction) {
     return part.spelling != nullptr && part.spelling->in_memory == (direction == Direction::kRevert);
   };
   return std::any_of(units.begin(), units.end(), [&](const WeightUnit& unit) {
-    return std::any_of(unit.weight.parts.begin(), unit.weight.parts.end(), spelled);
+    return unit.IsBelowProjection() || std::any_of(unit.weight.parts.begin(), unit.weight.parts.end(), spelled);
   });
 }
 

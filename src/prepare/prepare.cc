@@ -22,7 +22,9 @@ NameChoices ChoicesOf(const RevertOptions& options, Direction direction, bool dr
           .experts = options.experts,
           .merge_scales = options.merge_scales,
           .strict = options.strict,
-          .undecided = options.by_rules ? Undecided::kAccept : dry ? Undecided::kWarn : Undecided::kFail,
+          .undecided = options.by_rules ? Undecided::kAccept
+                       : dry            ? Undecided::kWarn
+                                        : Undecided::kFail,
           .cancel = options.cancel};
 }
 
@@ -58,14 +60,16 @@ class Preparer {
  private:
   Status ReadExport() {
     // In place nothing is copied.
-    auto checkpoint = OpenCheckpoint(
-        storage_, options_.input.string(),
-        {.repair_index = options_.repair_index, .follow_links = options_.follow_links || options_.in_place});
+    auto checkpoint = OpenCheckpoint(storage_, options_.input.string(),
+                                     {.repair_index = options_.repair_index,
+                                      .all_files = options_.all_files,
+                                      .follow_links = options_.follow_links || options_.in_place});
     if (!checkpoint) return checkpoint.errors();
     prepared_.checkpoint = std::move(*checkpoint);
     input_tensors_ = prepared_.checkpoint.table.tensors.size();
     input_shards_ = prepared_.checkpoint.table.shards.size();
     prepared_.report.notes = prepared_.checkpoint.notes;
+    prepared_.report.left_out = prepared_.checkpoint.left_out;
     auto configs = ReadConfigs(prepared_.checkpoint);
     if (!configs) return configs.errors();
     configs_ = std::move(*configs);

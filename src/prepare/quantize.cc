@@ -75,8 +75,9 @@ Status CheckMethodIsKnown(const Opened& opened) {
 template <typename Options>
 Result<Opened> Open(const Storage& storage, const Options& options) {
   Opened opened;
-  auto checkpoint = OpenCheckpoint(storage, options.input.string(),
-                                   {.repair_index = options.repair_index, .follow_links = options.follow_links});
+  auto checkpoint = OpenCheckpoint(
+      storage, options.input.string(),
+      {.repair_index = options.repair_index, .all_files = options.all_files, .follow_links = options.follow_links});
   if (!checkpoint) return checkpoint.errors();
   opened.checkpoint = std::move(*checkpoint);
   auto configs = ReadConfigs(opened.checkpoint);
@@ -123,6 +124,7 @@ void Summarize(const Opened& opened, PreparedQuantize* prepared) {
   QuantizeReport& report = prepared->report;
   report.notes.insert(report.notes.begin(), opened.checkpoint.notes.begin(), opened.checkpoint.notes.end());
   report.warnings.insert(report.warnings.begin(), opened.warnings.begin(), opened.warnings.end());
+  report.left_out = opened.checkpoint.left_out;
   report.input_tensors = opened.checkpoint.table.tensors.size();
   report.bytes_before = opened.checkpoint.table.TotalBytes();
   for (const PlannedFile& file : prepared->plan.files.files) report.output_tensors += file.tensors.size();

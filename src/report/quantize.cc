@@ -134,6 +134,7 @@ std::string QuantizeJson(const QuantizeReport& report) {
                                {"max_error", Number(weight.max_error)},
                                {"clipped_share", weight.clipped_share}});
   }
+  json["left_out"] = report.left_out;
   json["notes"] = report.notes;
   json["warnings"] = WarningList(report.warnings);
   return DumpJson(json);

@@ -102,6 +102,7 @@ Json RevertReportJson(const RevertReport& report) {
           {"only_in_reference", report.only_in_reference},
           {"dropped", DroppedList(report.dropped)},
           {"rescaled", RescaledList(report.rescaled)},
+          {"left_out", report.left_out},
           {"notes", report.notes},
           {"warnings", WarningList(report.warnings)},
           {"unsupported", ErrorList(report.unsupported)}};

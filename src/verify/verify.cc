@@ -35,6 +35,14 @@ class NameCheck {
     for (const WeightUnit& unit : units_) {
       if (unit.role == UnitRole::kCacheScale) continue;
       present.insert(unit.key);
+      if (unit.IsBelowProjection()) {
+        report_->problems.push_back(
+            {ErrorKind::kReferenceMismatch,
+             fmt::format("engines read it as {}, with the number before the projection", SplitLeaf(unit.key).module),
+             {},
+             unit.module,
+             "quantport revert renames it"});
+      }
       expanded.insert(stacked_.ContainerOf(unit.key));
       CheckUnit(unit);
     }
@@ -118,8 +126,8 @@ void CheckSiblingScales(const std::vector<WeightUnit>& units, VerifyReport* repo
   }
 }
 
-// The reference that was given or is found; nothing where none is wanted. Errors: of the one given; kIo where none is
-// found.
+// The reference that was given or is found; nothing where none is wanted. Errors: of the one given; kReferenceMismatch
+// where none is found.
 Result<std::optional<ReferenceNames>> ReferenceOf(const VerifyOptions& options, const Storage& storage,
                                                   VerifyReport* report) {
   std::string address = options.reference.string();
@@ -130,7 +138,7 @@ Result<std::optional<ReferenceNames>> ReferenceOf(const VerifyOptions& options, 
     }
     auto found = FindReference(storage, options.checkpoint.string());
     if (!found) {
-      return Error{ErrorKind::kIo,
+      return Error{ErrorKind::kReferenceMismatch,
                    "no reference is given, and neither config.json nor the model card names one that is in the Hugging "
                    "Face cache",
                    options.checkpoint.string(),
@@ -159,7 +167,7 @@ Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage
     return report;
   }
   report.tensors = checkpoint->table.tensors.size();
-  report.notes = checkpoint->notes;
+  report.notes.insert(report.notes.end(), checkpoint->notes.begin(), checkpoint->notes.end());
   auto configs = ReadConfigs(*checkpoint);
   if (!configs) return configs.errors();
   auto model = LoadModel(configs->config_text, checkpoint->folder->AddressOf(kConfigName), options.mapping);

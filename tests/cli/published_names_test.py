@@ -82,7 +82,7 @@ class PublishedNamesTest(ProgramTest):
         write(self.path("hub/model.safetensors.index.json"), {"metadata": {}, "weight_map": {name: "a.safetensors" for name in other}})
         got, result = self.revert("--reference", self.path("hub"))
         self.assertIn("language_model.model.blocks.0.self_attn.o_proj.weight", got)
-        self.assertIn("warning: the reference has other names than moonshotai/Kimi-K2.5 publishes; the reference's are taken: 1, "
+        self.assertIn("warning: the reference has other names than moonshotai/Kimi-K2.5 publishes; the reference's are taken (1: "
                       "language_model.model.blocks.0.self_attn.o_proj.weight for language_model.model.layers.0", result.stderr)
         write(self.path("hub/model.safetensors.index.json"), {"metadata": {}, "weight_map": {name: "a.safetensors" for name in KIMI_HUB}})
         self.assertNotIn("publishes", self.revert("--reference", self.path("hub"))[1].stderr)
@@ -91,7 +91,7 @@ class PublishedNamesTest(ProgramTest):
         write_checkpoint(self.path("in"), KIMI, KIMI_MEMORY)
         got, result = self.revert("--by-rules")
         self.assertIn("language_model.model.blocks.0.self_attn.o_proj.weight", got)
-        self.assertIn("warning: the names are those that the mapping's rules give, and the hub may have others: ", result.stderr)
+        self.assertIn("warning: the names are those that the mapping's rules give, and the hub may have others (", result.stderr)
 
 
 class UndecidedNamesTest(ProgramTest):
@@ -117,7 +117,7 @@ class UndecidedNamesTest(ProgramTest):
         result = self.revert("-o", self.path("out"), "--by-rules")
         self.assert_done(result)
         self.assertIn("model.text.blocks.1.w.weight", read_checkpoint(self.path("out")))
-        self.assertIn("warning: the names are those that the mapping's rules give, and the hub may have others: 4", result.stderr)
+        self.assertIn("warning: the names are those that the mapping's rules give, and the hub may have others (4: ", result.stderr)
 
     def test_names_in_memory_are_kept_where_that_is_asked_for(self):
         result = self.revert("-o", self.path("out"), "--on-unsupported", "keep-names")
@@ -203,7 +203,7 @@ class FoundReferenceTest(ProgramTest):
         self.export({"_name_or_path": self.ID})
         got, result = self.revert()
         self.assertEqual(got, KIMI_HUB)
-        self.assertIn("but contradicts the export: ReferenceMismatchError", result.stderr)
+        self.assertIn("but contradicts the export: ", result.stderr)
 
     def test_verify_finds_one_too(self):
         snapshot = self.cache(KIMI_HUB)
@@ -214,8 +214,9 @@ class FoundReferenceTest(ProgramTest):
         self.assertIn(snapshot, json.loads(run("verify", self.path("in"), "--json", env=self.env).stdout)["reference"])
         self.cache(self.other)
         self.assert_fails(run("verify", self.path("in"), env=self.env), "the reference has no tensor of this name")
-        self.assert_fails(run("verify", self.path("in"), env={"HF_HUB_CACHE": self.path("none")}), "no reference is given", "--reference HUB",
-                          "--no-reference")
+        none = run("verify", self.path("in"), env={"HF_HUB_CACHE": self.path("none")})
+        self.assertEqual(none.returncode, 2)
+        self.assertRegex(none.stderr, "no reference is given.*--reference HUB.*--no-reference")
         alone = run("verify", self.path("in"), "--no-reference", env=self.env)
         self.assertNotIn("the reference has", alone.stderr + alone.stdout)
         self.assertIn("names and shapes are held against nothing", alone.stderr)
