@@ -9,14 +9,12 @@
 namespace quantport {
 namespace {
 
-Result<ModelMapping> Resolve(const Result<Registry>& registry, std::string_view config_text,
-                             std::string_view config_file, const std::optional<std::string>& architecture,
-                             std::string reason) {
-  if (!registry) return registry.errors();
-  auto resolved = ResolveModel(*registry, config_text, config_file, {architecture});
+Result<ModelMapping> Resolve(const Registry& registry, std::string_view config_text, std::string_view config_file,
+                             const std::optional<std::string>& architecture, std::string reason) {
+  auto resolved = ResolveModel(registry, config_text, config_file, {architecture});
   if (!resolved) return resolved.errors();
-  ModelMapping model{std::move(*resolved), {}, registry->version(), std::move(reason), registry->pattern_rules()};
-  if (const auto* legacy = registry->FindConversions("legacy")) model.legacy = *legacy;
+  ModelMapping model{std::move(*resolved), {}, registry.version(), std::move(reason), registry.pattern_rules()};
+  if (const auto* legacy = registry.FindConversions("legacy")) model.legacy = *legacy;
   return model;
 }
 
@@ -30,7 +28,7 @@ Result<bool> AnyVersionKnows(std::string_view config_text, std::string_view conf
   for (const BuiltInMapping& mapping : BuiltInMappings()) {
     const auto registry = Registry::BuiltIn(mapping);
     if (!registry) return registry.errors();
-    auto knows = KnowsClass(*registry, config_text, config_file);
+    auto knows = KnowsClass(**registry, config_text, config_file);
     if (!knows || *knows) return knows;
   }
   return false;
@@ -60,9 +58,10 @@ Result<ModelMapping> ResolveMapping(std::string_view config_text, std::string_vi
                                     const std::optional<std::string>& transformers_version) {
   if (!mapping_file.empty()) {
     const auto registry = Registry::Parse(mapping_text, mapping_file);
+    if (!registry) return registry.errors();
     std::string reason = fmt::format("from {}", mapping_file);
-    auto model = Resolve(registry, config_text, config_file, architecture, reason);
-    if (model || architecture || !registry || !IsUnknownModel(model.errors())) return model;
+    auto model = Resolve(*registry, config_text, config_file, architecture, reason);
+    if (model || architecture || !IsUnknownModel(model.errors())) return model;
     return WithoutMapping(std::move(model.errors()), false, config_text, config_file, registry->version(),
                           std::move(reason));
   }
@@ -73,7 +72,9 @@ Result<ModelMapping> ResolveMapping(std::string_view config_text, std::string_vi
   std::string version;
   for (const BuiltInMapping& candidate : choice->candidates) {
     if (!errors.empty()) reason = fmt::format("{}; {} does not know this model", choice->reason, version);
-    auto model = Resolve(Registry::BuiltIn(candidate), config_text, config_file, architecture, reason);
+    const auto registry = Registry::BuiltIn(candidate);
+    if (!registry) return registry.errors();
+    auto model = Resolve(**registry, config_text, config_file, architecture, reason);
     if (model || !IsUnknownModel(model.errors())) return model;
     errors = std::move(model.errors());
     version = candidate.version;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <mutex>
 #include <stdexcept>
 
 #include "base/json.h"
@@ -245,8 +247,16 @@ Result<Registry> Registry::Parse(std::string_view text, std::string_view file) {
   return registry;
 }
 
-Result<Registry> Registry::BuiltIn(const BuiltInMapping& mapping) {
-  return Parse(mapping.json, fmt::format("built-in mapping of transformers {}", mapping.version));
+Result<std::shared_ptr<const Registry>> Registry::BuiltIn(const BuiltInMapping& mapping) {
+  static std::mutex mutex;
+  static std::map<std::string, std::shared_ptr<const Registry>, std::less<>> parsed;  // by version
+  const std::lock_guard lock(mutex);
+  if (const auto it = parsed.find(mapping.version); it != parsed.end()) return it->second;
+  auto registry = Parse(mapping.json, fmt::format("built-in mapping of transformers {}", mapping.version));
+  if (!registry) return registry.errors();
+  auto shared = std::make_shared<const Registry>(std::move(*registry));
+  parsed.emplace(mapping.version, shared);
+  return shared;
 }
 
 const ModelClass* Registry::FindClass(const std::string& name) const {

@@ -1,6 +1,7 @@
 // What a transformers version knows of its model classes: composition of sub-models and conversion mappings, as data.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -57,8 +58,9 @@ class Registry {
  public:
   // Reads a mapping file (docs/mappings.md). Errors: kInvalidMapping naming `file` and the entry.
   static Result<Registry> Parse(std::string_view json, std::string_view file);
-  // The data inside the library, of one of its transformers versions.
-  static Result<Registry> BuiltIn(const BuiltInMapping& mapping);
+  // The data inside the library, of one of its transformers versions: parsed once in a process, since it takes longer
+  // than all else that a small checkpoint asks for.
+  static Result<std::shared_ptr<const Registry>> BuiltIn(const BuiltInMapping& mapping);
 
   const ModelClass* FindClass(const std::string& name) const;
   // The name as the registry holds it, or null.

@@ -74,7 +74,7 @@ TEST(BuiltInMappingsTest, EveryOneParsesAndHasTheVersionOfItsName) {
   for (const BuiltInMapping& mapping : BuiltInMappings()) {
     const auto registry = Registry::BuiltIn(mapping);
     ASSERT_TRUE(registry) << registry.errors()[0].ToString();
-    EXPECT_EQ(registry->version(), "transformers " + std::string(mapping.version));
+    EXPECT_EQ((*registry)->version(), "transformers " + std::string(mapping.version));
     const auto release = ParseRelease(mapping.version);
     ASSERT_TRUE(release);
     EXPECT_GT(*release, last);
