@@ -86,11 +86,13 @@ Result<QuantizeReport> Dequantize(const DequantizeOptions& options) {
 
 Result<RuleComparison> CompareRules(const fs::path& checkpoint, const fs::path& reference,
                                     const MappingOptions& mapping) {
-  RevertOptions options;
-  options.input = checkpoint;
-  options.reference = reference;
-  options.mapping = mapping;
-  return WithinMemory([&] { return CompareNames(options, LocalStorage()); });
+  return WithinMemory([&] {
+    RevertOptions options;
+    options.input = checkpoint;
+    options.reference = reference;
+    options.mapping = mapping;
+    return CompareNames(options, LocalStorage());
+  });
 }
 
 Result<RulesReport> Rules(const fs::path& checkpoint, const MappingOptions& options) {

@@ -5,8 +5,7 @@ A fused weight W is quantized by the exporter, and so is each part that revertin
 parameters that span the whole weight (a per-tensor scale, a global scale, a smoothing vector) taken from W's. What the
 exporter stores for the part is what the test expects. Every case says which function made its bytes.
 
-Run by hand, in an environment that has the exporters; formats whose packages are missing are left out with a message:
-    python3 tools/make_layout_goldens.py [CASE ...]
+Run by hand as `make_layout_goldens.py [CASE ...]`, where the exporters are; formats without their package are left out.
 """
 import copy
 import importlib

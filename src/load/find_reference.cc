@@ -115,11 +115,14 @@ std::string ModelTypeOf(const std::string& config) {
   return found != json->end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
-std::optional<std::string> TextOf(const Storage& storage, const std::string& folder, std::string_view name) {
+// Nothing where the folder has no such file.
+Result<std::optional<std::string>> TextOf(const Storage& storage, const std::string& folder, std::string_view name) {
   const auto opened = storage.OpenFolder(folder);
-  if (!opened || !(*opened)->Has(name)) return std::nullopt;
+  if (!opened) return opened.errors();
+  if (!(*opened)->Has(name)) return std::optional<std::string>();
   auto text = ReadConfigText(**opened, name);
-  return text ? std::optional(std::move(*text)) : std::nullopt;
+  if (!text) return text.errors();
+  return std::optional(std::move(*text));
 }
 
 // The address by which a snapshot is a reference: names and shapes where its weights are there, names alone otherwise.
@@ -131,32 +134,38 @@ std::optional<std::string> AddressOf(const Storage& storage, const std::string& 
 
 }  // namespace
 
-std::optional<FoundReference> FindReference(const Storage& storage, const std::string& checkpoint) {
+Result<std::optional<FoundReference>> FindReference(const Storage& storage, const std::string& checkpoint) {
+  const std::optional<FoundReference> none;
   const auto cache = CacheFolder();
-  const auto config = TextOf(storage, checkpoint, kConfigName);
-  if (!cache || !config || !storage.IsFolder(cache->string())) return std::nullopt;
+  if (!cache || !storage.IsFolder(cache->string())) return none;
+  const auto config_text = TextOf(storage, checkpoint, kConfigName);
+  if (!config_text) return config_text.errors();
+  const auto card = TextOf(storage, checkpoint, kModelCard);
+  if (!card) return card.errors();
+  const std::optional<std::string>& config = *config_text;
+  if (!config) return none;
   std::vector<std::pair<std::string, std::string_view>> named;
   if (const auto json = ParseJson(*config, {}, ErrorKind::kInvalidConfig); json && json->is_object()) {
     const auto path = json->find("_name_or_path");
     if (path != json->end() && path->is_string())
       named.emplace_back(path->get<std::string>(), "config.json's _name_or_path");
   }
-  for (std::string& model : BaseModels(TextOf(storage, checkpoint, kModelCard).value_or("")))
+  for (std::string& model : BaseModels(card->value_or("")))
     named.emplace_back(std::move(model), "the model card's base_model");
   for (const auto& [id, who] : named) {
     if (!IsModelId(id)) continue;
     const auto snapshot = Snapshot(storage, *cache, id);
     if (!snapshot || fs::path(*snapshot).lexically_normal() == fs::absolute(checkpoint).lexically_normal()) continue;
     const auto its_config = TextOf(storage, *snapshot, kConfigName);
-    if (!its_config || ModelTypeOf(*its_config) != ModelTypeOf(*config)) continue;
+    if (!its_config || !*its_config || ModelTypeOf(**its_config) != ModelTypeOf(*config)) continue;
     if (auto address = AddressOf(storage, *snapshot)) {
       std::string note = fmt::format(
           "the reference is {} of the Hugging Face cache, which {} names ({}); --no-reference leaves it aside", id, who,
           *address);
-      return FoundReference{std::move(*address), std::move(note)};
+      return std::optional(FoundReference{std::move(*address), std::move(note)});
     }
   }
-  return std::nullopt;
+  return none;
 }
 
 }  // namespace quantport

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "io/storage.h"
+#include "quantport/error.h"
 
 namespace quantport {
 
@@ -15,7 +16,8 @@ struct FoundReference {
 };
 
 // By config.json's _name_or_path, then by base_model of the model card (README.md): the first that is in the cache and
-// is a model of the same model_type. Nothing where there is none, or where a file of the cache can't be read.
-std::optional<FoundReference> FindReference(const Storage& storage, const std::string& checkpoint);
+// is a model of the same model_type. Nothing where there is none, or where a file of the cache can't be read. Errors:
+// kIo for the checkpoint's own files.
+Result<std::optional<FoundReference>> FindReference(const Storage& storage, const std::string& checkpoint);
 
 }  // namespace quantport

@@ -178,7 +178,12 @@ Result<Prepared> Prepare(const RevertOptions& options, Direction direction, cons
                          const Storage& storage, bool dry) {
   const bool look =
       direction == Direction::kRevert && options.find_reference && !options.by_rules && !options.reference;
-  const auto found = look ? FindReference(storage, options.input.string()) : std::nullopt;
+  std::optional<FoundReference> found;
+  if (look) {
+    auto finding = FindReference(storage, options.input.string());
+    if (!finding) return finding.errors();
+    found = std::move(*finding);
+  }
   if (!found) return Preparer(options, direction, places, storage, dry).Prepare();
   RevertOptions guided = options;
   guided.reference = found->address;

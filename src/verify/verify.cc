@@ -136,7 +136,9 @@ Result<std::optional<ReferenceNames>> ReferenceOf(const VerifyOptions& options, 
       report->notes.emplace_back("without a reference, names and shapes are held against nothing");
       return std::optional<ReferenceNames>();
     }
-    auto found = FindReference(storage, options.checkpoint.string());
+    auto finding = FindReference(storage, options.checkpoint.string());
+    if (!finding) return finding.errors();
+    std::optional<FoundReference>& found = *finding;
     if (!found) {
       return Error{ErrorKind::kReferenceMismatch,
                    "no reference is given, and neither config.json nor the model card names one that is in the Hugging "

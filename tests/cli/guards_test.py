@@ -10,7 +10,7 @@ from program import ProgramTest, read_checkpoint, run, write_checkpoint
 
 EXPERTS = "model.layers.0.mlp.experts"
 FUSED = "model.language_model.layers.0.mlp.gate_up_proj"
-HUB_MLP = "language_model.model.layers.0.block_sparse_moe"
+HUB_MLP = "language_model.model.layers.0.mlp"
 ATTENTION = "encoder.layer.0.attention.attention"
 KEPT = "warning: the names could not be reverted: tensors and configs keep their in-memory names"
 

@@ -155,10 +155,10 @@ class QuantizerNamesTest(ProgramTest):
             self.assert_done(run("revert", self.path(checkpoint), "-o", self.path(f"{checkpoint}-out"), "--reference", self.path(reference)))
             self.assertEqual(read_checkpoint(self.path(f"{checkpoint}-out")), read_checkpoint(self.path(reference)))
 
-    def test_an_export_keeps_the_leaf_that_it_has_where_no_reference_speaks_of_it(self):
+    def test_an_export_keeps_the_leaf_that_it_has_where_nothing_speaks_of_it(self):
         self.write("memory", [bf16("model.norm.weight", H), ("model.layers.0.self_attn.kv_proj.weight", *fp8_tiles("layers.0.attn.wkv")[0][1:]),
                               ("model.layers.0.self_attn.kv_proj.scale", *fp8_tiles("layers.0.attn.wkv")[1][1:])], FP8)
-        self.assert_done(run("revert", self.path("memory"), "-o", self.path("back")))
+        self.assert_done(run("revert", self.path("memory"), "-o", self.path("back"), "--by-rules"))
         self.assertIn("model.layers.0.attn.wkv.scale", read_checkpoint(self.path("back")))
 
     def test_a_scale_beside_numbers_is_a_parameter_of_its_own(self):

@@ -26,7 +26,7 @@ class VersionTest(ProgramTest):
         return json.loads(result.stdout)
 
     def names_after(self, *args):
-        result = run("revert", self.path("in"), "-o", self.path("out"), "--json", *args)
+        result = run("revert", self.path("in"), "-o", self.path("out"), "--by-rules", "--json", *args)
         self.assert_done(result)
         return json.loads(result.stdout)["mapping"], set(read_checkpoint(self.path("out")))
 
