@@ -13,9 +13,12 @@ and recipes.json: ModelOpt's own reading of every recipe that the program carrie
 
 Run by hand in an environment that has tools/oracle-requirements.txt:
     python3 tools/make_quantize_goldens.py [MODEL ...]
-    python3 tools/make_quantize_goldens.py cuda    cuda-exports.json alone; needs a GPU, and nvcc for the searches
+    python3 tools/make_quantize_goldens.py recipes  recipes.json alone
+    python3 tools/make_quantize_goldens.py tied     tied.json alone
+    python3 tools/make_quantize_goldens.py cuda     cuda-exports.json alone; needs a GPU, and nvcc for the searches
 """
 import json
+import glob
 import os
 import re
 import shutil
@@ -279,6 +282,14 @@ def make_recipes():
             out[f"{group}/{name}"] = config.model_dump(mode="json", exclude_defaults=True)
     write_json(f"{OUT}/recipes.json", {"modelopt": modelopt.__version__, "recipes": out})
 
+    # Those for training and for single models, by their paths; snippets that they import are no recipes.
+    for path in sorted(glob.glob("general/qad/*.yaml", root_dir=root) + glob.glob("huggingface/*/ptq/*.yaml", root_dir=root) +
+                       glob.glob("models/*/*/ptq/*.yaml", root_dir=root)):
+        with open(f"{root}/{path}", encoding="utf-8") as f:
+            if "recipe_type: ptq" not in f.read():
+                continue
+        config = load_recipe(path.removesuffix(".yaml")).quantize
+        out[path.removesuffix(".yaml")] = config.model_dump(mode="json", exclude_defaults=True)
 
 def make_cuda():
     out = {}
@@ -298,8 +309,11 @@ def main():
     if DEVICE == "cuda":
         make_cuda()
         return
-    make_recipes()
-    for name in sys.argv[1:] or tiny.MODELS:
+    if sys.argv[1:] != ["tied"]:
+        make_recipes()
+    if not sys.argv[1:] or sys.argv[1:] == ["tied"]:
+        make_tied()
+    for name in [] if sys.argv[1:] in (["recipes"], ["tied"]) else sys.argv[1:] or tiny.MODELS:
         make_model(name)
 
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 
@@ -13,7 +14,7 @@ namespace {
 
 using Found = Result<std::optional<RecipeFile>>;
 
-constexpr std::array<std::string_view, 3> kInLibrary = {"", "general/ptq/", "configs/ptq/presets/model/"};
+constexpr std::array<std::string_view, 4> kInLibrary = {"", "general/ptq/", "configs/ptq/presets/model/", "general/"};
 
 bool HasSuffix(std::string_view name) { return name.ends_with(".yml") || name.ends_with(".yaml"); }
 
@@ -46,6 +47,22 @@ std::optional<RecipeFile> BuiltIn(std::string_view name) {
     if (recipe.path == path) return RecipeFile{fmt::format("built-in:{}.yaml", recipe.path), std::string(recipe.text)};
   }
   return std::nullopt;
+}
+
+// The name in the library of what modelopt.torch.quantization has as a constant: NVFP4_DEFAULT_CFG, FP8_KV_CFG.
+// Empty: the name is no such constant's.
+std::string OfConstant(std::string name) {
+  for (const std::string_view suffix : {"_CFG", "_CONFIG"}) {
+    if (!name.ends_with(suffix)) continue;
+    name.resize(name.size() - suffix.size());
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    if (name.ends_with("_default")) name.resize(name.size() - std::string_view("_default").size());
+    const size_t kv = name.find("_kv");
+    if (kv == std::string::npos) return "configs/ptq/presets/model/" + name;
+    return "configs/ptq/presets/kv/" + name.erase(kv, 3);
+  }
+  return {};
 }
 
 std::string Below(const std::string& folder, const std::string& name) {
@@ -94,6 +111,9 @@ Result<std::vector<RecipeFile>> FindRecipe(const RecipeSources& sources, const s
     }
     for (const std::string_view group : kInLibrary) {
       if (auto found = BuiltIn(std::string(group) + name)) return std::vector<RecipeFile>{std::move(*found)};
+    }
+    if (const std::string constant = OfConstant(name); !constant.empty()) {
+      if (auto found = BuiltIn(constant)) return std::vector<RecipeFile>{std::move(*found)};
     }
   }
   return FileOrFolder(sources, name);

@@ -27,7 +27,9 @@ Result<std::optional<RecipeFile>> FindImport(const RecipeSources& sources, const
 
 // The file that a recipe's name means. The user's own folders come first, since naming one says so; then, as in
 // ModelOpt, the built-in library and then the file system. In a library a name is looked for as a path, then below
-// general/ptq, then among the presets of models. A folder with metadata and quantize files gives those two.
+// general/ptq, among the presets of models, and below general; the names of modelopt.torch.quantization's constants
+// (NVFP4_DEFAULT_CFG) mean the presets that those are read from. A folder with metadata and quantize files gives those
+// two.
 Result<std::vector<RecipeFile>> FindRecipe(const RecipeSources& sources, const std::string& name);
 
 }  // namespace quantport

@@ -12,6 +12,7 @@
 namespace quantport {
 namespace {
 
+constexpr std::string_view kModelPresets = "configs/ptq/presets/model/";
 constexpr std::string_view kKvPresets = "configs/ptq/presets/kv/";
 
 // Whether a file is a preset: algorithm and quant_cfg at its top.
@@ -35,20 +36,46 @@ void ReadQuantize(const YamlValue& quantize, Recipe* recipe) {
   }
 }
 
+Error OfAnotherType(std::string_view type, std::string place) {
+  return {ErrorKind::kUnsupportedRecipe,
+          fmt::format("a recipe of type {}, which needs the model to run", type),
+          std::move(place),
+          {},
+          "recipes of type ptq can be carried out"};
+}
+
+[[noreturn]] void RefuseType(const YamlValue& type) {
+  throw RecipeProblem{OfAnotherType(Printable(type.text), fmt::format("{}:{}", *type.file, type.line))};
+}
+
 void ReadMetadata(const YamlValue& metadata, Recipe* recipe) {
   if (!metadata.IsMap()) Fail(metadata, fmt::format("metadata is {}, not a mapping", Described(metadata)));
   const YamlValue* type = metadata.Find("recipe_type");
   if (type == nullptr || !type->IsString()) Fail(metadata, "metadata without recipe_type");
-  if (type->text != "ptq") {
-    throw RecipeProblem{Error{ErrorKind::kUnsupportedRecipe,
-                              fmt::format("a recipe of type {}, which needs the model to run", Described(*type)),
-                              fmt::format("{}:{}", *type->file, type->line),
-                              {},
-                              "recipes of type ptq can be carried out"}};
-  }
+  if (type->text != "ptq") RefuseType(*type);
   const YamlValue* description = metadata.Find("description");
   if (description != nullptr && description->IsString()) recipe->description = description->text;
   while (!recipe->description.empty() && recipe->description.back() == '\n') recipe->description.pop_back();
+}
+
+// What can't be carried out is told by its type, before its other parts are looked at, which are not known here.
+void CheckType(const RecipeFile& file) {
+  const auto documents = ParseYaml(file.text, file.path);
+  if (!documents) return;
+  for (const YamlValue& document : *documents) {
+    const YamlValue* metadata = document.Find("metadata");
+    const YamlValue* type = metadata == nullptr ? nullptr : metadata->Find("recipe_type");
+    if (type != nullptr && type->IsString() && type->text != "ptq") RefuseType(*type);
+  }
+}
+
+// Of ModelOpt's recipes that are not built in, since a folder tells their type: "general/auto_quantize/...".
+std::optional<std::string_view> TypeOfPath(const std::string& name) {
+  for (const std::string_view type : {"auto_quantize", "speculative_decoding", "distillation"}) {
+    if (name.find(fmt::format("/{}/", type)) != std::string::npos || name.starts_with(fmt::format("{}/", type)))
+      return type;
+  }
+  return std::nullopt;
 }
 
 const YamlValue& Section(const YamlValue& file, std::string_view name) {
@@ -68,6 +95,7 @@ Recipe ReadRecipe(const std::vector<RecipeFile>& files, const RecipeSources& sou
     ReadQuantize(resolver.Resolve(files[1], {SchemaType::kQuantize, {}}).value, &recipe);
     return recipe;
   }
+  CheckType(files[0]);
   if (IsPreset(files[0])) {
     ResolvedFile preset = resolver.Resolve(files[0], {SchemaType::kQuantize, {}});
     ReadQuantize(preset.value, &recipe);
@@ -81,14 +109,15 @@ Recipe ReadRecipe(const std::vector<RecipeFile>& files, const RecipeSources& sou
   return recipe;
 }
 
-std::vector<RecipeSummary> ListBelow(std::string_view folder) {
+// `named`: of its path, what is not part of a recipe's name.
+std::vector<RecipeSummary> ListBelow(std::string_view folder, std::string_view named) {
   std::vector<RecipeSummary> out;
   for (const BuiltInRecipe& file : BuiltInRecipes()) {
     if (!file.path.starts_with(folder)) continue;
     const std::string path(file.path);
     const auto recipe = LoadRecipe(path, {});
     if (!recipe) continue;  // a test reads every built-in recipe
-    RecipeSummary summary{path.substr(folder.size()), path, recipe->description, {}};
+    RecipeSummary summary{path.substr(named.size()), path, recipe->description, {}};
     if (const Status status = CheckAlgorithms(*recipe); !status) summary.refused = status.errors().front().message;
     out.push_back(std::move(summary));
   }
@@ -106,6 +135,7 @@ Result<Recipe> LoadRecipe(const std::string& name, const RecipeSources& sources)
   auto files = FindRecipe(sources, name);
   if (!files) return files.errors();
   if (files->empty()) {
+    if (const auto type = TypeOfPath(name)) return OfAnotherType(*type, Printable(name));
     return Error{ErrorKind::kInvalidRecipe,
                  "no recipe or file of that name",
                  Printable(name),
@@ -129,7 +159,8 @@ Result<std::vector<RecipeEntry>> LoadKvCache(const std::string& name, const Reci
     off.place = "KV cache none";
     return std::vector<RecipeEntry>{off};
   }
-  auto preset = LoadRecipe(std::string(kKvPresets) + name, sources);
+  const bool constant = name.ends_with("_KV_CFG") || name.ends_with("_KV_ROTATE_CFG");
+  auto preset = LoadRecipe(constant ? name : std::string(kKvPresets) + name, sources);
   if (!preset) return preset.errors();
   return std::move(preset->entries);
 }
@@ -142,15 +173,19 @@ void ReplaceKvCache(const std::vector<RecipeEntry>& entries, Recipe* recipe) {
 }
 
 std::vector<RecipeSummary> ListRecipes() {
-  std::vector<RecipeSummary> out = ListBelow("general/ptq/");
-  for (RecipeSummary& preset : ListBelow("configs/ptq/presets/model/")) {
+  std::vector<RecipeSummary> out = ListBelow("general/ptq/", "general/ptq/");
+  for (RecipeSummary& recipe : ListBelow("general/qad/", "general/")) out.push_back(std::move(recipe));
+  for (RecipeSummary& preset : ListBelow(kModelPresets, kModelPresets)) {
     const bool known =
         std::any_of(out.begin(), out.end(), [&](const RecipeSummary& recipe) { return recipe.name == preset.name; });
     if (!known) out.push_back(std::move(preset));
   }
+  for (const std::string_view folder : {"huggingface/", "models/"}) {
+    for (RecipeSummary& recipe : ListBelow(folder, "")) out.push_back(std::move(recipe));
+  }
   return out;
 }
 
-std::vector<RecipeSummary> ListKvCaches() { return ListBelow(kKvPresets); }
+std::vector<RecipeSummary> ListKvCaches() { return ListBelow(kKvPresets, kKvPresets); }
 
 }  // namespace quantport

@@ -27,7 +27,8 @@ struct RecipeSummary {
   std::string refused;  // why it can't be carried out; empty where it can
 };
 
-// The built-in recipes, then the presets of models. A preset with the name of a recipe is left out.
+// The built-in recipes, then the presets of models, then recipes for single models by their paths in the library. A
+// preset with the name of a recipe is left out.
 std::vector<RecipeSummary> ListRecipes();
 // The built-in KV presets.
 std::vector<RecipeSummary> ListKvCaches();

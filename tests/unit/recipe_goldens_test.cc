@@ -29,7 +29,8 @@ Json Goldens() {
 std::string PathOf(const std::string& golden) {
   const std::string group = golden.substr(0, golden.find('/'));
   const std::string name = golden.substr(golden.find('/') + 1);
-  return (group == "general" ? "general/ptq/" : "configs/ptq/presets/" + group + "/") + name;
+  if (group == "model" || group == "kv") return "configs/ptq/presets/" + group + "/" + name;
+  return group == "general" && name.find('/') == std::string::npos ? "general/ptq/" + name : golden;
 }
 
 // Without what ModelOpt's dump says of defaults; both sides go through it. Sorted keys.
@@ -58,7 +59,7 @@ nlohmann::json Plain(const Json& recipe) {
 
 TEST(RecipeGoldensTest, EveryRecipeOfModelOptIsCarriedAndReadsAsThere) {
   const Json goldens = Goldens();
-  EXPECT_EQ(goldens.size(), 65u);
+  EXPECT_EQ(goldens.size(), 95u);
   for (const auto& [name, golden] : goldens.items()) {
     const auto recipe = LoadRecipe(PathOf(name), {});
     ASSERT_TRUE(recipe.ok()) << name << ": " << recipe.errors().front().ToString();
@@ -85,9 +86,12 @@ TEST(RecipeGoldensTest, RecipesThatNeedActivationsAreRefusedByNameAndReason) {
     refused.insert(recipe.name);
   }
   EXPECT_THAT(refused,
-              testing::ElementsAre("int4_awq", "int8_smoothquant", "nvfp4_act_headroom-kv_fp8_cast", "nvfp4_awq_clip",
-                                   "nvfp4_awq_full", "nvfp4_awq_lite", "nvfp4_default-kv_none-gptq", "nvfp4_svdquant",
-                                   "nvfp4_w4a4_weight_local_hessian", "w4a8_awq_beta"));
+              testing::ElementsAre(
+                  "huggingface/gemma/ptq/int8_sq-kv_fp8_cast", "huggingface/gemma/ptq/w4a8_awq-kv_fp8_cast",
+                  "huggingface/gemma4/ptq/w4a8_awq-kv_fp8_cast", "huggingface/mpt/ptq/w4a8_awq-kv_fp8_cast", "int4_awq",
+                  "int8_smoothquant", "nvfp4_act_headroom-kv_fp8_cast", "nvfp4_awq_clip", "nvfp4_awq_full",
+                  "nvfp4_awq_lite", "nvfp4_default-kv_none-gptq", "nvfp4_svdquant", "nvfp4_w4a4_weight_local_hessian",
+                  "qad/nvfp4_dual_lsq-mse_init-fp8_kv", "qad/nvfp4_lsq-mse_init-fp8_kv", "w4a8_awq_beta"));
 }
 
 // A whole recipe library of ModelOpt's, where one is at hand: its own files, read and compared.
