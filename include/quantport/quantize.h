@@ -31,6 +31,7 @@ struct QuantizeOptions {
   QuantizeArithmetic arithmetic = QuantizeArithmetic::kCpu;
   bool allow_nonfinite = false;  // weights with NaN or infinity
   bool bit_exact_zeros = false;  // ModelOpt's NaN for weights that are all zero
+  bool quantize_mtp = false;     // leave draft (MTP) layers to the recipe, which otherwise stay as they are
   MappingOptions mapping;
   bool repair_index = false;
   bool follow_links = false;                // copy files without tensors that are links out of the input's folder

@@ -138,6 +138,7 @@ void BindQuantize(nb::module_& module) {
       .def_rw("calibration", &QuantizeOptions::calibration, nb::arg("value").none())
       .def_rw("allow_nonfinite", &QuantizeOptions::allow_nonfinite)
       .def_rw("bit_exact_zeros", &QuantizeOptions::bit_exact_zeros)
+      .def_rw("quantize_mtp", &QuantizeOptions::quantize_mtp)
       .def_rw("mapping", &QuantizeOptions::mapping);
   DefChoice(quantize, "arithmetic", &QuantizeOptions::arithmetic, kArithmetic);
 

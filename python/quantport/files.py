@@ -239,6 +239,7 @@ def quantize(
     arithmetic: Arithmetic = "cpu",
     allow_nonfinite: bool = False,
     bit_exact_zeros: bool = False,
+    quantize_mtp: bool = False,
     mapping_file: Path | None = None,
     transformers_version: str | None = None,
     architecture: str | None = None,
@@ -260,6 +261,7 @@ def quantize(
     :param arithmetic: whose bits to reproduce: ModelOpt's on a "cpu", or on "cuda".
     :param allow_nonfinite: quantize weights with NaN or infinity as well.
     :param bit_exact_zeros: give weights that are all zero ModelOpt's NaN scales.
+    :param quantize_mtp: leave draft (MTP) layers to the recipe too, instead of leaving them as they are.
     :raises InvalidRecipeError: the recipe is malformed, or there is none of that name.
     :raises UnsupportedRecipeError: it can't be carried out, or needs a calibration.
     """
@@ -267,8 +269,8 @@ def quantize(
     options = filled(
         _core.QuantizeOptions(), input=input, output=output, recipe=_recipe(recipe, recipe_folders, kv_cache),
         calibration=calibration, arithmetic=arithmetic, allow_nonfinite=allow_nonfinite, bit_exact_zeros=bit_exact_zeros,
-        mapping=mapping, max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, all_files=all_files, follow_links=follow_links,
-        threads=threads)
+        quantize_mtp=quantize_mtp, mapping=mapping, max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index,
+        all_files=all_files, follow_links=follow_links, threads=threads)
     with reporting(progress, "quantize") as callback:
         return QuantizeReport._of(_core.quantize(options, callback))
 
@@ -280,6 +282,7 @@ def plan_quantize(
     recipe_folders: Sequence[Path] = (),
     kv_cache: str | None = None,
     calibration: Path | None = None,
+    quantize_mtp: bool = False,
     mapping_file: Path | None = None,
     transformers_version: str | None = None,
     architecture: str | None = None,
@@ -292,7 +295,8 @@ def plan_quantize(
     mapping = _mapping(mapping_file, transformers_version, architecture)
     options = filled(
         _core.QuantizeOptions(), input=input, recipe=_recipe(recipe, recipe_folders, kv_cache), calibration=calibration,
-        mapping=mapping, max_shard_bytes=max_shard_bytes, repair_index=repair_index, all_files=all_files, follow_links=follow_links)
+        quantize_mtp=quantize_mtp, mapping=mapping, max_shard_bytes=max_shard_bytes, repair_index=repair_index, all_files=all_files,
+        follow_links=follow_links)
     return QuantizePlan._of(_core.plan_quantize(options, None))
 
 

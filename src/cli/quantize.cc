@@ -39,6 +39,7 @@ struct Arguments : WriteArguments {
   std::string arithmetic = "cpu";
   bool allow_nonfinite = false;
   bool bit_exact_zeros = false;
+  bool quantize_mtp = false;
   bool plan = false;
   bool list = false;
 };
@@ -116,6 +117,7 @@ int RunQuantize(const Arguments& arguments) {
   options.arithmetic = arguments.arithmetic == "cuda" ? QuantizeArithmetic::kCuda : QuantizeArithmetic::kCpu;
   options.allow_nonfinite = arguments.allow_nonfinite;
   options.bit_exact_zeros = arguments.bit_exact_zeros;
+  options.quantize_mtp = arguments.quantize_mtp;
   if (!arguments.plan) return Carry(&options, arguments, Quantize);
   auto report = PlanQuantize(options);
   if (!report) return Finish(report.errors(), arguments.json);
@@ -187,6 +189,8 @@ void AddRecipeOptions(CLI::App* command, Arguments* arguments) {
   command->add_flag("--allow-nonfinite", arguments->allow_nonfinite, "Quantize weights with NaN or infinity as well");
   command->add_flag("--bit-exact-zeros", arguments->bit_exact_zeros,
                     "Give weights that are all zero ModelOpt's NaN scales, instead of finite ones");
+  command->add_flag("--quantize-mtp", arguments->quantize_mtp,
+                    "Leave draft (MTP) layers to the recipe too, instead of leaving them as they are");
   command->add_flag("--list-recipes", arguments->list, "Name the built-in recipes, presets and KV presets");
   command->add_flag("--plan", arguments->plan, "Dry run: print what the recipe would do to each module, write nothing");
 }

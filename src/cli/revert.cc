@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli/commands.h"
@@ -72,13 +73,24 @@ void PrintDropped(const std::vector<DroppedTensor>& dropped) {
   constexpr size_t kShown = 200;
   if (dropped.empty()) return;
   fmt::print(stderr, "note: {} tensors are only in the reference:\n", dropped.size());
-  for (size_t i = 0; i < std::min(dropped.size(), kShown); ++i) {
-    const DroppedTensor& tensor = dropped[i];
-    PrintNotes(
-        {fmt::format("{} ({}{})", tensor.name, DroppedReason(tensor.kind), tensor.carried ? "; carried over" : "")},
-        "note:   only in the reference");
+  const auto draft = [](const DroppedTensor& tensor) { return tensor.kind == "mtp"; };
+  const auto drafts = static_cast<size_t>(std::count_if(dropped.begin(), dropped.end(), draft));
+  size_t shown = 0;
+  size_t hidden = 0;
+  bool draft_shown = false;
+  for (const DroppedTensor& tensor : dropped) {
+    // Draft layers come and go as a whole.
+    if (draft(tensor) && std::exchange(draft_shown, true)) continue;
+    if (++shown > kShown) {
+      ++hidden;
+      continue;
+    }
+    const std::string more = draft(tensor) && drafts > 1 ? fmt::format(" and {} others", drafts - 1) : "";
+    PrintNotes({fmt::format("{}{} ({}{})", tensor.name, more, DroppedReason(tensor.kind),
+                            tensor.carried ? "; carried over" : "")},
+               "note:   only in the reference");
   }
-  if (dropped.size() > kShown) fmt::print(stderr, "note:   and {} more (--json lists all)\n", dropped.size() - kShown);
+  if (hidden > 0) fmt::print(stderr, "note:   and {} more (--json lists all)\n", hidden);
 }
 
 // One line for each way in which files were changed, and one for each reason to copy.

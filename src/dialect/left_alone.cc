@@ -53,7 +53,8 @@ const std::unordered_set<std::string_view>& Paths() {
                                                               "merger",
                                                               "connector",
                                                               "modality_projection",
-                                                              "compressor"};
+                                                              "compressor",
+                                                              "mtp_linear_proj"};
   return kPaths;
 }
 

@@ -77,9 +77,13 @@ std::vector<ExpertCount> ExpertCounts(const Json& config) {
   return counts;
 }
 
+std::optional<uint64_t> HiddenLayers(const Json& config) {
+  return Number(SubConfigOr(config, "text_config"), "num_hidden_layers");
+}
+
 void FillConfigValues(const Json& config, ResolvedModel* model) {
   const Json& text = SubConfigOr(config, "text_config");
-  model->num_hidden_layers = Number(text, "num_hidden_layers");
+  model->num_hidden_layers = HiddenLayers(config);
   for (const Json* place : {&config, &text}) {
     const auto tied = place->find("tie_word_embeddings");
     if (!model->tie_word_embeddings && tied != place->end() && tied->is_boolean())

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 
 #include "base/text.h"
 #include "mapping/renamer.h"
+#include "plan/draft_layers.h"
 
 namespace quantport {
 namespace {
@@ -13,10 +13,6 @@ namespace {
 // Leaves of tensors that models compute for themselves: rotary frequencies, position numbers, causal masks.
 constexpr std::array<std::string_view, 7> kBufferLeaves = {
     "inv_freq", "position_ids", "masked_bias", "causal_mask", "token_type_ids", "cos_cached", "sin_cached"};
-
-// Path components that multi-token-prediction layers have where they are no plain layers behind the last.
-constexpr std::array<std::string_view, 5> kMtpComponents = {"mtp", "nextn", "mtp_layers", "mtp_block",
-                                                            "nextn_predict_layers"};
 
 template <size_t N>
 bool IsOneOf(const std::array<std::string_view, N>& names, std::string_view name) {
@@ -29,25 +25,11 @@ bool IsBuffer(std::string_view key) {
   return IsOneOf(kBufferLeaves, leaf) || (leaf == "bias" && SplitLeaf(module).leaf == "attn");
 }
 
-// DeepSeek-V3 and its kin store them as layers from num_hidden_layers on.
-bool IsMtp(std::string_view key, const ResolvedModel& model) {
-  const std::vector<std::string_view> parts = SplitDots(key);
-  for (size_t i = 0; i < parts.size(); ++i) {
-    if (IsOneOf(kMtpComponents, parts[i])) return true;
-    if (parts[i] != "layers" || i + 1 == parts.size() || !model.num_hidden_layers) continue;
-    uint64_t layer = 0;
-    const std::string_view number = parts[i + 1];
-    const bool counted = std::from_chars(number.data(), number.data() + number.size(), layer).ec == std::errc();
-    if (counted && IsDigits(number) && layer >= *model.num_hidden_layers) return true;
-  }
-  return false;
-}
-
-DroppedKind Classify(const Dropped& dropped, const ResolvedModel& model) {
+DroppedKind Classify(const Dropped& dropped, const ResolvedModel& model, const DraftLayers& drafts) {
   const bool tied =
       std::find(model.tied_weights.begin(), model.tied_weights.end(), dropped.in_memory) != model.tied_weights.end();
   if (tied && model.tie_word_embeddings.value_or(true)) return DroppedKind::kTied;
-  if (IsMtp(dropped.key, model)) return DroppedKind::kMtp;
+  if (!drafts.PathOf(dropped.key).empty()) return DroppedKind::kMtp;
   return IsBuffer(dropped.key) ? DroppedKind::kBuffer : DroppedKind::kOther;
 }
 
@@ -70,10 +52,11 @@ std::string_view DroppedKindName(DroppedKind kind) {
 Result<std::vector<Dropped>> ClassifyDropped(const std::vector<std::string>& keys, const ResolvedModel& model) {
   auto load = Renamer::Create(model.transforms, Renamer::Direction::kLoad);
   if (!load) return load.errors();
+  const DraftLayers drafts(model);
   std::vector<Dropped> dropped;
   for (const std::string& key : keys) {
     Dropped entry{key, load->Probe(key).name, DroppedKind::kOther};
-    entry.kind = Classify(entry, model);
+    entry.kind = Classify(entry, model, drafts);
     dropped.push_back(std::move(entry));
   }
   return dropped;

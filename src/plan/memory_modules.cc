@@ -140,6 +140,7 @@ class Finder {
     if (!units) return units.errors();
     Conversion kept = KeepNames(logical_, *units);
     std::optional<Conversion> loaded;
+    FindDrafts();
     if (input_.model != nullptr && !input_.model->transforms.empty()) {
       ConversionInput input{&logical_, &*units, input_.model, input_.legacy, nullptr};
       input.loading = true;
@@ -429,6 +430,11 @@ class Finder {
 };
 
 }  // namespace
+  void FindDrafts() {
+    if (input_.drafts == nullptr) return;
+    for (MemoryModule& module : model_.modules) module.draft = input_.drafts->PathOf(module.module.name);
+  }
+
 
 Result<MemoryModel> FindMemoryModules(const MemoryInput& input) { return Finder(input).Find(); }
 

@@ -10,6 +10,7 @@
 #include "layout/recognize.h"
 #include "mapping/resolve.h"
 #include "plan/conversion.h"
+#include "plan/draft_layers.h"
 #include "quantport/warning.h"
 #include "recipe/resolve.h"
 
@@ -42,6 +43,7 @@ struct MemoryModule {
   bool router = false;           // never quantized, but named among what is not
   std::vector<std::string> hub;  // the hub modules it is made of
   std::string obstacle = {};     // why its weights can't be quantized
+  std::string draft = {};        // the path of the draft layers that it belongs to; empty: to none
 };
 
 struct MemoryModel {
@@ -56,6 +58,7 @@ struct MemoryInput {
   const std::vector<WeightUnit>* units = nullptr;  // of the table
   const ResolvedModel* model = nullptr;            // nullptr: names in memory are taken to be the hub's
   std::span<const Transform> legacy;
+  const DraftLayers* drafts = nullptr;  // nullptr: which layers are draft layers is not asked for
 };
 
 // Experts that are stacked in memory are a container, whatever the hub has; each expert's projections are matrices of

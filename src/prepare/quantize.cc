@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "codec/codec.h"
 #include "config/references.h"
+#include "dialect/claims.h"
 #include "dialect/modelopt_files.h"
 #include "dialect/modelopt_formats.h"
 #include "layout/misfits.h"
@@ -120,6 +121,13 @@ void DropQuantizationFiles(const ConfigFiles& configs, std::vector<std::string>*
   });
 }
 
+// Recipes switch off what Qwen3-Next and its kin call mtp; who asks for draft layers wants them all the same.
+void KeepDraftLayersIn(Recipe* recipe) {
+  std::erase_if(recipe->entries, [](const RecipeEntry& entry) {
+    return !entry.enable && entry.cfg.empty() && entry.quantizer_name.find("mtp") != std::string::npos;
+  });
+}
+
 void Summarize(const Opened& opened, PreparedQuantize* prepared) {
   QuantizeReport& report = prepared->report;
   report.notes.insert(report.notes.begin(), opened.checkpoint.notes.begin(), opened.checkpoint.notes.end());
@@ -167,6 +175,7 @@ class Preparer {
       ReplaceKvCache(*entries, &recipe_);
     }
     if (!options_.calibration) return {};
+    if (options_.quantize_mtp) KeepDraftLayersIn(&recipe_);
     auto calibration = ReadCalibration(storage_, options_.calibration->string());
     if (!calibration) return calibration.errors();
     calibration_ = std::move(*calibration);
@@ -210,9 +219,11 @@ class Preparer {
 
   Status FindModules() {
     MemoryInput input;
+    const DraftLayers drafts(opened_.configs.config_text);
     input.table = &opened_.checkpoint.table;
     input.units = &opened_.units;
     if (model_) {
+    input.drafts = &drafts;
       input.model = &model_->resolved;
       input.legacy = model_->legacy;
     }
@@ -224,9 +235,15 @@ class Preparer {
   }
 
   Status Resolve() {
+  // What no recipe is asked about: routers, and draft layers, of which engines build the inputs and heads unquantized.
+  bool IsLeftOut(const MemoryModule& module) const {
+    return module.router ||
+           (!module.draft.empty() && (!options_.quantize_mtp || IsUsuallyLeftAlone(module.module.name)));
+  }
+
     std::vector<QuantizableModule> modules;
     for (size_t m = 0; m < memory_.modules.size(); ++m) {
-      if (memory_.modules[m].router) continue;
+      if (IsLeftOut(memory_.modules[m])) continue;
       modules.push_back(memory_.modules[m].module);
       module_index_.push_back(m);
     }
@@ -274,7 +291,8 @@ class Preparer {
       modules.push_back({module.module.name, alone ? FormatId::kPlain : module.format, module.block_size});
     }
     for (const MemoryModule& module : memory_.modules) {
-      if (module.router) modules.push_back({module.module.name, FormatId::kPlain, 0});
+      if (IsLeftOut(module) && module.module.kind != ModuleKind::kAttention)
+        modules.push_back({module.module.name, FormatId::kPlain, 0});
     }
     return modules;
   }
@@ -364,11 +382,24 @@ class Preparer {
   Recipe recipe_;
   Calibration calibration_;
   Opened opened_;
+    NoteDraftLayers();
   std::optional<ModelMapping> model_;
   MemoryModel memory_;
   ResolvedRecipe resolved_;
   std::vector<size_t> module_index_;  // of each resolved module, in memory_
   ChosenFormats chosen_;
+  void NoteDraftLayers() {
+    std::set<std::string> paths;
+    for (const MemoryModule& module : memory_.modules) {
+      if (!module.draft.empty() && !options_.quantize_mtp) paths.insert(module.draft);
+    }
+    if (paths.empty()) return;
+    Warning note;
+    note.text = "draft (MTP) layers stay unquantized, unless --quantize-mtp leaves them to the recipe";
+    for (const std::string& path : paths) AddName(path, &note);
+    prepared_.report.notes.push_back(note.ToString());
+  }
+
   std::optional<Renamer> reverse_;
   std::vector<std::string> containers_;
 };

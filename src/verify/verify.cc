@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "base/text.h"
 #include "checkpoint/checkpoint.h"
@@ -14,6 +15,7 @@
 #include "load/find_reference.h"
 #include "load/load.h"
 #include "mapping/renamer.h"
+#include "plan/draft_layers.h"
 #include "plan/reference_check.h"
 #include "plan/spelling.h"
 #include "quantport/quantport.h"
@@ -26,15 +28,17 @@ namespace {
 class NameCheck {
  public:
   NameCheck(const std::vector<WeightUnit>& units, const ReferenceView& reference, const std::set<std::string>& tied,
-            VerifyReport* report)
-      : units_(units), reference_(reference), stacked_(reference), tied_(tied), report_(report) {}
+            const DraftLayers& drafts, VerifyReport* report)
+      : units_(units), reference_(reference), stacked_(reference), tied_(tied), drafts_(drafts), report_(report) {}
 
   void Run() {
     std::set<std::string_view> present;
-    std::set<std::string> expanded;  // containers whose experts are stored one by one
+    std::set<std::string> expanded;            // containers whose experts are stored one by one
+    std::set<std::string_view> drafts = {""};  // paths of draft layers of which anything is stored
     for (const WeightUnit& unit : units_) {
       if (unit.role == UnitRole::kCacheScale) continue;
       present.insert(unit.key);
+      drafts.insert(drafts_.PathOf(unit.key));
       if (unit.IsBelowProjection()) {
         report_->problems.push_back(
             {ErrorKind::kReferenceMismatch,
@@ -46,16 +50,31 @@ class NameCheck {
       expanded.insert(stacked_.ContainerOf(unit.key));
       CheckUnit(unit);
     }
+    std::set<std::string_view> left_out;
     for (const std::string& key : reference_.keys) {
       const std::string container = stacked_.ContainerOfStacked(key);
       if (present.contains(key) || (!container.empty() && expanded.contains(container))) continue;
+      if (const std::string_view draft = drafts_.PathOf(key); !drafts.contains(draft)) {
+        left_out.insert(draft);
+        continue;
+      }
       Add("the reference has this tensor, the checkpoint does not", key);
     }
+    NoteLeftOut(left_out);
   }
 
  private:
   void Add(std::string message, const std::string& tensor) {
     report_->problems.push_back({ErrorKind::kReferenceMismatch, std::move(message), {}, tensor, {}});
+  }
+
+  // A model runs without its draft layers; transformers loads and saves none.
+  void NoteLeftOut(const std::set<std::string_view>& paths) {
+    if (paths.empty()) return;
+    Warning note;
+    note.text = "draft (MTP) layers of the reference are not in the checkpoint, which can't draft tokens then";
+    for (const std::string_view path : paths) AddName(std::string(path), &note);
+    report_->notes.push_back(note.ToString());
   }
 
   void CheckUnit(const WeightUnit& unit) {
@@ -90,8 +109,33 @@ class NameCheck {
   const ReferenceView& reference_;
   const StackedExperts stacked_;
   const std::set<std::string>& tied_;
+  const DraftLayers& drafts_;
   VerifyReport* report_;
 };
+
+// What is wrong in the same way with many tensors of draft layers is told once.
+Errors OnceForDraftLayers(Errors problems, const DraftLayers& drafts) {
+  struct Told {
+    size_t at = 0;
+    uint64_t more = 0;
+  };
+  std::map<std::tuple<std::string, std::string, std::string>, Told> told;  // by path of the layers, message and file
+  Errors once;
+  for (Error& problem : problems) {
+    const std::string path(drafts.PathOf(problem.tensor));
+    const auto [it, fresh] = told.emplace(std::tuple(path, problem.message, problem.file), Told{once.size(), 0});
+    if (path.empty() || fresh) {
+      once.push_back(std::move(problem));
+    } else {
+      ++it->second.more;
+    }
+  }
+  for (const auto& [key, of] : told) {
+    if (of.more > 0)
+      once[of.at].message += fmt::format("; {} more of the draft layers {} likewise", of.more, std::get<0>(key));
+  }
+  return once;
+}
 
 // Hub names of tied weights, which a checkpoint may store or leave out.
 std::set<std::string> TiedHubNames(const ModelMapping& model) {
@@ -183,10 +227,11 @@ Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage
     return report;
   }
   const std::set<std::string> tied = TiedHubNames(*model);
+  const DraftLayers drafts(model->resolved);
   if (*reference_names) {
     const ReferenceView reference = MakeReferenceView(std::move(**reference_names));
     report.shapes = !reference.logical_shapes.empty();
-    NameCheck(*units, reference, tied, &report).Run();
+    NameCheck(*units, reference, tied, drafts, &report).Run();
   }
   CheckSiblingScales(*units, &report);
   MatchBudget budget;
@@ -199,6 +244,7 @@ Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage
   for (Error& error :
        UnknownWeightErrors(FindUnknownWeights(*units, configs->scheme.quantized), ErrorKind::kReferenceMismatch))
     report.problems.push_back(std::move(error));
+  report.problems = OnceForDraftLayers(std::move(report.problems), drafts);
   return report;
 }
 

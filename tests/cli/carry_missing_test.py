@@ -134,8 +134,9 @@ class KindTest(CarryTest):
         self.assertIn(f"note: {len(ONLY_HUB)} tensors are only in the reference:\n", result.stderr)
         for name, reason in ((HEAD[0], "tied: the same as another tensor"), (OTHER[0], "no reason is known"),
                              (BUFFER[0], "a buffer that the model computes"),
-                             (MTP_PLAIN[0][0], "of the multi-token prediction layers")):
+                             (f"{MTP_PLAIN[0][0]} and {len(MTP_PLAIN) - 1} others", "of the multi-token prediction layers")):
             self.assertIn(f"note:   only in the reference: {name} ({reason})\n", result.stderr)
+        self.assertEqual(result.stderr.count(MTP), 1, "one line for all of the draft layer")
         self.assert_tensors(REVERTED)
 
 

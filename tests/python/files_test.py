@@ -101,12 +101,12 @@ class FilesTest(PackageTest):
         self.assertTrue(repr(back).startswith("dequantized: "))
 
     def test_quantize_takes_the_options_of_the_command_line(self):
-        options = {"kv_cache": "none", "arithmetic": "cuda", "allow_nonfinite": True, "bit_exact_zeros": True,
+        options = {"kv_cache": "none", "arithmetic": "cuda", "allow_nonfinite": True, "bit_exact_zeros": True, "quantize_mtp": True,
                    "recipe_folders": [self.folder], "max_shard_bytes": 100000, "threads": 1}
         report = quantport.quantize(HUB, self.path("ours"), RECIPE, **options)
         self.assert_like_the_program(
             report, "quantize", HUB, "-o", self.path("theirs"), "--recipe", RECIPE, "--kv-cache", "none", "--arithmetic", "cuda",
-            "--allow-nonfinite", "--bit-exact-zeros", "--recipe-path", self.folder, "--max-shard-size", "100000", "--threads", "1")
+            "--allow-nonfinite", "--bit-exact-zeros", "--quantize-mtp", "--recipe-path", self.folder, "--max-shard-size", "100000", "--threads", "1")
         self.assert_same_files(self.path("ours"), self.path("theirs"))
         self.assertIsNone(report.kv_cache)
 

@@ -66,6 +66,13 @@ TEST(DroppedTest, PredictionLayersMayHaveANameOfTheirOwn) {
   EXPECT_EQ(KindOf("model.mtpx.0.norm.weight"), "other");
 }
 
+TEST(DroppedTest, TowersAndEncodersHaveNoPredictionLayers) {
+  EXPECT_EQ(KindOf("audio_tower.layers.2.fc1.weight"), "other");
+  EXPECT_EQ(KindOf("model.vision_tower.layers.9.mlp.fc1.weight"), "other");
+  EXPECT_EQ(KindOf("model.decoder.layers.2.fc1.weight"), "other") << "num_hidden_layers is the encoder's";
+  EXPECT_EQ(KindOf("model.language_model.layers.2.mlp.up_proj.weight"), "mtp");
+}
+
 TEST(DroppedTest, BuffersAreKnownByTheirLeaf) {
   for (const std::string leaf : {"inv_freq", "position_ids", "masked_bias", "causal_mask", "cos_cached", "sin_cached"})
     EXPECT_EQ(KindOf("model.layers.0.self_attn." + leaf), "buffer") << leaf;
