@@ -74,7 +74,7 @@ Result<QuantizeReport> Quantize(const QuantizeOptions& options) {
 
 Result<QuantizeReport> PlanQuantize(const QuantizeOptions& options) {
   return WithinMemory([&]() -> Result<QuantizeReport> {
-    auto prepared = PrepareQuantize(options, LocalStorage());
+    auto prepared = PrepareQuantize(options, LocalStorage(), true);
     if (!prepared) return prepared.errors();
     return std::move(prepared->report);
   });

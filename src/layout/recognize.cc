@@ -51,9 +51,28 @@ constexpr std::array<std::string_view, 27> kCompanionLeaves = {"weight_scale",
 constexpr std::array<std::string_view, 7> kGenericLeaves = {
     "output_scale", "activation_scale", "pre_quant_scale", "scales", "g_idx", "SCB", "weight_format"};
 
-// Of the KV cache, and of what attention computes in low precision besides, as vLLM reads them.
-constexpr std::array<std::string_view, 7> kCacheLeaves = {
-    "k_scale", "v_scale", "q_scale", "kv_scale", "prob_output_scale", "k_zero_point", "v_zero_point"};
+// Of the KV cache, and of what attention computes in low precision besides, as ModelOpt, compressed-tensors, Quark and
+// TensorRT-LLM write and vLLM reads them.
+constexpr std::array<std::string_view, 19> kCacheLeaves = {"k_scale",
+                                                           "v_scale",
+                                                           "q_scale",
+                                                           "kv_scale",
+                                                           "prob_scale",
+                                                           "k_zero_point",
+                                                           "v_zero_point",
+                                                           "q_zero_point",
+                                                           "kv_zero_point",
+                                                           "prob_output_scale",
+                                                           "k_cache_scale",
+                                                           "v_cache_scale",
+                                                           "kv_cache_scale",
+                                                           "k_global_scale",
+                                                           "v_global_scale",
+                                                           "q_global_scale",
+                                                           "k_cache_scaling_factor",
+                                                           "v_cache_scaling_factor",
+                                                           "kv_cache_scaling_factor"};
+constexpr std::array<std::string_view, 3> kCaches = {"k_cache", "v_cache", "kv_cache"};
 
 template <size_t N>
 bool Contains(const std::array<std::string_view, N>& leaves, std::string_view leaf) {
@@ -64,6 +83,7 @@ bool Contains(const std::array<std::string_view, N>& leaves, std::string_view le
 // have names that models use for parameters (BEiT's v_bias), but only below the projections.
 bool IsCacheLeaf(std::string_view module, std::string_view leaf) {
   if (Contains(kCacheLeaves, leaf)) return true;
+  if (Contains(kCaches, SplitLeaf(module).leaf) && (leaf == "scale" || leaf == "zero_point")) return true;
   return (leaf == "k_bias" && module.ends_with("k_proj")) || (leaf == "v_bias" && module.ends_with("v_proj"));
 }
 

@@ -10,6 +10,7 @@
 #include "plan/assemble.h"
 #include "plan/expert_numbers.h"
 #include "plan/operations.h"
+#include "plan/siblings.h"
 #include "plan/spelling.h"
 
 namespace quantport {
@@ -21,6 +22,7 @@ class Converter {
       : input_(input),
         units_(*input.units),
         grouping_(grouping),
+        siblings_(units_, grouping),
         lookup_(lookup),
         stacked_(*input.table, units_, input.model->submodels) {
     produced_.resize(grouping.groups.size());
@@ -439,7 +441,8 @@ class Converter {
     if (owner != grouping_.unit_of_key.end() && grouping_.group_of[owner->second] != Grouping::npos) {
       key = ClosestProduct(produced_[grouping_.group_of[owner->second]], unit.weight.parts[0].leaf).value_or(key);
     } else {
-      key = lookup_.NewKey(std::string(SplitLeaf(unit.key).module));
+      const auto beside = siblings_.KeyOf(SplitLeaf(unit.key).module, produced_);
+      key = beside ? *beside : lookup_.NewKey(std::string(SplitLeaf(unit.key).module));
     }
     const std::string& leaf = unit.weight.parts[0].leaf;
     std::string name = JoinName(SplitLeaf(key).module, leaf);
@@ -479,6 +482,7 @@ class Converter {
   const ConversionInput& input_;
   const std::vector<WeightUnit>& units_;
   const Grouping& grouping_;
+  const Siblings siblings_;
   const NameLookup& lookup_;
   StackedContainers stacked_;
   std::unordered_set<std::string> said_;            // errors, so that none is said twice

@@ -100,6 +100,22 @@ std::string ExpertContainer(const std::string& module) {
 
 // A tensor that loading makes, with what it is made of.
 struct Loaded {
+// What projects keys, values, or both: whatever module they stand in has a KV cache, as Nemotron-H's "mixer" does.
+constexpr std::array<std::string_view, 5> kKeys = {"k_proj", "key_proj", "key", "wk", "to_k"};
+constexpr std::array<std::string_view, 5> kValues = {"v_proj", "value_proj", "value", "wv", "to_v"};
+constexpr std::array<std::string_view, 10> kKeysAndValues = {
+    "qkv_proj", "qkv", "query_key_value", "c_attn", "Wqkv", "wqkv", "kv_proj", "kv_a_proj_with_mqa", "wkv", "W_pack"};
+
+template <size_t N>
+bool AnyOf(const std::array<std::string_view, N>& names, const std::set<std::string>& children) {
+  return std::any_of(names.begin(), names.end(),
+                     [&](std::string_view name) { return children.contains(std::string(name)); });
+}
+
+bool HasKeysAndValues(const std::set<std::string>& linears) {
+  return (AnyOf(kKeys, linears) && AnyOf(kValues, linears)) || AnyOf(kKeysAndValues, linears);
+}
+
   std::string name;
   Array array;  // of logical tensors
 };
@@ -376,12 +392,13 @@ class Finder {
   }
 
   void AddAttentions() {
-    std::set<std::string> attentions;
+    std::map<std::string, std::set<std::string>> linears;  // of each module, the names of those below it
     for (const MemoryModule& module : model_.modules) {
-      const std::string parent(SplitLeaf(module.module.name).module);
-      if (module.module.kind == ModuleKind::kLinear && IsAttention(parent)) attentions.insert(parent);
+      const auto [parent, leaf] = SplitLeaf(module.module.name);
+      if (module.module.kind == ModuleKind::kLinear) linears[std::string(parent)].emplace(leaf);
     }
-    for (const std::string& name : attentions) {
+    for (const auto& [name, children] : linears) {
+      if (!IsAttention(name) && !HasKeysAndValues(children)) continue;
       MemoryModule module;
       module.module = {name, ModuleKind::kAttention, {}, 0, true};
       model_.modules.push_back(std::move(module));

@@ -56,6 +56,7 @@ class Chooser {
                          {}});
     }
     if (!errors_.empty()) return std::move(errors_);
+    if (uncalibrated_inputs_.count > 0) chosen_.warnings.push_back(std::move(uncalibrated_inputs_));
     return std::move(chosen_);
   }
 
@@ -266,6 +267,10 @@ class Chooser {
 
   std::optional<float> Checked(std::optional<float> amax, const std::string& module, std::string_view leaf,
                                bool positive) {
+    if (!amax && input_.only_plan && input_.calibration == nullptr) {
+      if (asked_.insert(module).second) AddName(module, &uncalibrated_inputs_);
+      return 1.0f;
+    }
     if (!amax) {
       // Without any calibration one error says it all.
       if (input_.calibration == nullptr && missing_ > 0) return 1.0f;
@@ -339,6 +344,11 @@ class Chooser {
   std::map<std::string, float> maxima_;
   std::set<std::string> uncalibrated_;
   std::set<std::string> asked_;
+  Warning uncalibrated_inputs_ = {"needs-calibration",
+                                  "quantizing will need a calibration, since activations get static scales",
+                                  0,
+                                  {},
+                                  "--calibration FILE"};
   size_t missing_ = 0;
   std::string beside_;
   ChosenFormats chosen_;

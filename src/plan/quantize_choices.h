@@ -33,6 +33,7 @@ struct ChoiceInput {
   const ResolvedRecipe* resolved = nullptr;  // of `modules`
   std::vector<size_t> modules;               // of each resolved module, its index in MemoryModel::modules
   const Calibration* calibration = nullptr;  // nullptr: none was given
+  bool only_plan = false;                    // without a calibration, a warning says how many scales are not known yet
 };
 
 // Errors: kUnsupportedRecipe where a recipe needs a calibration and there is none or it lacks a module, or asks for

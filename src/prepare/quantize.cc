@@ -147,7 +147,8 @@ void Summarize(const Opened& opened, PreparedQuantize* prepared) {
 
 class Preparer {
  public:
-  Preparer(const QuantizeOptions& options, const Storage& storage) : options_(options), storage_(storage) {}
+  Preparer(const QuantizeOptions& options, const Storage& storage, bool only_plan)
+      : options_(options), storage_(storage), only_plan_(only_plan) {}
 
   Result<PreparedQuantize> Prepare() {
     if (auto s = ReadRecipe(); !s) return s.errors();
@@ -250,8 +251,9 @@ class Preparer {
     auto resolved = ResolveQuantizers(recipe_, modules);
     if (!resolved) return resolved.errors();
     resolved_ = std::move(*resolved);
-    auto chosen =
-        ChooseFormats({&recipe_, &memory_, &resolved_, module_index_, options_.calibration ? &calibration_ : nullptr});
+    NotePatternsByHub();
+    auto chosen = ChooseFormats(
+        {&recipe_, &memory_, &resolved_, module_index_, options_.calibration ? &calibration_ : nullptr, only_plan_});
     if (!chosen) return chosen.errors();
     chosen_ = std::move(*chosen);
     Append(chosen_.warnings, &prepared_.report.warnings);
@@ -406,8 +408,8 @@ class Preparer {
 
 }  // namespace
 
-Result<PreparedQuantize> PrepareQuantize(const QuantizeOptions& options, const Storage& storage) {
-  return Preparer(options, storage).Prepare();
+Result<PreparedQuantize> PrepareQuantize(const QuantizeOptions& options, const Storage& storage, bool only_plan) {
+  return Preparer(options, storage, only_plan).Prepare();
 }
 
 Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options, const Storage& storage) {
@@ -419,6 +421,7 @@ Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options, con
   input.units = &opened->units;
   input.memory = &memory;
   input.dequantize_rest = true;
+  const bool only_plan_;
   input.why_unread = WhyNotDecoded;
   input.zeros_less_one = opened->configs.scheme.zeros_less_one;
   input.plain_dtype = PlainDType(opened->configs.config_text);

@@ -17,8 +17,9 @@ struct PreparedQuantize {
   QuantizeReport report;
 };
 
-// Errors: as Quantize.
-Result<PreparedQuantize> PrepareQuantize(const QuantizeOptions& options, const Storage& storage);
+// Errors: as Quantize. `only_plan`: the plan is looked at and never carried out, so that it needs no calibration.
+Result<PreparedQuantize> PrepareQuantize(const QuantizeOptions& options, const Storage& storage,
+                                         bool only_plan = false);
 // Errors: as Dequantize.
 Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options, const Storage& storage);
 

@@ -330,3 +330,27 @@ Result<ResolvedRecipe> ResolveQuantizers(const Recipe& recipe, const std::vector
 }
 
 }  // namespace quantport
+// Whether a pattern is for what keys or values are quantized by, and for nothing else.
+bool SpeaksOfKvCache(const RecipeEntry& entry) {
+  const std::string& name = entry.quantizer_name;
+  return name.ends_with("_bmm_quantizer") && !name.ends_with("q_bmm_quantizer") && !name.ends_with("p_bmm_quantizer");
+}
+
+// Else the config would say of the cache what nobody asked for: that it is not quantized.
+Status CheckThatCacheIsQuantized(const Recipe& recipe, const ResolvedRecipe& model) {
+  if (!model.kv_cache.empty()) return {};
+  const RecipeEntry* asking = nullptr;
+  for (const RecipeEntry& entry : recipe.entries) {
+    if (SpeaksOfKvCache(entry)) asking = entry.enable ? &entry : nullptr;
+  }
+  if (asking == nullptr) return {};
+  return Error{
+      ErrorKind::kUnsupportedRecipe,
+      fmt::format("entry \"{}\" of recipe {} asks for a quantized KV cache, and no attention of this model has that",
+                  Printable(asking->quantizer_name), Printable(recipe.name)),
+      asking->place,
+      {},
+      "pass --kv-cache none"};
+}
+
+  if (Status status = CheckThatCacheIsQuantized(recipe, model); !status) return status.errors();
