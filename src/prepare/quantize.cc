@@ -248,6 +248,7 @@ class Preparer {
       modules.push_back(memory_.modules[m].module);
       module_index_.push_back(m);
     }
+    AddHubModules(&modules);
     auto resolved = ResolveQuantizers(recipe_, modules);
     if (!resolved) return resolved.errors();
     resolved_ = std::move(*resolved);
@@ -261,6 +262,26 @@ class Preparer {
     if (unused > 0)
       prepared_.report.notes.push_back(fmt::format("{} entries of the calibration were not needed", unused));
     return {};
+  }
+
+  void AddHubModules(std::vector<QuantizableModule>* modules) const {
+    if (std::none_of(recipe_.entries.begin(), recipe_.entries.end(), MayNameHub)) return;
+    std::map<size_t, QuantizableModule*> by_index;
+    for (size_t i = 0; i < modules->size(); ++i) by_index.emplace(module_index_[i], &(*modules)[i]);
+    for (const HubMatrix& matrix : memory_.matrices) {
+      for (const MemoryPlace& place : matrix.places) {
+        const auto found = by_index.find(place.module);
+        if (found != by_index.end()) found->second->hub[{place.projection, place.expert}].push_back(matrix.name);
+      }
+    }
+  }
+
+  void NotePatternsByHub() {
+    if (resolved_.by_hub.empty()) return;
+    Warning note;
+    note.text = "patterns of the recipe match no module in memory, and are matched with the hub's names";
+    for (const std::string& pattern : resolved_.by_hub) AddName(pattern, &note);
+    prepared_.report.notes.push_back(note.ToString());
   }
 
   Status LayOut() {

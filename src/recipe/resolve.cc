@@ -57,10 +57,12 @@ AttributeList Shared(std::vector<QuantizerAttributes> attributes) {
 struct Prepared {
   explicit Prepared(const Recipe& of) : recipe(of) {
     for (const RecipeEntry& entry : recipe.entries) cfgs.push_back(entry.cfg.empty() ? nullptr : Shared(entry.cfg));
+    by_hub.assign(recipe.entries.size(), false);
   }
 
   const Recipe& recipe;
   std::vector<AttributeList> cfgs;  // one an entry
+  std::vector<bool> by_hub;         // one an entry: whether it is matched with the hub's names
   AttributeList int8 = Shared({Int8()});
   AttributeList int8_per_channel = Shared({Int8PerChannel()});
 };
@@ -81,14 +83,24 @@ bool IsOfClass(const QuantizableModule& module, std::string_view parent_class) {
 }
 
 struct NamedQuantizer {
-  std::string full;      // as ModelOpt names it
-  std::string singular;  // the same without plural and number, where that differs
+  std::string full;                        // as ModelOpt names it
+  std::string singular;                    // the same without plural and number, where that differs
+  std::string own = {};                    // below its matrix: "weight_quantizer"
+  std::vector<std::string_view> hub = {};  // the hub's modules that its matrices are made of
 };
 
-bool Matches(const RecipeEntry& entry, const QuantizableModule& module, const NamedQuantizer& name) {
-  if (!GlobMatch(entry.quantizer_name, name.full) &&
-      (name.singular.empty() || !GlobMatch(entry.quantizer_name, name.singular)))
-    return false;
+bool NamesAll(const std::string& pattern, const NamedQuantizer& name) {
+  return !name.hub.empty() && std::all_of(name.hub.begin(), name.hub.end(), [&](std::string_view module) {
+    return GlobMatch(pattern, fmt::format("{}.{}", module, name.own)) ||
+           GlobMatch(pattern, fmt::format("{}_{}", module, name.own));
+  });
+}
+
+bool Matches(const RecipeEntry& entry, bool by_hub, const QuantizableModule& module, const NamedQuantizer& name) {
+  const bool named = by_hub ? NamesAll(entry.quantizer_name, name)
+                            : GlobMatch(entry.quantizer_name, name.full) ||
+                                  (!name.singular.empty() && GlobMatch(entry.quantizer_name, name.singular));
+  if (!named) return false;
   return !entry.parent_class || IsOfClass(module, *entry.parent_class);
 }
 
@@ -96,7 +108,7 @@ void Apply(const Prepared& prepared, const QuantizableModule& module, const Name
            ResolvedQuantizer* quantizer) {
   for (size_t i = 0; i < prepared.recipe.entries.size(); ++i) {
     const RecipeEntry& entry = prepared.recipe.entries[i];
-    if (!Matches(entry, module, name)) continue;
+    if (!Matches(entry, prepared.by_hub[i], module, name)) continue;
     quantizer->enabled = entry.enable;
     quantizer->entry = static_cast<int>(i);
     if (prepared.cfgs[i]) quantizer->attributes = prepared.cfgs[i];
@@ -152,15 +164,39 @@ Error Unsupported(const Recipe& recipe, int entry, const QuantizableModule& modu
   return error;
 }
 
-std::string SingularOf(const std::string& plural) { return plural.substr(0, plural.size() - 1); }
+bool OfAllExperts(const ResolvedQuantizer& quantizer) { return quantizer.name.ends_with("_quantizers"); }
+
+// A quantizer's names; `expert` where each expert has one.
+NamedQuantizer NamesOf(const QuantizableModule& module, const ResolvedQuantizer& quantizer, int expert = 0) {
+  NamedQuantizer name;
+  std::string own = quantizer.name;
+  const bool each = OfAllExperts(quantizer);
+  if (each) {
+    name.full = fmt::format("{}.{}.{}", module.name, own, expert);
+    own.pop_back();
+    name.singular = JoinName(module.name, own);
+  } else {
+    name.full = JoinName(module.name, own);
+  }
+  const size_t kind = std::min(own.rfind("_weight_quantizer"), own.rfind("_input_quantizer"));
+  const bool projects = kind != std::string::npos;
+  const std::string projection = projects ? own.substr(0, kind) : "";
+  name.own = projects ? own.substr(kind + 1) : own;
+  if (module.hub.empty()) return name;
+  const auto first = module.hub.lower_bound({projection, each ? static_cast<uint64_t>(expert) : 0});
+  for (auto it = first; it != module.hub.end() && it->first.first == projection; ++it) {
+    if (each && it != first) break;
+    name.hub.insert(name.hub.end(), it->second.begin(), it->second.end());
+  }
+  return name;
+}
 
 // All experts of a container, as one: ModelOpt's own config speaks of the container only.
 Status ApplyToExperts(const Prepared& prepared, const QuantizableModule& module, ResolvedQuantizer* quantizer) {
-  const std::string singular = module.name + "." + SingularOf(quantizer->name);
   std::optional<ResolvedQuantizer> first;
   for (int expert = 0; expert < module.experts; ++expert) {
     ResolvedQuantizer own = *quantizer;
-    Apply(prepared, module, {fmt::format("{}.{}.{}", module.name, quantizer->name, expert), singular}, &own);
+    Apply(prepared, module, NamesOf(module, own, expert), &own);
     if (!first) first = own;
     if (own.enabled != first->enabled || *own.attributes != *first->attributes)
       return Unsupported(prepared.recipe, own.entry, module, "different settings for the experts of one container");
@@ -169,14 +205,33 @@ Status ApplyToExperts(const Prepared& prepared, const QuantizableModule& module,
   return {};
 }
 
+// Entries that match nothing in memory, and something by the hub's names.
+void FindEntriesByHub(const std::vector<QuantizableModule>& modules, Prepared* prepared) {
+  const std::vector<RecipeEntry>& entries = prepared->recipe.entries;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (!MayNameHub(entries[i])) continue;
+    bool in_memory = false;
+    bool by_hub = false;
+    for (const QuantizableModule& module : modules) {
+      for (const ResolvedQuantizer& quantizer : DefaultQuantizers(module, *prepared)) {
+        const NamedQuantizer name = NamesOf(module, quantizer);
+        in_memory |= Matches(entries[i], false, module, name);
+        by_hub |= Matches(entries[i], true, module, name);
+      }
+      if (in_memory) break;
+    }
+    prepared->by_hub[i] = by_hub && !in_memory;
+  }
+}
+
 Status ResolveModule(const Prepared& prepared, ResolvedModule* resolved) {
   const QuantizableModule& module = resolved->module;
   resolved->quantizers = DefaultQuantizers(module, prepared);
   for (ResolvedQuantizer& quantizer : resolved->quantizers) {
-    if (quantizer.name.ends_with("_quantizers")) {
+    if (OfAllExperts(quantizer)) {
       if (Status status = ApplyToExperts(prepared, module, &quantizer); !status) return status;
     } else {
-      Apply(prepared, module, {JoinName(module.name, quantizer.name), {}}, &quantizer);
+      Apply(prepared, module, NamesOf(module, quantizer), &quantizer);
     }
     // ModelOpt's embedding takes the setting and stays disabled: its input are numbers of rows.
     if (module.kind == ModuleKind::kEmbedding && quantizer.name == "input_quantizer") quantizer.enabled = false;
@@ -283,53 +338,6 @@ Status CheckThatWeightsAreQuantized(const Recipe& recipe, const ResolvedRecipe& 
                fmt::format("it asks for {}", fmt::join(asking, ", "))};
 }
 
-Status CheckParentClasses(const Recipe& recipe, const std::vector<QuantizableModule>& modules) {
-  for (const RecipeEntry& entry : recipe.entries) {
-    if (!entry.parent_class) continue;
-    const std::string_view name = ClassOf(*entry.parent_class);
-    const bool known = name == "GRU" ||
-                       std::find(kTorchClasses.begin(), kTorchClasses.end(), name) != kTorchClasses.end() ||
-                       std::any_of(modules.begin(), modules.end(),
-                                   [&](const QuantizableModule& module) { return module.class_name == name; });
-    if (known) continue;
-    return Error{ErrorKind::kInvalidRecipe,
-                 fmt::format("the parent_class {} is no class that has quantizers", Printable(*entry.parent_class)),
-                 entry.place,
-                 {},
-                 "torch's are written nn.Linear, nn.Embedding, ..."};
-  }
-  return {};
-}
-
-}  // namespace
-
-const ResolvedQuantizer* ResolvedModule::Find(std::string_view quantizer) const {
-  for (const ResolvedQuantizer& own : quantizers) {
-    if (own.name == quantizer) return &own;
-  }
-  return nullptr;
-}
-
-Result<ResolvedRecipe> ResolveQuantizers(const Recipe& recipe, const std::vector<QuantizableModule>& modules) {
-  if (Status status = CheckParentClasses(recipe, modules); !status) return status.errors();
-  const Prepared prepared(recipe);
-  ResolvedRecipe model;
-  Errors errors;
-  for (const QuantizableModule& module : modules) {
-    ResolvedModule resolved;
-    resolved.module = module;
-    Status status = ResolveModule(prepared, &resolved);
-    if (status) status = SetFormat(recipe, &resolved);
-    if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
-    model.modules.push_back(std::move(resolved));
-  }
-  if (!errors.empty()) return errors;
-  if (Status status = SetKvCache(recipe, &model); !status) return status.errors();
-  if (Status status = CheckThatWeightsAreQuantized(recipe, model); !status) return status.errors();
-  return model;
-}
-
-}  // namespace quantport
 // Whether a pattern is for what keys or values are quantized by, and for nothing else.
 bool SpeaksOfKvCache(const RecipeEntry& entry) {
   const std::string& name = entry.quantizer_name;
@@ -353,4 +361,60 @@ Status CheckThatCacheIsQuantized(const Recipe& recipe, const ResolvedRecipe& mod
       "pass --kv-cache none"};
 }
 
+Status CheckParentClasses(const Recipe& recipe, const std::vector<QuantizableModule>& modules) {
+  for (const RecipeEntry& entry : recipe.entries) {
+    if (!entry.parent_class) continue;
+    const std::string_view name = ClassOf(*entry.parent_class);
+    const bool known = name == "GRU" ||
+                       std::find(kTorchClasses.begin(), kTorchClasses.end(), name) != kTorchClasses.end() ||
+                       std::any_of(modules.begin(), modules.end(),
+                                   [&](const QuantizableModule& module) { return module.class_name == name; });
+    if (known) continue;
+    return Error{ErrorKind::kInvalidRecipe,
+                 fmt::format("the parent_class {} is no class that has quantizers", Printable(*entry.parent_class)),
+                 entry.place,
+                 {},
+                 "torch's are written nn.Linear, nn.Embedding, ..."};
+  }
+  return {};
+}
+
+}  // namespace
+
+bool MayNameHub(const RecipeEntry& entry) {
+  const auto below = [&](std::string_view folder) { return entry.place.find(folder) != std::string::npos; };
+  return !below("configs/ptq/") && !below("general/ptq/");
+}
+
+const ResolvedQuantizer* ResolvedModule::Find(std::string_view quantizer) const {
+  for (const ResolvedQuantizer& own : quantizers) {
+    if (own.name == quantizer) return &own;
+  }
+  return nullptr;
+}
+
+Result<ResolvedRecipe> ResolveQuantizers(const Recipe& recipe, const std::vector<QuantizableModule>& modules) {
+  if (Status status = CheckParentClasses(recipe, modules); !status) return status.errors();
+  Prepared prepared(recipe);
+  FindEntriesByHub(modules, &prepared);
+  ResolvedRecipe model;
+  for (size_t i = 0; i < recipe.entries.size(); ++i) {
+    if (prepared.by_hub[i]) model.by_hub.push_back(recipe.entries[i].quantizer_name);
+  }
+  Errors errors;
+  for (const QuantizableModule& module : modules) {
+    ResolvedModule resolved;
+    resolved.module = module;
+    Status status = ResolveModule(prepared, &resolved);
+    if (status) status = SetFormat(recipe, &resolved);
+    if (!status) errors.insert(errors.end(), status.errors().begin(), status.errors().end());
+    model.modules.push_back(std::move(resolved));
+  }
+  if (!errors.empty()) return errors;
+  if (Status status = SetKvCache(recipe, &model); !status) return status.errors();
+  if (Status status = CheckThatWeightsAreQuantized(recipe, model); !status) return status.errors();
   if (Status status = CheckThatCacheIsQuantized(recipe, model); !status) return status.errors();
+  return model;
+}
+
+}  // namespace quantport
