@@ -9,6 +9,7 @@ A folder per model:
     RECIPE.json              the export: tensors with the CRC-32 of their bytes, both config files as they were written,
                              what each enabled quantizer was set to and each module's format, or the error
 and cuda-exports.json: per model the calibration and, per recipe, the CRC-32 of every tensor's bytes, from a GPU;
+and tied.json: the exports of models whose head is the embedding;
 and recipes.json: ModelOpt's own reading of every recipe that the program carries under the same name.
 
 Run by hand in an environment that has tools/oracle-requirements.txt:
@@ -17,8 +18,8 @@ Run by hand in an environment that has tools/oracle-requirements.txt:
     python3 tools/make_quantize_goldens.py tied     tied.json alone
     python3 tools/make_quantize_goldens.py cuda     cuda-exports.json alone; needs a GPU, and nvcc for the searches
 """
-import json
 import glob
+import json
 import os
 import re
 import shutil
@@ -68,6 +69,7 @@ CUDA = {
         "mxfp8", "mxfp4", "int8_weight_only", "nvfp4_w4a4_weight_mse_fp8_sweep", "nvfp4_four_over_six",
     ],
 }
+TIED_RECIPE = "w4a16_nvfp4"
 DEVICE = "cuda" if sys.argv[1:] == ["cuda"] else "cpu"
 CALIBRATION = "fp8_default-kv_fp8"  # enables every activation quantizer that a recipe here may need
 
@@ -93,9 +95,9 @@ def tensor_bytes(tensor):
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def make_checkpoint(name, folder):
+def make_checkpoint(name, folder, tied=False):
     """The hub checkpoint: names as transformers saves them, values by the rule."""
-    tiny.build(name).save_pretrained(folder)
+    tiny.build(name, tied).save_pretrained(folder)
     path = f"{folder}/model.safetensors"
     with safe_open(path, "pt") as f:
         shapes = {key: (f.get_tensor(key).dtype, list(f.get_tensor(key).shape)) for key in f.keys()}
@@ -280,8 +282,6 @@ def make_recipes():
             config = load_recipe(f"{under}/{name}").quantize if group == "general" else \
                 load_config(f"{under}/{name}", schema_type=QuantizeConfig)
             out[f"{group}/{name}"] = config.model_dump(mode="json", exclude_defaults=True)
-    write_json(f"{OUT}/recipes.json", {"modelopt": modelopt.__version__, "recipes": out})
-
     # Those for training and for single models, by their paths; snippets that they import are no recipes.
     for path in sorted(glob.glob("general/qad/*.yaml", root_dir=root) + glob.glob("huggingface/*/ptq/*.yaml", root_dir=root) +
                        glob.glob("models/*/*/ptq/*.yaml", root_dir=root)):
@@ -290,6 +290,29 @@ def make_recipes():
                 continue
         config = load_recipe(path.removesuffix(".yaml")).quantize
         out[path.removesuffix(".yaml")] = config.model_dump(mode="json", exclude_defaults=True)
+    write_json(f"{OUT}/recipes.json", {"modelopt": modelopt.__version__, "recipes": out})
+
+
+def make_tied():
+    """What the export writes of models whose head is the embedding, in one file: weights alone, so without calibration."""
+    out = {}
+    for name in tiny.TIED_MODELS:
+        with tempfile.TemporaryDirectory() as work:
+            checkpoint = make_checkpoint(name, f"{work}/hub", tied=True)
+            model = tiny.load(name, f"{work}/hub")
+            mtq.quantize(model, quantize_config(TIED_RECIPE))
+            export_hf_checkpoint(model, export_dir=f"{work}/out")
+            with safe_open(f"{work}/out/model.safetensors", "pt") as f:
+                tensors = [[key, dtype_name(t.dtype), list(t.shape), zlib.crc32(tensor_bytes(t))]
+                           for key, t in ((key, f.get_tensor(key)) for key in sorted(f.keys()))]
+            lists = {}
+            for file, section, key in (("config.json", "quantization_config", "ignore"),
+                                       ("hf_quant_config.json", "quantization", "exclude_modules")):
+                with open(f"{work}/out/{file}", encoding="utf-8") as f:
+                    lists[file] = json.load(f)[section][key]
+            out[name] = {"checkpoint": checkpoint, "export": tensors, "excluded": lists}
+    write_json(f"{OUT}/tied.json", {"modelopt": modelopt.__version__, "recipe": TIED_RECIPE, "models": out})
+
 
 def make_cuda():
     out = {}

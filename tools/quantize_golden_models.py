@@ -38,6 +38,22 @@ MODELS = {
                             "num_experts_per_tok": 2, "sliding_window": 64, "rope_scaling": None,
                             "layer_types": ["sliding_attention", "full_attention"]}),
 }
+# Models whose head is the embedding. Gemma's embedding is of a class of its own.
+VISION = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+TIED_MODELS = {
+    "llama": ("llama", {**SIZES, "head_dim": 32, "tie_word_embeddings": True}),
+    "qwen3": ("qwen3", {**SIZES, "head_dim": 32, "tie_word_embeddings": True}),
+    "gemma3": ("gemma3", {
+        "text_config": {**SIZES, "head_dim": 32, "sliding_window": 32, "tie_word_embeddings": True}, "tie_word_embeddings": True,
+        "vision_config": {**VISION, "image_size": 28}, "image_token_index": 62, "boi_token_index": 60, "eoi_token_index": 61,
+        "mm_tokens_per_image": 4}),
+    "gemma4": ("gemma4", {
+        "text_config": {**SIZES, "head_dim": 32, "global_head_dim": 32, "num_global_key_value_heads": 2, "sliding_window": 32,
+                        "layer_types": ["sliding_attention", "full_attention"], "hidden_size_per_layer_input": 0,
+                        "num_kv_shared_layers": 0, "tie_word_embeddings": True}, "tie_word_embeddings": True,
+        "vision_config": {**VISION, "num_key_value_heads": 2, "head_dim": 32, "global_head_dim": 32},
+        "image_token_id": 62, "boi_token_id": 60, "eoi_token_id": 61}),
+}
 # Without recorded goldens: ModelOpt alone does not give its experts names that engines load (docs/conformance.md).
 LIVE_MODELS = {
     "qwen3_vl_moe": ("qwen3_vl_moe", {
@@ -78,12 +94,12 @@ def fill(name, shape):
 
 def factory(name):
     """The auto class that a model is made and loaded with."""
-    return AutoModelForImageTextToText if name in ("minimax_m3", "qwen3_vl_moe") else AutoModelForCausalLM
+    return AutoModelForImageTextToText if name in ("minimax_m3", "qwen3_vl_moe", "gemma3", "gemma4") else AutoModelForCausalLM
 
 
-def build(name):
+def build(name, tied=False):
     """The model with random weights, in BF16 as hub checkpoints are."""
-    model_type, settings = {**MODELS, **LIVE_MODELS}[name]
+    model_type, settings = TIED_MODELS[name] if tied else {**MODELS, **LIVE_MODELS}[name]
     config = AutoConfig.for_model(model_type, **settings)
     config.dtype = torch.bfloat16
     return factory(name).from_config(config, dtype=torch.bfloat16)

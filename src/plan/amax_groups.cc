@@ -9,12 +9,17 @@
 namespace quantport {
 namespace {
 
-// Linears below one module that see the same input.
+// Linears below one module that see the same input, by what they are called there. The indexers of DeepSeek-V3.2 and
+// GLM-5 see what their attention's projections see.
 struct Sibling {
-  std::string_view leaf;
+  std::string_view name;
   std::string_view family;
 };
-constexpr std::array<Sibling, 23> kSiblings = {{{"q_proj", "qkv"},
+constexpr std::array<Sibling, 27> kSiblings = {{{"indexer.wk", "qkv"},
+                                                {"indexer.weights_proj", "qkv"},
+                                                {"indexer.wq_b", "q_b"},
+                                                {"q_b_proj", "q_b"},
+                                                {"q_proj", "qkv"},
                                                 {"k_proj", "qkv"},
                                                 {"v_proj", "qkv"},
                                                 {"q_a_proj", "qkv"},
@@ -60,13 +65,15 @@ class DisjointSets {
 }  // namespace
 
 std::string SharedInputOf(const std::string& module) {
-  const auto [parent, leaf] = SplitLeaf(module);
-  for (const Sibling& sibling : kSiblings) {
-    if (leaf != sibling.leaf) continue;
+  for (const auto& [leaf, family] : kSiblings) {
+    if (!module.ends_with(leaf)) continue;
+    std::string_view parent = std::string_view(module).substr(0, module.size() - leaf.size());
+    if (!parent.empty() && !parent.ends_with('.')) continue;
+    if (!parent.empty()) parent.remove_suffix(1);
     // Keys and values of a cross attention come from elsewhere than its queries.
     const bool cross = parent.find("cross") != std::string_view::npos || parent.ends_with("encoder_attn");
     if (cross && (leaf.starts_with("q") || leaf == "wq")) return {};
-    return std::string(parent) + "|" + std::string(sibling.family);
+    return std::string(parent) + "|" + std::string(family);
   }
   return {};
 }

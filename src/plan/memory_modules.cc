@@ -86,20 +86,20 @@ bool IsEmbedding(const std::string& module) {
          (Contains(leaf, "embed") && !leaf.ends_with("_proj") && !leaf.ends_with("_projection"));
 }
 
+// Models of transformers 5.17 with a class of their own for the embedding of tokens, by the type of the text model.
+constexpr std::array<std::string_view, 25> kOwnEmbeddings = {
+    "bart",           "bigbird_pegasus", "biogpt",    "blenderbot", "diffusion_gemma",
+    "gemma",          "gemma2",          "gemma3",    "gemma3n",    "gemma4",
+    "gemma4_unified", "idefics",         "m2m_100",   "mbart",      "minicpm3",
+    "muse_glimmer",   "nllb-moe",        "pegasus_x", "plbart",     "pp_formulanet",
+    "seamless_m4t",   "seamless_m4t_v2", "t5gemma2",  "vaultgemma", "xglm"};
+
 bool IsAttention(const std::string& module) {
   const std::string leaf = LastPart(module);
   return (Contains(leaf, "attn") || Contains(leaf, "attention")) && !Contains(leaf, "linear_attn") &&
          !Contains(leaf, "norm");
 }
 
-// "<container>.<i>.<linear>" -> "<container>"; anything else -> "".
-std::string ExpertContainer(const std::string& module) {
-  const auto [container, number] = SplitLeaf(SplitLeaf(module).module);
-  return IsDigits(number) ? std::string(container) : std::string();
-}
-
-// A tensor that loading makes, with what it is made of.
-struct Loaded {
 // What projects keys, values, or both: whatever module they stand in has a KV cache, as Nemotron-H's "mixer" does.
 constexpr std::array<std::string_view, 5> kKeys = {"k_proj", "key_proj", "key", "wk", "to_k"};
 constexpr std::array<std::string_view, 5> kValues = {"v_proj", "value_proj", "value", "wv", "to_v"};
@@ -116,6 +116,14 @@ bool HasKeysAndValues(const std::set<std::string>& linears) {
   return (AnyOf(kKeys, linears) && AnyOf(kValues, linears)) || AnyOf(kKeysAndValues, linears);
 }
 
+// "<container>.<i>.<linear>" -> "<container>"; anything else -> "".
+std::string ExpertContainer(const std::string& module) {
+  const auto [container, number] = SplitLeaf(SplitLeaf(module).module);
+  return IsDigits(number) ? std::string(container) : std::string();
+}
+
+// A tensor that loading makes, with what it is made of.
+struct Loaded {
   std::string name;
   Array array;  // of logical tensors
 };
@@ -132,6 +140,7 @@ class Finder {
     AddMatrices();
     AddTied();
     AddAttentions();
+    FindDrafts();
     SortModules();
     DropUnplaced();
     return std::move(model_);
@@ -156,7 +165,6 @@ class Finder {
     if (!units) return units.errors();
     Conversion kept = KeepNames(logical_, *units);
     std::optional<Conversion> loaded;
-    FindDrafts();
     if (input_.model != nullptr && !input_.model->transforms.empty()) {
       ConversionInput input{&logical_, &*units, input_.model, input_.legacy, nullptr};
       input.loading = true;
@@ -230,9 +238,26 @@ class Finder {
   }
 
   void AddWeight(const std::string& name, const Array& array) {
+    if (LooksUpItsOwnWay(name)) return;
     const size_t index = model_.modules.size();
     AddModule(name, array.shape.size() == 2);
     for (const Block& block : array.blocks) AddBlock({index, "", 0}, array, block);
+  }
+
+  // Embeddings that are no plain look-up, but scale what they find, have no quantizers.
+  bool LooksUpItsOwnWay(const std::string& module) const {
+    const std::string leaf = LastPart(module);
+    if (input_.model == nullptr || (leaf != "embed_tokens" && leaf != "embed_tokens_per_layer" && leaf != "shared"))
+      return false;
+    const SubModel* holder = nullptr;
+    for (const SubModel& sub : input_.model->submodels) {
+      const bool inside = sub.path.empty() || module.starts_with(sub.path + ".");
+      if (inside && (holder == nullptr || sub.path.size() >= holder->path.size())) holder = &sub;
+    }
+    if (holder == nullptr) return false;
+    const std::string_view type = holder->model_type;
+    return std::find(kOwnEmbeddings.begin(), kOwnEmbeddings.end(),
+                     type.substr(0, type.size() - (type.ends_with("_text") ? 5 : 0))) != kOwnEmbeddings.end();
   }
 
   MemoryModule& AddModule(const std::string& name, bool matrix) {
@@ -405,6 +430,11 @@ class Finder {
     }
   }
 
+  void FindDrafts() {
+    if (input_.drafts == nullptr) return;
+    for (MemoryModule& module : model_.modules) module.draft = input_.drafts->PathOf(module.module.name);
+  }
+
   void SortModules() {
     std::vector<size_t> order(model_.modules.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -447,11 +477,6 @@ class Finder {
 };
 
 }  // namespace
-  void FindDrafts() {
-    if (input_.drafts == nullptr) return;
-    for (MemoryModule& module : model_.modules) module.draft = input_.drafts->PathOf(module.module.name);
-  }
-
 
 Result<MemoryModel> FindMemoryModules(const MemoryInput& input) { return Finder(input).Find(); }
 

@@ -175,8 +175,8 @@ class Preparer {
       if (!entries) return entries.errors();
       ReplaceKvCache(*entries, &recipe_);
     }
-    if (!options_.calibration) return {};
     if (options_.quantize_mtp) KeepDraftLayersIn(&recipe_);
+    if (!options_.calibration) return {};
     auto calibration = ReadCalibration(storage_, options_.calibration->string());
     if (!calibration) return calibration.errors();
     calibration_ = std::move(*calibration);
@@ -219,12 +219,12 @@ class Preparer {
   }
 
   Status FindModules() {
-    MemoryInput input;
     const DraftLayers drafts(opened_.configs.config_text);
+    MemoryInput input;
     input.table = &opened_.checkpoint.table;
     input.units = &opened_.units;
-    if (model_) {
     input.drafts = &drafts;
+    if (model_) {
       input.model = &model_->resolved;
       input.legacy = model_->legacy;
     }
@@ -235,13 +235,13 @@ class Preparer {
     return {};
   }
 
-  Status Resolve() {
   // What no recipe is asked about: routers, and draft layers, of which engines build the inputs and heads unquantized.
   bool IsLeftOut(const MemoryModule& module) const {
     return module.router ||
            (!module.draft.empty() && (!options_.quantize_mtp || IsUsuallyLeftAlone(module.module.name)));
   }
 
+  Status Resolve() {
     std::vector<QuantizableModule> modules;
     for (size_t m = 0; m < memory_.modules.size(); ++m) {
       if (IsLeftOut(memory_.modules[m])) continue;
@@ -346,7 +346,8 @@ class Preparer {
   }
 
   std::string HubName(const std::string& module) {
-    if (!model_) return module;
+    // transformers takes back the renames that loading used, and a tied head was not loaded.
+    if (!model_ || IsTied(module)) return module;
     if (!reverse_) {
       auto renamer = Renamer::Create(model_->resolved.transforms, Renamer::Direction::kSave);
       if (!renamer) return module;
@@ -354,6 +355,12 @@ class Preparer {
     }
     const RenamedKey renamed = reverse_->Probe(module + ".weight");
     return renamed.converter >= 0 ? module : std::string(SplitLeaf(renamed.name).module);
+  }
+
+  bool IsTied(const std::string& module) const {
+    const std::string weight = module + ".weight";
+    const auto& tied = model_->resolved.tied_weights;
+    return std::find(tied.begin(), tied.end(), weight) != tied.end() && !memory_.hub_names.contains(module);
   }
 
   static void Append(const std::vector<Warning>& from, std::vector<Warning>* to) {
@@ -375,9 +382,22 @@ class Preparer {
                                 static_cast<uint64_t>(module.module.experts), module.hub});
       if (experts) ReportContainer(module.module);
     }
+    NoteDraftLayers();
     Summarize(opened_, &prepared_);
     prepared_.checkpoint = std::move(opened_.checkpoint);
     DropQuantizationFiles(opened_.configs, &prepared_.checkpoint.sidecars);
+  }
+
+  void NoteDraftLayers() {
+    std::set<std::string> paths;
+    for (const MemoryModule& module : memory_.modules) {
+      if (!module.draft.empty() && !options_.quantize_mtp) paths.insert(module.draft);
+    }
+    if (paths.empty()) return;
+    Warning note;
+    note.text = "draft (MTP) layers stay unquantized, unless --quantize-mtp leaves them to the recipe";
+    for (const std::string& path : paths) AddName(path, &note);
+    prepared_.report.notes.push_back(note.ToString());
   }
 
   // With the class of the sub-model that holds it, the nearest thing to its own that files tell.
@@ -401,28 +421,16 @@ class Preparer {
 
   const QuantizeOptions& options_;
   const Storage& storage_;
+  const bool only_plan_;
   PreparedQuantize prepared_;
   Recipe recipe_;
   Calibration calibration_;
   Opened opened_;
-    NoteDraftLayers();
   std::optional<ModelMapping> model_;
   MemoryModel memory_;
   ResolvedRecipe resolved_;
   std::vector<size_t> module_index_;  // of each resolved module, in memory_
   ChosenFormats chosen_;
-  void NoteDraftLayers() {
-    std::set<std::string> paths;
-    for (const MemoryModule& module : memory_.modules) {
-      if (!module.draft.empty() && !options_.quantize_mtp) paths.insert(module.draft);
-    }
-    if (paths.empty()) return;
-    Warning note;
-    note.text = "draft (MTP) layers stay unquantized, unless --quantize-mtp leaves them to the recipe";
-    for (const std::string& path : paths) AddName(path, &note);
-    prepared_.report.notes.push_back(note.ToString());
-  }
-
   std::optional<Renamer> reverse_;
   std::vector<std::string> containers_;
 };
@@ -442,7 +450,6 @@ Result<PreparedQuantize> PrepareDequantize(const DequantizeOptions& options, con
   input.units = &opened->units;
   input.memory = &memory;
   input.dequantize_rest = true;
-  const bool only_plan_;
   input.why_unread = WhyNotDecoded;
   input.zeros_less_one = opened->configs.scheme.zeros_less_one;
   input.plain_dtype = PlainDType(opened->configs.config_text);

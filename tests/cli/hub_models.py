@@ -42,7 +42,11 @@ def load(*path):
 
 def write_hub(model, folder, shards=1):
     """The model's checkpoint, in several files with an index where `shards` says so. Returns name -> bytes."""
-    checkpoint = load(model, "checkpoint.json")
+    return write_tensors(load(model, "checkpoint.json"), folder, shards)
+
+
+def write_tensors(checkpoint, folder, shards=1):
+    """The same of what a golden says of a checkpoint."""
     tensors = [(name, dtype, shape, fill(name, shape)) for name, dtype, shape in checkpoint["tensors"]]
     write_checkpoint(folder, checkpoint["config"].encode(), tensors, shards)
     return {tensor[0]: tensor[3] for tensor in tensors}

@@ -1,9 +1,12 @@
 """`quantport quantize` of models whose head is the embedding, and of which nothing is stored for the head."""
 import json
 import os
+import shutil
 import unittest
+import zlib
 
-from program import write
+from hub_models import load, write_tensors
+from program import run, write
 from quantize_case import QuantizeTest, decoder, llama_config
 
 
@@ -29,13 +32,27 @@ class TiedHeadTest(QuantizeTest):
         self.quantized()
         self.assertEqual(self.excluded(), ["model.embed_tokens"])
 
-    def test_a_tied_head_is_excluded_under_the_hubs_name(self):
+    def test_a_tied_head_keeps_its_name_in_memory_as_in_modelopt(self):
         config = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "transformers_version": "5.17.0",
                   "text_config": {"model_type": "gemma3_text", "num_hidden_layers": 1}}
         tensors = [t for t in decoder() if not t[0].startswith("lm_head")]
         self.hub([(f"language_model.{t[0]}", *t[1:]) for t in tensors], config)
         self.quantized()
-        self.assertEqual(self.excluded(), ["language_model.lm_head", "language_model.model.embed_tokens"])
+        self.assertEqual(self.excluded(), ["lm_head"])
+
+    def test_tensors_and_lists_are_modelopts(self):
+        golden = load("tied.json")
+        self.assertEqual(sorted(golden["models"]), ["gemma3", "gemma4", "llama", "qwen3"])
+        for name, model in golden["models"].items():
+            with self.subTest(name):
+                write_tensors(model["checkpoint"], self.path("hub"))
+                shutil.rmtree(self.path("out"), ignore_errors=True)
+                got = self.quantized(recipe=golden["recipe"])
+                self.assertEqual({n: [t, s, zlib.crc32(data)] for n, (t, s, data) in got.items()},
+                                 {n: rest for n, *rest in model["export"]})
+                self.assertEqual(model["excluded"]["hf_quant_config.json"], self.excluded())
+                self.assertEqual(model["excluded"]["config.json"], self.excluded())
+                self.assert_done(run("verify", self.path("out"), "--reference", self.path("hub")))
 
     def test_a_recipe_that_asks_for_a_tied_head_is_refused(self):
         write(self.path("head.yaml"), b"""
