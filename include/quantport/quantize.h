@@ -78,8 +78,9 @@ struct ModuleFormat {
 struct QuantizeReport {
   std::string recipe;  // as it was asked for; empty for dequantizing
   std::string architecture;
-  std::string mapping;   // "transformers 5.17.0"; empty where the class is unknown
-  std::string kv_cache;  // "FP8", "NVFP4", ...; empty where it is not quantized
+  std::string mapping;                       // "transformers 5.17.0"; empty where the class is unknown
+  std::string kv_cache;                      // "FP8", "NVFP4", ...; empty where it is not quantized
+  std::vector<std::string> exclude_modules;  // of both config files; none in mixed precision, whose layers are listed
   uint64_t input_tensors = 0;
   uint64_t output_tensors = 0;
   uint64_t bytes_before = 0;  // of the input's tensors

@@ -399,6 +399,7 @@ class QuantizeReport(Report):
     architecture: str
     mapping: str
     kv_cache: str | None
+    exclude_modules: list[str]
     input_tensors: int
     output_tensors: int
     bytes_before: int

@@ -10,12 +10,18 @@ namespace quantport {
 namespace {
 
 // Linears below one module that see the same input, by what they are called there. The indexers of DeepSeek-V3.2 and
-// GLM-5 see what their attention's projections see.
+// GLM-5, and DeepSeek-V4's compressors, see what their attention's projections see.
 struct Sibling {
   std::string_view name;
   std::string_view family;
 };
-constexpr std::array<Sibling, 27> kSiblings = {{{"indexer.wk", "qkv"},
+constexpr std::array<Sibling, 35> kSiblings = {{{"compressor.indexer.scorer.weights_proj", "qkv"},
+                                                {"compressor.indexer.kv_proj", "qkv"},
+                                                {"compressor.indexer.gate_proj", "qkv"},
+                                                {"compressor.indexer.q_b_proj", "q_b"},
+                                                {"compressor.kv_proj", "qkv"},
+                                                {"compressor.gate_proj", "qkv"},
+                                                {"indexer.wk", "qkv"},
                                                 {"indexer.weights_proj", "qkv"},
                                                 {"indexer.wq_b", "q_b"},
                                                 {"q_b_proj", "q_b"},
@@ -24,6 +30,7 @@ constexpr std::array<Sibling, 27> kSiblings = {{{"indexer.wk", "qkv"},
                                                 {"v_proj", "qkv"},
                                                 {"q_a_proj", "qkv"},
                                                 {"kv_a_proj_with_mqa", "qkv"},
+                                                {"kv_proj", "qkv"},
                                                 {"query", "qkv"},
                                                 {"key", "qkv"},
                                                 {"value", "qkv"},
@@ -41,7 +48,8 @@ constexpr std::array<Sibling, 27> kSiblings = {{{"indexer.wk", "qkv"},
                                                 {"in_proj_a", "in"},
                                                 {"in_proj_b", "in"},
                                                 {"wq_a", "qkv"},
-                                                {"wkv_a", "qkv"}}};
+                                                {"wkv_a", "qkv"},
+                                                {"wkv", "qkv"}}};
 
 // FP8 tiles of which there is only one: its scale is of the largest magnitude of all of it.
 bool IsSingleTile(const PlannedMatrix& matrix) {

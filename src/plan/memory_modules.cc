@@ -103,8 +103,8 @@ bool IsAttention(const std::string& module) {
 // What projects keys, values, or both: whatever module they stand in has a KV cache, as Nemotron-H's "mixer" does.
 constexpr std::array<std::string_view, 5> kKeys = {"k_proj", "key_proj", "key", "wk", "to_k"};
 constexpr std::array<std::string_view, 5> kValues = {"v_proj", "value_proj", "value", "wv", "to_v"};
-constexpr std::array<std::string_view, 10> kKeysAndValues = {
-    "qkv_proj", "qkv", "query_key_value", "c_attn", "Wqkv", "wqkv", "kv_proj", "kv_a_proj_with_mqa", "wkv", "W_pack"};
+constexpr std::array<std::string_view, 8> kKeysAndValues = {"qkv_proj", "qkv",  "query_key_value",    "c_attn",
+                                                            "Wqkv",     "wqkv", "kv_a_proj_with_mqa", "W_pack"};
 
 template <size_t N>
 bool AnyOf(const std::array<std::string_view, N>& names, const std::set<std::string>& children) {
@@ -114,6 +114,12 @@ bool AnyOf(const std::array<std::string_view, N>& names, const std::set<std::str
 
 bool HasKeysAndValues(const std::set<std::string>& linears) {
   return (AnyOf(kKeys, linears) && AnyOf(kValues, linears)) || AnyOf(kKeysAndValues, linears);
+}
+
+// DeepSeek-V4's first output projection multiplies group by group, so its class has no quantizers.
+bool IsGrouped(const std::string& module) {
+  const std::string leaf = LastPart(module);
+  return leaf == "o_a_proj" || leaf == "wo_a";
 }
 
 // "<container>.<i>.<linear>" -> "<container>"; anything else -> "".
@@ -264,6 +270,7 @@ class Finder {
     MemoryModule module;
     module.module.name = name;
     module.router = matrix && IsRouter(name);
+    module.grouped = matrix && IsGrouped(name);
     module.module.kind = !matrix             ? ModuleKind::kConvolution
                          : IsEmbedding(name) ? ModuleKind::kEmbedding
                                              : ModuleKind::kLinear;

@@ -41,6 +41,7 @@ struct HubMatrix {
 struct MemoryModule {
   QuantizableModule module;
   bool router = false;           // never quantized, but named among what is not
+  bool grouped = false;          // the same of a linear that multiplies group by group
   std::vector<std::string> hub;  // the hub modules it is made of
   std::string obstacle = {};     // why its weights can't be quantized
   std::string draft = {};        // the path of the draft layers that it belongs to; empty: to none

@@ -235,9 +235,10 @@ class Preparer {
     return {};
   }
 
-  // What no recipe is asked about: routers, and draft layers, of which engines build the inputs and heads unquantized.
+  // What no recipe is asked about: routers, linears in groups, and draft layers, of which engines build the inputs and
+  // heads unquantized.
   bool IsLeftOut(const MemoryModule& module) const {
-    return module.router ||
+    return module.router || module.grouped ||
            (!module.draft.empty() && (!options_.quantize_mtp || IsUsuallyLeftAlone(module.module.name)));
   }
 
@@ -338,6 +339,9 @@ class Preparer {
       if (!without) return without.errors();
       plain = std::move(*without);
     }
+    const Json& quantization = json->at("quantization");
+    if (const auto excluded = quantization.find("exclude_modules"); excluded != quantization.end())
+      prepared_.report.exclude_modules = excluded->get<std::vector<std::string>>();
     auto config = WithQuantizationConfig(plain, file, QuantizationConfig(*json));
     if (!config) return config.errors();
     prepared_.plan.files.texts.emplace(kQuantConfigName, DumpJson(*json, kModelOptStyle));

@@ -89,6 +89,8 @@ std::string QuantizePlanText(const QuantizeReport& report) {
       out += fmt::format(" <- {}{}", hub, module.hub.size() > 1 ? ", ..." : "");
     out += "\n";
   }
+  for (const std::string& entry : report.exclude_modules)
+    out += fmt::format("{:<16} {}\n", "excluded", Printable(entry));
   out += fmt::format("KV cache: {}\n", report.kv_cache.empty() ? "as it is" : report.kv_cache);
   return out;
 }
@@ -99,6 +101,7 @@ std::string QuantizeJson(const QuantizeReport& report) {
   json["architecture"] = report.architecture;
   json["mapping"] = report.mapping;
   json["kv_cache"] = report.kv_cache.empty() ? Json(nullptr) : Json(report.kv_cache);
+  json["exclude_modules"] = report.exclude_modules;
   json["input_tensors"] = report.input_tensors;
   json["output_tensors"] = report.output_tensors;
   json["bytes_before"] = report.bytes_before;

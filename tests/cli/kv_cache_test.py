@@ -116,6 +116,7 @@ class PlanTest(QuantizeTest):
         self.assert_done(done)
         self.assertEqual(planned["modules"], json.loads(done.stdout)["modules"])
         self.assertEqual(planned["output_tensors"], json.loads(done.stdout)["output_tensors"])
+        self.assertEqual(planned["exclude_modules"], ["lm_head", "model.embed_tokens"])
 
     def test_a_calibration_that_is_given_must_hold_what_is_needed(self):
         self.hub(decoder())
