@@ -451,15 +451,6 @@ class Converter {
         {std::move(name), unit.weight.parts[0].array, FormatId::kPlain, input_.table->tensors[unit.tensors[0]].shard});
   }
 
-  // Of the linears a projection became, the one the scale is named after: k_scale goes to k_proj.
-  static std::optional<std::string> ClosestProduct(const std::vector<std::string>& keys, const std::string& leaf) {
-    if (keys.empty()) return std::nullopt;
-    const auto it = std::find_if(keys.begin(), keys.end(), [&](const std::string& key) {
-      return SplitLeaf(SplitLeaf(key).module).leaf.starts_with(leaf.substr(0, 1));
-    });
-    return it == keys.end() ? keys.front() : *it;
-  }
-
   void CheckCollisions() {
     std::unordered_map<std::string_view, const ConvertedTensor*> seen;
     seen.reserve(conversion_.tensors.size() * 2);

@@ -8,6 +8,14 @@
 
 namespace quantport {
 
+std::optional<std::string> ClosestProduct(const std::vector<std::string>& keys, const std::string& leaf) {
+  if (keys.empty()) return std::nullopt;
+  const auto it = std::find_if(keys.begin(), keys.end(), [&](const std::string& key) {
+    return SplitLeaf(SplitLeaf(key).module).leaf.starts_with(leaf.substr(0, 1));
+  });
+  return it == keys.end() ? keys.front() : *it;
+}
+
 Siblings::Siblings(const std::vector<WeightUnit>& units, const Grouping& grouping)
     : units_(units), grouping_(grouping) {
   const bool needed = std::any_of(units.begin(), units.end(),

@@ -12,6 +12,9 @@
 
 namespace quantport {
 
+// Of the keys that a projection became, the one that a scale is named after: k_scale goes to k_proj.
+std::optional<std::string> ClosestProduct(const std::vector<std::string>& keys, const std::string& leaf);
+
 // Scales of the KV cache may be named after a projection that a model does not have, such as the k_proj of a latent
 // attention, and that a rule for other modules speaks of. Their attention went where its linears went.
 class Siblings {
