@@ -6,8 +6,9 @@ JOBS ?= $(shell nproc)
 WERROR ?= OFF
 ORACLE := .venv/bin/python
 LLM_COMPRESSOR := .venv-llmcompressor/bin/python
+ENGINES := .venv-engines/bin/python
 
-.PHONY: build build-tests configure demo test sanitize conformance bench bench-scaling bench-quantize bench-kernels bench-threads micro-bench differential metamorphic fuzz format lint clean packages
+.PHONY: build build-tests configure demo test sanitize conformance engines bench bench-scaling bench-quantize bench-kernels bench-threads micro-bench differential metamorphic fuzz format lint clean packages
 
 # The program; the library comes with it.
 build: configure
@@ -65,6 +66,22 @@ $(LLM_COMPRESSOR): tools/llmcompressor-requirements.txt $(ORACLE)
 	@$(ORACLE) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  >$$($(LLM_COMPRESSOR) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/oracle.pth
 	@$(LLM_COMPRESSOR) -m pip install -q -r tools/llmcompressor-requirements.txt
+	@touch $@
+
+# Against the real vLLM and SGLang, which a CPU is enough for: records anew what they make of every cell of the table
+# (tests/golden/engines), and holds `verify --engine` to it. ENGINE, and MODEL for one alone.
+ENGINE ?= vllm sglang
+engines: build $(ENGINES)
+	@for engine in $(ENGINE); do \
+	  QUANTPORT=build/release/quantport OMP_NUM_THREADS=1 $(ENGINES) tests/engines/record.py $$engine $(if $(MODEL),--model $(MODEL)) || exit 1; done
+	@QUANTPORT=build/release/quantport python3 tests/cli/engines_test.py
+
+# torchaudio and torchcodec come with vLLM, are built for CUDA and can't be imported here.
+$(ENGINES): tests/engines/requirements.txt tests/engines/requirements-sglang.txt
+	@python3 -m venv .venv-engines
+	@$(ENGINES) -m pip install -q -r tests/engines/requirements.txt
+	@$(ENGINES) -m pip install -q --no-deps -r tests/engines/requirements-sglang.txt
+	@$(ENGINES) -m pip uninstall -q -y torchaudio torchcodec
 	@touch $@
 
 # Both write their part of docs/benchmarks.md. SIZE=1GB is a quick run. Needs 3.3 times the size of free disk, and root for
