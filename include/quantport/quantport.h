@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "quantport/dtype.h"
+#include "quantport/engine.h"
 #include "quantport/error.h"
 #include "quantport/warning.h"
 
@@ -323,6 +324,8 @@ struct VerifyOptions {
   // With no reference given: false holds the checkpoint against itself alone, and names and shapes against nothing.
   bool find_reference = true;
   MappingOptions mapping;
+  std::string engine;  // "vllm", "sglang" or "tensorrt-llm", and "@VERSION" where it isn't the newest known
+  std::filesystem::path engine_file;  // facts about another version, instead of the built-in ones
 };
 
 struct VerifyReport {
@@ -335,6 +338,7 @@ struct VerifyReport {
   Errors problems;               // empty: verified
   std::vector<std::string> notes;
   std::vector<Warning> warnings;
+  std::optional<EngineReport> engine;  // its problems are among `problems` as well
 };
 
 // Names, logical shapes, companions, index and config files against the hub checkpoint. A mismatch is a problem in

@@ -152,7 +152,9 @@ void BindComparing(nb::module_& module) {
       .def_rw("checkpoint", &VerifyOptions::checkpoint)
       .def_rw("reference", &VerifyOptions::reference)
       .def_rw("find_reference", &VerifyOptions::find_reference)
-      .def_rw("mapping", &VerifyOptions::mapping);
+      .def_rw("mapping", &VerifyOptions::mapping)
+      .def_rw("engine", &VerifyOptions::engine)
+      .def_rw("engine_file", &VerifyOptions::engine_file);
 
   nb::class_<DiffOptions> diff(module, "DiffOptions");
   diff.def(nb::init<>())

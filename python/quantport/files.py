@@ -340,23 +340,28 @@ def verify(
     reference: Path | None = None,
     *,
     no_reference: bool = False,
+    engine: str | None = None,
+    engine_file: Path | None = None,
     mapping_file: Path | None = None,
     transformers_version: str | None = None,
     architecture: str | None = None,
 ) -> VerifyReport:
     """Hold a checkpoint's names, logical shapes, scales, index and configs against the hub checkpoint, or its index.
 
+    With ``engine`` ("vllm", "sglang" or "tensorrt-llm", and "@VERSION" where it isn't the newest known), say whether
+    that engine loads it whole; ``engine_file`` has facts about another version.
+
     Without a reference it is looked for in the local Hugging Face cache. A disagreement is a problem in the report and no
     exception.
 
     :param no_reference: hold the checkpoint against itself alone, and names against nothing.
-    :raises ReferenceMismatchError: no reference is given, and none is found.
+    :raises ReferenceMismatchError: no reference and no engine is given, and no reference is found.
     """
     if no_reference and reference is not None:
         raise ValueError("no_reference goes without a reference")
     mapping = _mapping(mapping_file, transformers_version, architecture)
     options = filled(_core.VerifyOptions(), checkpoint=checkpoint, reference="" if reference is None else reference,
-                     find_reference=not no_reference, mapping=mapping)
+                     find_reference=not no_reference, mapping=mapping, engine=engine or "", engine_file=engine_file or "")
     return VerifyReport._of(_core.verify(options))
 
 

@@ -190,9 +190,33 @@ class RecoverReport(Report):
 # ---- verify, inspect, diff, rules
 
 
+@dataclass(frozen=True)
+class EngineFinding:
+    """What a check of an engine found; ``problem`` is false where the checkpoint loads all the same."""
+
+    check: str
+    problem: bool
+    file: str
+    subject: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """Whether an engine loads a checkpoint. ``held``: the checks were held to the engine itself, not to its source."""
+
+    engine: str
+    version: str
+    held: bool
+    findings: list[EngineFinding]
+
+
 @dataclass(repr=False, eq=False)
 class VerifyReport(Report):
-    """Whether a checkpoint agrees with its reference: ``verified``, and every disagreement in ``problems``."""
+    """Whether a checkpoint agrees with its reference: ``verified``, and every disagreement in ``problems``.
+
+    ``engine`` is what an engine makes of it, whose problems are among them."""
 
     verified: bool
     mapping: str
@@ -204,6 +228,7 @@ class VerifyReport(Report):
     problems: list[Problem]
     notes: list[str]
     warnings: list[ReportWarning]
+    engine: EngineReport | None
 
 
 @dataclass(frozen=True)

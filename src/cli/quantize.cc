@@ -94,11 +94,6 @@ int Carry(Options* options, const WriteArguments& arguments, const Write& write)
   return kDone;
 }
 
-int Usage(std::string_view message) {
-  fmt::print(stderr, "error: {}\n", message);
-  return kUsage;
-}
-
 int RunQuantize(const Arguments& arguments) {
   if (arguments.list) {
     fmt::print("{}", arguments.json ? RecipesJson() : RecipesText());

@@ -21,6 +21,17 @@ struct VerifyArguments {
   bool quiet = false;
 };
 
+// Notes of an engine's checks; its problems are among the report's.
+void PrintEngineNotes(const EngineReport& report) {
+  std::vector<std::string> notes;
+  for (const EngineFinding& finding : report.findings) {
+    if (finding.problem) continue;
+    notes.push_back(fmt::format("{}{}{} [{}]", finding.subject, finding.subject.empty() ? "" : ": ", finding.reason,
+                                finding.check));
+  }
+  PrintNotes(notes, "note");
+}
+
 int RunVerify(VerifyArguments& arguments) {
   arguments.options.mapping = arguments.mapping.Options();
   arguments.options.find_reference = !arguments.no_reference;
@@ -35,6 +46,7 @@ int RunVerify(VerifyArguments& arguments) {
   } else {
     if (!arguments.quiet) PrintNotes(report->notes, "note");
     if (!arguments.quiet) PrintWarnings(report->warnings);
+    if (!arguments.quiet && report->engine) PrintEngineNotes(*report->engine);
     PrintErrors(report->problems);
     if (!report->problems.empty()) {
       fmt::print(stderr, "{}", VerifyText(*report));
@@ -97,7 +109,7 @@ int RunRules(const RulesArguments& arguments) {
 void AddVerify(CLI::App* app, Action* action) {
   auto arguments = std::make_shared<VerifyArguments>();
   CLI::App* command =
-      app->add_subcommand("verify", "Hold a checkpoint's names, shapes, scales and configs against the hub checkpoint");
+      app->add_subcommand("verify", "Hold a checkpoint against its hub checkpoint, an inference engine, or both");
   command->add_option("CHECKPOINT", arguments->options.checkpoint, "Folder to verify")->required();
   command
       ->add_option("--reference", arguments->options.reference,
@@ -108,6 +120,15 @@ void AddVerify(CLI::App* app, Action* action) {
       ->add_flag("--no-reference", arguments->no_reference,
                  "Hold the checkpoint against itself alone: index, headers, scales and configs, and no names")
       ->excludes("--reference");
+  command
+      ->add_option(
+          "--engine", arguments->options.engine,
+          "Whether this engine loads it whole: vllm, sglang or tensorrt-llm; with @VERSION for another one than "
+          "the newest known")
+      ->option_text("NAME");
+  command->add_option("--engine-file", arguments->options.engine_file, "Facts about an engine that are not built in")
+      ->option_text("FILE")
+      ->check(CLI::ExistingFile);
   AddMappingArguments(command, &arguments->mapping);
   command->add_flag("--json", arguments->json, "Print the report as JSON");
   command->add_flag("-q,--quiet", arguments->quiet, "Print problems only");

@@ -28,6 +28,11 @@ int Fail(const Errors& errors, bool json) {
   return kFailed;
 }
 
+int Usage(std::string_view message) {
+  fmt::print(stderr, "error: {}\n", message);
+  return kUsage;
+}
+
 void PrintWarnings(const std::vector<Warning>& warnings) {
   for (const Warning& warning : warnings) fmt::print(stderr, "warning: {}\n", warning.ToString());
 }

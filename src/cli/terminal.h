@@ -16,6 +16,8 @@ namespace quantport::cli {
 void PrintErrors(const Errors& errors, size_t most = 200);
 // The same, and with `json` as an object on standard output too. Returns kFailed.
 int Fail(const Errors& errors, bool json);
+// For what the parser of arguments can't tell. Returns kUsage.
+int Usage(std::string_view message);
 void PrintWarnings(const std::vector<Warning>& warnings);
 void PrintNotes(const std::vector<std::string>& notes, std::string_view prefix);
 // Weights that a run has not taken along, of which it tells however quiet it is.

@@ -52,6 +52,9 @@ std::string RecoverText(const RecoverReport& report) { return fmt::format("{}\n"
 
 std::string VerifyText(const VerifyReport& report) {
   if (!report.problems.empty()) return fmt::format("not verified: {} problems\n", report.problems.size());
+  if (report.reference.empty() && report.engine)
+    return fmt::format("verified: {} tensors, which {} {} loads whole{}\n", report.tensors, report.engine->engine,
+                       report.engine->version, report.engine->held ? "" : ", by its source as read");
   if (report.reference.empty())
     return fmt::format("consistent in itself: {} tensors, whose names were held against nothing\n", report.tensors);
   // A reference may have weights of a form that is not known: nothing is said of their shapes.

@@ -168,17 +168,38 @@ std::string PlanJson(const PlanReport& plan) {
   return DumpJson(json);
 }
 
+namespace {
+
+Json EngineJson(const EngineReport& report) {
+  Json json = {
+      {"engine", report.engine}, {"version", report.version}, {"held", report.held}, {"findings", Json::array()}};
+  for (const EngineFinding& finding : report.findings) {
+    json["findings"].push_back({{"check", finding.check},
+                                {"problem", finding.problem},
+                                {"file", finding.file},
+                                {"subject", finding.subject},
+                                {"reason", finding.reason},
+                                {"remedy", finding.remedy}});
+  }
+  return json;
+}
+
+}  // namespace
+
 std::string VerifyJson(const VerifyReport& report) {
-  return DumpJson({{"verified", report.problems.empty()},
-                   {"mapping", report.mapping},
-                   {"reference", report.reference},
-                   {"tensors", report.tensors},
-                   {"compared", report.compared},
-                   {"shapes", report.shapes},
-                   {"shapes_compared", report.shapes_compared},
-                   {"problems", ErrorList(report.problems)},
-                   {"notes", report.notes},
-                   {"warnings", WarningList(report.warnings)}});
+  Json json = {{"verified", report.problems.empty()},
+               {"mapping", report.mapping},
+               {"reference", report.reference},
+               {"tensors", report.tensors},
+               {"compared", report.compared},
+               {"shapes", report.shapes},
+               {"shapes_compared", report.shapes_compared},
+               {"problems", ErrorList(report.problems)},
+               {"notes", report.notes},
+               {"warnings", WarningList(report.warnings)},
+               {"engine", nullptr}};
+  if (report.engine) json["engine"] = EngineJson(*report.engine);
+  return DumpJson(json);
 }
 
 std::string InspectJson(const InspectReport& report) {

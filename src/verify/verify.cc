@@ -20,6 +20,7 @@
 #include "plan/spelling.h"
 #include "quantport/quantport.h"
 #include "verify/compare_claims.h"
+#include "verify/engine.h"
 
 namespace quantport {
 namespace {
@@ -183,6 +184,7 @@ Result<std::optional<ReferenceNames>> ReferenceOf(const VerifyOptions& options, 
     auto finding = FindReference(storage, options.checkpoint.string());
     if (!finding) return finding.errors();
     std::optional<FoundReference>& found = *finding;
+    if (!found && !options.engine.empty()) return std::optional<ReferenceNames>();
     if (!found) {
       return Error{ErrorKind::kReferenceMismatch,
                    "no reference is given, and neither config.json nor the model card names one that is in the Hugging "
@@ -221,9 +223,15 @@ Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage
   report.mapping = model->version;
   if (model->resolved.unmapped) report.warnings.push_back(*model->resolved.unmapped);
   if (auto note = ClassNote(model->resolved)) report.notes.push_back(std::move(*note));
+  if (!options.engine.empty()) {
+    auto engine = VerifyForEngine(*checkpoint, *configs, options.engine, options.engine_file);
+    if (!engine) return engine.errors();
+    for (Error& error : EngineProblems(*engine)) report.problems.push_back(std::move(error));
+    report.engine = std::move(*engine);
+  }
   auto units = RecognizeCheckpoint(*checkpoint, *configs);
   if (!units) {
-    report.problems = units.errors();
+    for (Error& error : units.errors()) report.problems.push_back(std::move(error));
     return report;
   }
   const std::set<std::string> tied = TiedHubNames(*model);

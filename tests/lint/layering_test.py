@@ -20,12 +20,13 @@ LAYERS = {
     "recipe": {"base", "format"},
     "dialect": {"base", "mapping", "format"},
     "config": {"base", "mapping", "dialect"},
+    "engine": {"base", "safetensors"},
     "journal": {"base", "io"},
     "quantize": {"base", "format"},
     "codec": {"base", "format", "quantize"},
     "exec": {"base", "format", "io", "plan", "journal", "quantize", "codec"},
     "load": {"base", "format", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "dialect", "recipe"},
-    "verify": {"base", "format", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "dialect", "load"},
+    "verify": {"base", "format", "io", "safetensors", "checkpoint", "mapping", "layout", "plan", "dialect", "load", "engine"},
     "inspect": {"base", "io", "format", "safetensors", "checkpoint", "layout", "load", "verify"},
     "diff": {"base", "io", "safetensors", "checkpoint", "load"},
     "prepare": {"base", "io", "format", "safetensors", "checkpoint", "mapping", "layout", "recipe", "plan", "dialect", "config", "codec", "exec", "load", "verify"},
@@ -48,7 +49,7 @@ PYTHON_OPTIONAL = {"numpy", "torch", "transformers", "modelopt", "safetensors", 
 # Modules that are imported when `calibrate` is asked for, and by each other: these have torch at their top.
 PYTHON_WITH_TORCH = {"calibration.py", "expert_containers.py"}
 # Public headers without a third-party type; folders that may include the whole interface and not only values of it.
-PUBLIC_VALUES = {"quantport/error.h", "quantport/dtype.h", "quantport/warning.h"}
+PUBLIC_VALUES = {"quantport/error.h", "quantport/dtype.h", "quantport/engine.h", "quantport/warning.h"}
 KNOWS_INTERFACE = {"load", "verify", "prepare", "inspect", "diff", "report", "cli"}
 
 
