@@ -130,7 +130,7 @@ Result<QuantizeReport> WriteComputed(PreparedQuantize prepared, const fs::path& 
   if (auto s = VerifyWritten(plan, staging->path()); !s) return s.errors();
   if (auto s = staging->Commit(exec.work.cancel); !s) return s.errors();
   prepared.report.cloned_bytes = written->copied.cloned_bytes;
-  AddErrors(written->errors, &prepared.report);
+  AddErrors(written->errors, written->casts, &prepared.report);
   return std::move(prepared.report);
 }
 

@@ -55,6 +55,10 @@ struct QuantizedWeight {
   double sqnr_db = 0;        // 10 log10 of sum of squares over sum of squared errors; infinite without errors
   double max_error = 0;      // of one element
   double clipped_share = 0;  // of elements beyond what their scale can express
+  // Blocks of a weight stored as MXFP4 whose powers of two became the scales of NVFP4, and how many of them kept their
+  // numbers; 0 where a weight was not cast.
+  uint64_t cast_blocks = 0;
+  uint64_t exact_blocks = 0;
 };
 
 struct FormatTotal {
@@ -62,7 +66,9 @@ struct FormatTotal {
   uint64_t weights = 0;
   uint64_t bytes_before = 0;
   uint64_t bytes_after = 0;
-  double sqnr_db = 0;  // over all elements
+  double sqnr_db = 0;         // over all elements
+  uint64_t cast_blocks = 0;   // as QuantizedWeight has them
+  uint64_t exact_blocks = 0;  //
 };
 
 // What the recipe says of one module in memory.

@@ -372,13 +372,19 @@ class RulesReport(Report):
 
 @dataclass(frozen=True)
 class FormatTotal:
-    """All weights of one format ("" for dequantized); ``sqnr_db`` is over all elements, infinite without errors."""
+    """All weights of one format ("" for dequantized); ``sqnr_db`` is over all elements, infinite without errors.
+
+    ``cast_blocks`` are those of MXFP4 weights whose powers of two became the scales of NVFP4, and ``exact_blocks`` those of
+    them that kept their numbers.
+    """
 
     format: str
     weights: int
     bytes_before: int
     bytes_after: int
     sqnr_db: float
+    cast_blocks: int
+    exact_blocks: int
 
 
 @dataclass(frozen=True)
@@ -402,7 +408,8 @@ class QuantizedWeight:
     """What became of one matrix of ``shape`` [rows, columns].
 
     ``sqnr_db`` is 10 log10 of the sum of squares over the sum of squared errors, infinite without errors; ``max_error`` is of
-    one element; ``clipped_share`` is of elements beyond what their scale can express.
+    one element; ``clipped_share`` is of elements beyond what their scale can express; ``cast_blocks`` and ``exact_blocks`` are
+    as in ``FormatTotal``.
     """
 
     name: str
@@ -414,6 +421,8 @@ class QuantizedWeight:
     sqnr_db: float
     max_error: float
     clipped_share: float
+    cast_blocks: int
+    exact_blocks: int
 
 
 @dataclass(repr=False, eq=False)

@@ -54,6 +54,7 @@ struct EncodeJob {
   std::span<uint8_t> codes;
   std::span<uint8_t> scales;  // of those that the format has several of
   quantize::ErrorSums* sums;
+  std::span<const uint8_t> powers = {};  // where Encoding::cast: of each block, as ReadPowers has them
 };
 
 struct Codec {
@@ -95,6 +96,16 @@ Status DecodeRows(const CodedWeight& weight, const PartReader& reader, uint64_t 
                   quantize::ElementType type, std::span<uint8_t> out);
 uint64_t ReadStep(const CodedWeight& weight);
 
+// The E8M0 codes of those rows, one for each block of `target` in the order of its scales. Requires CanCast, and rows
+// that are whole steps of both.
+Result<std::vector<uint8_t>> ReadPowers(const CodedWeight& weight, const Target& target, const PartReader& reader,
+                                        uint64_t first, uint64_t rows);
+// The largest power of two, blocks of zeros (code 0) aside; 0 where there is none, NaN where one is.
+float LargestPower(std::span<const uint8_t> powers);
+// How many of them E4M3 can express below a scale of scales that follows from the largest: so many blocks keep their
+// numbers. Blocks of zeros count, as ModelOpt counts them.
+uint64_t CountExact(std::span<const uint8_t> powers, float largest);
+
 // ---- encoding
 // -----------------------------------------------------------------------------------------------------
 
@@ -103,17 +114,18 @@ struct EncodedRows {
   std::vector<uint8_t> scales;  // the bytes of those that the format has several of
 };
 
-// `rows` begins with a multiple of WriteStep rows. `amax`: of the matrix's group, where it has one. Adds what is lost
-// to `sums`. Errors: kQuantConversionUnsupported.
+// `rows` begins with a multiple of WriteStep rows. `amax`: of the matrix's group, where it has one; where Encoding::cast
+// the largest of its `powers` instead. Adds what is lost to `sums`. Errors: kQuantConversionUnsupported.
 Status EncodeRows(const Target& target, const quantize::Matrix& rows, float amax, const quantize::Numerics& numerics,
-                  EncodedRows* out, quantize::ErrorSums* sums);
+                  EncodedRows* out, quantize::ErrorSums* sums, std::span<const uint8_t> powers = {});
 uint64_t WriteStep(const Target& target);
 
 // Bytes of the codes and of the scales of so many rows, `type` being that of the elements.
 size_t CodeBytes(const Target& target, quantize::ElementType type, uint64_t rows, uint64_t columns);
 size_t ScaleBytes(const Target& target, uint64_t rows, uint64_t columns);
 
-// The one scale of a weight whose format has one: weight_scale of FP8, weight_scale_2 of NVFP4.
+// The one scale of a weight whose format has one: weight_scale of FP8, weight_scale_2 of NVFP4. `amax` as EncodeRows has
+// it.
 float ScalarScale(const Target& target, float amax, const quantize::Numerics& numerics);
 
 // The search of an amax that an encoding asks for, other than of NVFP4's blocks: how ModelOpt quantizes while it

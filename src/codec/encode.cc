@@ -19,7 +19,8 @@ using quantize::Matrix;
 constexpr uint64_t kPieceBytes = 256 << 10;
 
 Status EncodePieces(const Target& target, const Matrix& rows, size_t step, float amax,
-                    const quantize::Numerics& numerics, EncodedRows* out, quantize::ErrorSums* sums) {
+                    const quantize::Numerics& numerics, EncodedRows* out, quantize::ErrorSums* sums,
+                    std::span<const uint8_t> powers) {
   const Codec& codec = CodecOf(target.encoding.format);
   out->codes.resize(CodeBytes(target, rows.type, rows.rows, rows.columns));
   out->scales.resize(ScaleBytes(target, rows.rows, rows.columns));
@@ -31,7 +32,8 @@ Status EncodePieces(const Target& target, const Matrix& rows, size_t step, float
     const Matrix piece = {rows.bytes.subspan(first * row_bytes, count * row_bytes), rows.type, count, rows.columns};
     const size_t code_bytes = CodeBytes(target, rows.type, count, rows.columns);
     const size_t scale_bytes = ScaleBytes(target, count, rows.columns);
-    const EncodeJob job = {target, piece, amax, numerics, codes.first(code_bytes), scales.first(scale_bytes), sums};
+    EncodeJob job = {target, piece, amax, numerics, codes.first(code_bytes), scales.first(scale_bytes), sums};
+    if (!powers.empty()) job.powers = powers.subspan(out->scales.size() - scales.size(), scale_bytes);
     if (auto s = codec.encode(job); !s) return s;
     codes = codes.subspan(code_bytes);
     scales = scales.subspan(scale_bytes);
@@ -55,7 +57,7 @@ void TurnSlabs(const uint8_t* from, size_t slabs, size_t rows, size_t columns, u
 // kernels, and its codes back. ModelOpt quantizes batched experts of NVFP4 in the order [experts, out, in] and stores
 // the transposed view, two inputs in a byte.
 Status EncodeDown(const Target& target, const Matrix& rows, float amax, const quantize::Numerics& numerics,
-                  EncodedRows* out, quantize::ErrorSums* sums) {
+                  EncodedRows* out, quantize::ErrorSums* sums, std::span<const uint8_t> powers) {
   const size_t block = target.encoding.block;
   const size_t slabs = rows.rows / block;
   std::vector<uint8_t> turned(rows.bytes.size());
@@ -65,7 +67,7 @@ Status EncodeDown(const Target& target, const Matrix& rows, float amax, const qu
     TurnSlabs<2>(rows.bytes.data(), slabs, block, rows.columns, turned.data());
   }
   const Matrix blocks = {turned, rows.type, slabs * rows.columns, block};
-  if (auto s = EncodePieces(target, blocks, block, amax, numerics, out, sums); !s) return s;
+  if (auto s = EncodePieces(target, blocks, block, amax, numerics, out, sums, powers); !s) return s;
   // A block's scale stands where it belongs already: one for each column, slab by slab.
   turned.resize(out->codes.size());
   TurnSlabs<1>(out->codes.data(), slabs, rows.columns, block / 2, turned.data());
@@ -93,9 +95,9 @@ Result<std::vector<float>> BlockScales(const EncodeJob& job, BlockShape block, f
 }
 
 Status EncodeRows(const Target& target, const Matrix& rows, float amax, const quantize::Numerics& numerics,
-                  EncodedRows* out, quantize::ErrorSums* sums) {
-  if (target.variant.inputs_first) return EncodeDown(target, rows, amax, numerics, out, sums);
-  return EncodePieces(target, rows, WriteStep(target), amax, numerics, out, sums);
+                  EncodedRows* out, quantize::ErrorSums* sums, std::span<const uint8_t> powers) {
+  if (target.variant.inputs_first) return EncodeDown(target, rows, amax, numerics, out, sums, powers);
+  return EncodePieces(target, rows, WriteStep(target), amax, numerics, out, sums, powers);
 }
 
 uint64_t WriteStep(const Target& target) {

@@ -1,6 +1,8 @@
 // The OCP microscaling formats, and what has their codes: gpt-oss's blocks and DeepSeek's FP4 experts.
 #include "quantize/mx.h"
 
+#include <algorithm>
+
 #include "codec/families.h"
 #include "quantize/codes.h"
 
@@ -58,6 +60,24 @@ Status DecodeBlocks(const DecodeJob& job) {
 
 uint64_t BlockRows(const CodedWeight&) { return kMxBlock; }
 
+// Of the same experts: rows are inputs, and each column has a power of two for 32 of them.
+Status AddPowersDown(const CodedWeight& weight, uint64_t block, const PartReader& reader, uint64_t first, uint64_t rows,
+                     std::vector<uint8_t>* powers) {
+  const uint64_t inputs = weight.shape[1];
+  const uint64_t columns = weight.shape[2];
+  for (const uint64_t end = first + rows; first < end; first += rows) {
+    const uint64_t expert = first / inputs;
+    rows = std::min(inputs - first % inputs, end - first);
+    auto stored = reader.ReadColumns(*weight.Find(Role::kScale), columns, inputs / kMxBlock,
+                                     (expert * columns * inputs + first % inputs) / kMxBlock, rows / kMxBlock);
+    if (!stored) return stored.errors();
+    for (uint64_t r = 0; r < rows; r += block) {
+      for (uint64_t c = 0; c < columns; ++c) powers->push_back((*stored)[(c * rows + r) / kMxBlock]);
+    }
+  }
+  return {};
+}
+
 // DeepSeek's FP4 experts: MXFP4's codes, whose scales may be numbers that are no powers of two.
 Status DecodeFp4Block(const DecodeJob& job) {
   if (IsPower(job.Part(Role::kScale).dtype)) return DecodeMxfp4(job);
@@ -107,6 +127,35 @@ Codec MakeBlocks() {
 }
 
 }  // namespace
+
+Result<std::vector<uint8_t>> ReadPowers(const CodedWeight& weight, const Target& target, const PartReader& reader,
+                                        uint64_t first, uint64_t rows) {
+  const uint64_t block = target.encoding.block;
+  std::vector<uint8_t> powers;
+  if (weight.variant.inputs_first) {
+    powers.reserve(rows * weight.shape.back() / block);
+    if (auto s = AddPowersDown(weight, block, reader, first, rows, &powers); !s) return s.errors();
+    return powers;
+  }
+  const uint64_t stored = weight.shape.back() / kMxBlock;
+  auto read = reader.Read(*weight.Find(Role::kScale), first * stored, rows * stored);
+  if (!read || block == kMxBlock) return read;
+  powers.reserve(2 * read->size());
+  for (const uint8_t power : *read) powers.insert(powers.end(), kMxBlock / block, power);
+  return powers;
+}
+
+float LargestPower(std::span<const uint8_t> powers) {
+  const uint8_t largest = powers.empty() ? uint8_t{0} : *std::max_element(powers.begin(), powers.end());
+  return largest == 0 ? 0.0f : quantize::DecodeE8m0(largest);
+}
+
+uint64_t CountExact(std::span<const uint8_t> powers, float largest) {
+  constexpr float kSpan = 0x1p17f;  // from 2^-9 to 2^8
+  return static_cast<uint64_t>(std::count_if(powers.begin(), powers.end(), [&](uint8_t power) {
+    return power == 0 || quantize::DecodeE8m0(power) * kSpan >= largest;
+  }));
+}
 
 const Codec kMxfp8Codec = Make(DecodeMxfp8, EncodeMxfp8, 8);
 const Codec kMxfp4Codec = Make(DecodeMxfp4, EncodeMxfp4, 4);

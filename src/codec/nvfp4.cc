@@ -1,6 +1,8 @@
 // NVFP4: ModelOpt's, and compressed-tensors', whose scale of scales is a reciprocal.
 #include "quantize/nvfp4.h"
 
+#include <algorithm>
+
 #include "codec/families.h"
 #include "quantize/codes.h"
 #include "quantize/fp8.h"
@@ -57,7 +59,12 @@ uint64_t ReadStepOf(const CodedWeight& weight) { return weight.variant.inputs_fi
 
 float Normalization(const Encoding& encoding) { return encoding.four_over_six ? 256.0f : quantize::kE4m3Max; }
 
+// E4M3 holds powers of two from 2^-9 to 2^8 as they are, and the largest of a cast becomes the latter.
+constexpr float kLargestScale = 256.0f;
+
 float Scalar(const Target& target, float amax, const quantize::Numerics& numerics) {
+  // Without any, as ModelOpt has it: that of a largest power of one.
+  if (target.encoding.cast) return (amax == 0 ? 1.0f : amax) / kLargestScale;
   return quantize::Nvfp4GlobalScale(amax, Normalization(target.encoding), numerics);
 }
 
@@ -93,11 +100,19 @@ Status StaticScales(const EncodeJob& job) {
   return {};
 }
 
+void CastScales(const EncodeJob& job, float scale_2) {
+  for (size_t i = 0; i < job.scales.size(); ++i)
+    job.scales[i] = quantize::EncodeE4m3(std::clamp(quantize::DecodeE8m0(job.powers[i]) / scale_2, 0x1p-9f, quantize::kE4m3Max));
+}
+
 Status Encode(const EncodeJob& job) {
   const size_t block = job.target.encoding.block;
   const float scale_2 = ScalarScale(job.target, job.amax, job.numerics);
   Status status;
-  if (job.target.encoding.static_blocks) {
+  if (job.target.encoding.cast) {
+    CastScales(job, scale_2);
+    status = quantize::QuantizeNvfp4WithScales(job.rows, scale_2, block, job.scales, job.codes);
+  } else if (job.target.encoding.static_blocks) {
     status = StaticScales(job);
     if (status) status = quantize::QuantizeNvfp4WithScales(job.rows, scale_2, block, job.scales, job.codes);
   } else {

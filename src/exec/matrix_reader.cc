@@ -13,6 +13,12 @@ namespace {
 // More pieces than this are picked out of the file instead of being read one by one.
 constexpr uint64_t kMostRuns = 64;
 
+void NameTensor(const PlannedMatrix& matrix, Errors* errors) {
+  for (Error& error : *errors) {
+    if (error.tensor.empty()) error.tensor = ValueName(matrix);
+  }
+}
+
 }  // namespace
 
 uint64_t RowStep(const PlannedMatrix& matrix) {
@@ -54,11 +60,15 @@ Status MatrixReader::ReadCoded(const PlannedMatrix& matrix, uint64_t first_row, 
   const std::span<uint8_t> out(reinterpret_cast<uint8_t*>(buffer.data()),
                                rows * matrix.columns * quantize::ElementBytes(type));
   auto status = DecodeRows(matrix.source.coded, stored_, first_row, rows, type, out);
-  if (status) return status;
-  for (Error& error : status.errors()) {
-    if (error.tensor.empty()) error.tensor = ValueName(matrix);
-  }
+  if (!status) NameTensor(matrix, &status.errors());
   return status;
+}
+
+Result<std::vector<uint8_t>> MatrixReader::ReadPowers(const PlannedMatrix& matrix, uint64_t first_row,
+                                                      uint64_t rows) const {
+  auto powers = quantport::ReadPowers(matrix.source.coded, matrix.target, stored_, first_row, rows);
+  if (!powers) NameTensor(matrix, &powers.errors());
+  return powers;
 }
 
 }  // namespace quantport

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <span>
+#include <vector>
 
 #include "exec/stored_bytes.h"
 #include "exec/transfer.h"
@@ -26,6 +27,9 @@ class MatrixReader {
   // will be read again.
   Status Read(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, bool again,
               std::span<std::byte> buffer) const;
+
+  // The powers of two that those rows are stored with, where they become its scales (Encoding::cast).
+  Result<std::vector<uint8_t>> ReadPowers(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows) const;
 
  private:
   Status ReadPlain(const PlannedMatrix& matrix, uint64_t first_row, uint64_t rows, bool again,

@@ -35,6 +35,7 @@ class Quantizer {
       : plan_(plan), storage_(storage), options_(options), numerics_(NumericsOf(plan.computing)) {
     CutTiles();
     report_.errors.resize(plan.matrices.size());
+    report_.casts.resize(plan.matrices.size());
     report_.amax.assign(plan.groups, 0.0f);
   }
 
@@ -226,7 +227,13 @@ class Quantizer {
     if (auto s = reader_->Read(matrix, tile.first_row, tile.rows, !task.kept, buffer->bytes()); !s) return s;
     const quantize::Matrix rows = View(tile, *buffer);
     float amax = 0;
-    if (auto s = quantize::BlockAmax(rows, {rows.rows, rows.columns}, {&amax, 1}); !s) return s;
+    if (matrix.target.encoding.cast) {
+      auto powers = reader_->ReadPowers(matrix, tile.first_row, tile.rows);
+      if (!powers) return powers.errors();
+      amax = LargestPower(*powers);
+    } else if (auto s = quantize::BlockAmax(rows, {rows.rows, rows.columns}, {&amax, 1}); !s) {
+      return s;
+    }
     if (!std::isfinite(amax)) {
       if (auto s = CheckFinite(tile, rows); !s) return s;
     }
@@ -306,7 +313,15 @@ class Quantizer {
       if (auto s = CheckFinite(tile, rows); !s) return s;
     }
     const float amax = matrix.group ? report_.amax[*matrix.group] : 0.0f;
-    if (auto s = EncodeRows(matrix.target, rows, amax, numerics_, &bench->encoded, &tile_errors_[task.tile]); !s) {
+    std::vector<uint8_t> powers;
+    if (matrix.target.encoding.cast) {
+      auto read = reader_->ReadPowers(matrix, tile.first_row, tile.rows);
+      if (!read) return read.errors();
+      powers = std::move(*read);
+      CountCast(tile.matrix, powers, amax);
+    }
+    if (auto s = EncodeRows(matrix.target, rows, amax, numerics_, &bench->encoded, &tile_errors_[task.tile], powers);
+        !s) {
       for (Error& error : s.errors()) error.tensor = ValueName(matrix);
       return s;
     }
@@ -318,6 +333,12 @@ class Quantizer {
     if (auto s = Write(tile, matrix, bench); !s) return s;
     queue->Done(task);
     return {};
+  }
+
+  void CountCast(uint32_t matrix, const std::vector<uint8_t>& powers, float largest) {
+    const uint64_t exact = CountExact(powers, largest);
+    const std::lock_guard lock(mutex_);
+    report_.casts[matrix].Add({powers.size(), exact});
   }
 
   // Read for its magnitude alone.

@@ -15,7 +15,8 @@ namespace quantport {
 
 struct QuantizedReport {
   std::vector<quantize::ErrorSums> errors;  // of each of QuantizePlan::matrices
-  std::vector<float> amax;                  // of each group
+  std::vector<quantize::CastBlocks> casts;  // likewise
+  std::vector<float> amax;                  // of each group; the largest power of two of one that is cast
   ExecReport copied;
 };
 

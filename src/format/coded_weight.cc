@@ -52,6 +52,28 @@ bool HasItsParts(const CodedWeight& weight) {
   });
 }
 
+bool IsFp4OfPowers(const CodedWeight& weight) {
+  switch (weight.format) {
+    case FormatId::kMxfp4:
+    case FormatId::kW4A8Mxfp4Fp8:
+    case FormatId::kMxfp4Pack:
+    case FormatId::kMxfp4Blocks:
+    case FormatId::kFp4Block:
+      break;
+    default:
+      return false;
+  }
+  const CodedPart* scales = weight.Find(Role::kScale);
+  return scales != nullptr && kPowers.Has(scales->dtype) && weight.Find(Role::kSmoothing) == nullptr;
+}
+
+bool CanCast(const CodedWeight& weight, const Target& target) {
+  const Encoding& encoding = target.encoding;
+  const bool nvfp4 = encoding.format == FormatId::kNvfp4 || encoding.format == FormatId::kNvfp4WeightOnly;
+  return nvfp4 && encoding.search == ScaleSearch::kNone && !encoding.four_over_six && IsFp4OfPowers(weight) &&
+         weight.variant.inputs_first == target.variant.inputs_first;
+}
+
 Result<Variant> WrittenVariant(const Encoding& encoding, const Shape& shape) {
   const Family* family = FamilyOf(encoding.format);
   Variant variant;

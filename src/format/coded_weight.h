@@ -63,6 +63,7 @@ struct Encoding {
   double search_start = 0.25;  // of kMultipliers
   double search_stop = 4.0;
   double search_step = 0.1;
+  bool cast = false;  // of NVFP4: the powers of two that the weight is stored with become its block scales
 
   friend bool operator==(const Encoding&, const Encoding&) = default;
 };
@@ -75,6 +76,13 @@ struct Target {
 
   friend bool operator==(const Target&, const Target&) = default;
 };
+
+// Whether the weight is FP4 in blocks of 32 that share a power of two: MXFP4, whoever wrote it, and DeepSeek's experts.
+bool IsFp4OfPowers(const CodedWeight& weight);
+
+// Whether NVFP4 can take over such a weight's codes and powers: its blocks lie the same way, and the scales that are
+// asked for come from largest magnitudes alone, without a search or another normalization.
+bool CanCast(const CodedWeight& weight, const Target& target);
 
 // The variant of a format that is written for a weight of this shape, or why none is.
 Result<Variant> WrittenVariant(const Encoding& encoding, const Shape& shape);

@@ -171,6 +171,8 @@ class PlanCheck {
     if (target.shape != shape || (matrix.batched > 0 && matrix.rows % matrix.batched != 0) || !variant ||
         *variant != target.variant)
       return Misfit("it is written in no form of its format", matrix.name);
+    if (target.encoding.cast && !(matrix.group && CanCast(source.coded, target)))
+      return Misfit("it is stored with no powers of two that could become its scales", matrix.name);
     if (source.coded.format == FormatId::kPlain) {
       const bool whole = source.array.dtype == matrix.dtype && source.array.literal.empty() &&
                          source.array.shape == std::vector<uint64_t>{matrix.rows, matrix.columns};

@@ -19,7 +19,7 @@ using plan_fields::HasFields;
 
 constexpr std::string_view kMagic = "QPLN";
 // To be raised with every change of what plans hold.
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr size_t kHashBytes = sizeof(uint64_t);
 
 template <typename T>

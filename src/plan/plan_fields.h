@@ -37,8 +37,8 @@ template <Is<Plan> T> auto FieldsOf(T& x) {
   return std::tie(a, b, c, d, e, f, g, h, i, j);
 }
 template <Is<Encoding> T> auto FieldsOf(T& x) {
-  auto& [a, b, c, d, e, f, g, h] = x;
-  return std::tie(a, b, c, d, e, f, g, h);
+  auto& [a, b, c, d, e, f, g, h, i] = x;
+  return std::tie(a, b, c, d, e, f, g, h, i);
 }
 template <Is<OutputPlace> T> auto FieldsOf(T& x) { auto& [a, b] = x; return std::tie(a, b); }
 template <Is<Variant> T> auto FieldsOf(T& x) {

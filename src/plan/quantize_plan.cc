@@ -51,6 +51,7 @@ class QuantizePlanner {
     if (auto s = CheckNames(); !s) return s.errors();
     SortByPosition();
     plan_.groups = GroupByAmax(*input_.memory, matrix_of_, &plan_.matrices);
+    ChooseCasts();
     auto files = MakePlan(conversion_, *input_.table, directory_, options_);
     if (!files) return files.errors();
     plan_.files = std::move(*files);
@@ -249,6 +250,19 @@ class QuantizePlanner {
     plan_.matrices = std::move(sorted);
     members_ = std::move(members);
     matrix_of_ = std::move(matrix_of);
+  }
+
+  // A scale of scales that a group shares is a power of two only where all of the group is stored with powers of two.
+  void ChooseCasts() {
+    std::vector<bool> cast(plan_.groups, true);
+    for (const PlannedMatrix& matrix : plan_.matrices) {
+      if (matrix.group && !CanCast(matrix.source.coded, matrix.target)) cast[*matrix.group] = false;
+    }
+    for (PlannedMatrix& matrix : plan_.matrices) {
+      if (!matrix.group || !cast[*matrix.group]) continue;
+      matrix.target.encoding.cast = true;
+      matrix.dtype = DType::kBF16;  // holds every such number as it is, which F16 does not
+    }
   }
 
   // Each name once, whatever it was made from.

@@ -18,6 +18,7 @@
 #include "load/load.h"
 #include "load/recipes.h"
 #include "mapping/renamer.h"
+#include "prepare/casts.h"
 #include "prepare/plain_config.h"
 #include "prepare/sidecars.h"
 #include "verify/compare_claims.h"
@@ -387,6 +388,7 @@ class Preparer {
       if (experts) ReportContainer(module.module);
     }
     NoteDraftLayers();
+    Append(WarnOfRequantizing(prepared_.plan), &report.warnings);
     Summarize(opened_, &prepared_);
     prepared_.checkpoint = std::move(opened_.checkpoint);
     DropQuantizationFiles(opened_.configs, &prepared_.checkpoint.sidecars);

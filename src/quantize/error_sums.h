@@ -19,6 +19,17 @@ struct ErrorSums {
   void Add(const ErrorSums& other);
 };
 
+// Blocks whose powers of two became scales of NVFP4, and those of them that kept their numbers.
+struct CastBlocks {
+  uint64_t all = 0;
+  uint64_t exact = 0;
+
+  void Add(const CastBlocks& other) {
+    all += other.all;
+    exact += other.exact;
+  }
+};
+
 // The sums of one row on their way. The k-th element of a group goes to part k % 16, whatever the length of a vector,
 // and parts are added in their order at the end. The square of an F32 is exact in F64, so that neither does a fused
 // operation show: all targets and the reference give the same bits.

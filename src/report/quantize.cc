@@ -26,11 +26,19 @@ std::string Decibels(double value) {
   return std::isfinite(value) ? fmt::format("{:.2f}", value) : std::string("exact");
 }
 
+// 100 % is said of all alone.
+std::string Percent(uint64_t part, uint64_t whole) {
+  if (part == whole) return "100 %";
+  const double percent = 100 * static_cast<double>(part) / static_cast<double>(whole);
+  return fmt::format("{:.2f} %", std::min(percent, 99.99));
+}
+
 std::string FormatName(const std::string& format) { return format.empty() ? "plain" : format; }
 
 }  // namespace
 
-void AddErrors(const std::vector<quantize::ErrorSums>& errors, QuantizeReport* report) {
+void AddErrors(const std::vector<quantize::ErrorSums>& errors, const std::vector<quantize::CastBlocks>& casts,
+               QuantizeReport* report) {
   std::map<std::string, std::pair<FormatTotal, quantize::ErrorSums>> totals;
   for (size_t i = 0; i < report->weights.size(); ++i) {
     QuantizedWeight& weight = report->weights[i];
@@ -39,11 +47,15 @@ void AddErrors(const std::vector<quantize::ErrorSums>& errors, QuantizeReport* r
     weight.max_error = static_cast<double>(sums.max_error);
     weight.clipped_share =
         sums.elements == 0 ? 0 : static_cast<double>(sums.clipped) / static_cast<double>(sums.elements);
+    weight.cast_blocks = casts[i].all;
+    weight.exact_blocks = casts[i].exact;
     auto& [total, all] = totals[weight.format];
     total.format = weight.format;
     ++total.weights;
     total.bytes_before += weight.bytes_before;
     total.bytes_after += weight.bytes_after;
+    total.cast_blocks += weight.cast_blocks;
+    total.exact_blocks += weight.exact_blocks;
     all.Add(sums);
   }
   for (auto& [format, total] : totals) {
@@ -72,6 +84,12 @@ std::string QuantizeText(const QuantizeReport& report, size_t most) {
   for (const FormatTotal& total : report.totals) {
     out += fmt::format("{:<16} {:>8} {:>11} {:>11} {:>9}\n", FormatName(total.format), total.weights,
                        HumanBytes(total.bytes_before), HumanBytes(total.bytes_after), Decibels(total.sqnr_db));
+  }
+  for (const FormatTotal& total : report.totals) {
+    if (total.cast_blocks > 0)
+      out +=
+          fmt::format("cast to {} with their own powers of two: {} of {} blocks exact ({})\n", FormatName(total.format),
+                      total.exact_blocks, total.cast_blocks, Percent(total.exact_blocks, total.cast_blocks));
   }
   return out;
 }
@@ -114,7 +132,9 @@ std::string QuantizeJson(const QuantizeReport& report) {
                               {"weights", total.weights},
                               {"bytes_before", total.bytes_before},
                               {"bytes_after", total.bytes_after},
-                              {"sqnr_db", Number(total.sqnr_db)}});
+                              {"sqnr_db", Number(total.sqnr_db)},
+                              {"cast_blocks", total.cast_blocks},
+                              {"exact_blocks", total.exact_blocks}});
   }
   json["modules"] = Json::array();
   for (const ModuleFormat& module : report.modules) {
@@ -135,7 +155,9 @@ std::string QuantizeJson(const QuantizeReport& report) {
                                {"bytes_after", weight.bytes_after},
                                {"sqnr_db", Number(weight.sqnr_db)},
                                {"max_error", Number(weight.max_error)},
-                               {"clipped_share", weight.clipped_share}});
+                               {"clipped_share", weight.clipped_share},
+                               {"cast_blocks", weight.cast_blocks},
+                               {"exact_blocks", weight.exact_blocks}});
   }
   json["left_out"] = report.left_out;
   json["notes"] = report.notes;
