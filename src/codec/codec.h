@@ -114,8 +114,8 @@ struct EncodedRows {
   std::vector<uint8_t> scales;  // the bytes of those that the format has several of
 };
 
-// `rows` begins with a multiple of WriteStep rows. `amax`: of the matrix's group, where it has one; where Encoding::cast
-// the largest of its `powers` instead. Adds what is lost to `sums`. Errors: kQuantConversionUnsupported.
+// `rows` begins with a multiple of WriteStep rows. `amax`: of the matrix's group, where it has one; where
+// Encoding::cast the largest of its `powers` instead. Adds what is lost to `sums`. Errors: kQuantConversionUnsupported.
 Status EncodeRows(const Target& target, const quantize::Matrix& rows, float amax, const quantize::Numerics& numerics,
                   EncodedRows* out, quantize::ErrorSums* sums, std::span<const uint8_t> powers = {});
 uint64_t WriteStep(const Target& target);
@@ -124,8 +124,8 @@ uint64_t WriteStep(const Target& target);
 size_t CodeBytes(const Target& target, quantize::ElementType type, uint64_t rows, uint64_t columns);
 size_t ScaleBytes(const Target& target, uint64_t rows, uint64_t columns);
 
-// The one scale of a weight whose format has one: weight_scale of FP8, weight_scale_2 of NVFP4. `amax` as EncodeRows has
-// it.
+// The one scale of a weight whose format has one: weight_scale of FP8, weight_scale_2 of NVFP4. `amax` as EncodeRows
+// has it.
 float ScalarScale(const Target& target, float amax, const quantize::Numerics& numerics);
 
 // The search of an amax that an encoding asks for, other than of NVFP4's blocks: how ModelOpt quantizes while it

@@ -2,6 +2,7 @@
 #include "quantize/mx.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "codec/families.h"
 #include "quantize/codes.h"
@@ -37,8 +38,9 @@ Status DecodeMxfp4(const DecodeJob& job) { return DecodeAs(FormatId::kMxfp4, job
 float Nibble(uint8_t byte, uint64_t index) { return quantize::kE2m1Values[byte >> (index % 2 * 4) & 15]; }
 
 // gpt-oss: [experts, out, in / 32, 16], of which the rows here are the inputs: columns of the rows of bytes that all
-// experts' outputs are.
+// experts' outputs are. Where the rows are the outputs they are MXFP4's.
 Status DecodeBlocks(const DecodeJob& job) {
+  if (!job.weight.variant.inputs_first) return DecodeMxfp4(job);
   const uint64_t columns = job.Columns();
   const uint64_t inputs = job.RowsOfExpert();
   auto codes = job.reader.ReadColumns(job.Part(Role::kValues), columns, inputs / 2,
@@ -58,7 +60,7 @@ Status DecodeBlocks(const DecodeJob& job) {
   return {};
 }
 
-uint64_t BlockRows(const CodedWeight&) { return kMxBlock; }
+uint64_t BlockRows(const CodedWeight& weight) { return weight.variant.inputs_first ? kMxBlock : 1; }
 
 // Of the same experts: rows are inputs, and each column has a power of two for 32 of them.
 Status AddPowersDown(const CodedWeight& weight, uint64_t block, const PartReader& reader, uint64_t first, uint64_t rows,
@@ -103,6 +105,23 @@ Status EncodeAs(FormatId format, const EncodeJob& job) {
 Status EncodeMxfp8(const EncodeJob& job) { return EncodeAs(FormatId::kMxfp8, job); }
 Status EncodeMxfp4(const EncodeJob& job) { return EncodeAs(FormatId::kMxfp4, job); }
 
+// ModelOpt gives zeros of either sign the code of a negative one. In gpt-oss's checkpoints both codes occur, and keep
+// their sign, so that a hub's bytes come back.
+Status EncodeBlocks(const EncodeJob& job) {
+  if (auto s = EncodeMxfp4(job); !s) return s;
+  constexpr uint8_t kNegativeZero = 8;
+  const quantize::Row rows = job.rows.Flat();
+  for (size_t i = 0; i < job.codes.size(); ++i) {
+    for (const size_t half : {size_t{0}, size_t{1}}) {
+      const uint8_t code = static_cast<uint8_t>(kNegativeZero << (4 * half));
+      if ((job.codes[i] & (15 << (4 * half))) != code) continue;
+      const float value = quantize::LoadElement(rows, 2 * i + half);
+      if (value == 0 && !std::signbit(value)) job.codes[i] ^= code;
+    }
+  }
+  return {};
+}
+
 Codec Reader(Status (*decode)(const DecodeJob&)) {
   Codec codec;
   codec.why_unread = WhyUnread;
@@ -121,7 +140,7 @@ Codec Make(Status (*decode)(const DecodeJob&), Status (*encode)(const EncodeJob&
 }
 
 Codec MakeBlocks() {
-  Codec codec = Reader(DecodeBlocks);
+  Codec codec = Make(DecodeBlocks, EncodeBlocks, 4);
   codec.read_step = BlockRows;
   return codec;
 }

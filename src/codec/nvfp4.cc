@@ -102,7 +102,8 @@ Status StaticScales(const EncodeJob& job) {
 
 void CastScales(const EncodeJob& job, float scale_2) {
   for (size_t i = 0; i < job.scales.size(); ++i)
-    job.scales[i] = quantize::EncodeE4m3(std::clamp(quantize::DecodeE8m0(job.powers[i]) / scale_2, 0x1p-9f, quantize::kE4m3Max));
+    job.scales[i] =
+        quantize::EncodeE4m3(std::clamp(quantize::DecodeE8m0(job.powers[i]) / scale_2, 0x1p-9f, quantize::kE4m3Max));
 }
 
 Status Encode(const EncodeJob& job) {

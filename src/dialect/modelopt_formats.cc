@@ -22,6 +22,7 @@ constexpr ModelOptFormat kFormats[] = {
     {FormatId::kMxfp8, "mxfp8", "MXFP8", true, false, ModelOptNumbers{.group_size = 32},
      ModelOptNumbers{.group_size = 32}},
     {FormatId::kMxfp4, "mxfp4", "mxfp4"},
+    {FormatId::kMxfp4Blocks, "mxfp4", "mxfp4"},
     {FormatId::kNvfp4, "nvfp4", "NVFP4", true, false, kFp4, kFp4},
     {FormatId::kNvfp4WeightOnly, "w4a16_nvfp4", "W4A16_NVFP4", true, false, {}, kFp4},
     {FormatId::kW4A8Nvfp4Fp8, "w4a8_nvfp4_fp8", "W4A8_NVFP4_FP8", true, false, kFp8, kFp4},

@@ -2,9 +2,13 @@
 // of 16 bytes:
 //   P_blocks  U8  [E, out, in/32, 16]   E2M1 values, input 2k in the low half of a byte
 //   P_scales  U8  [E, out, in/32]       E8M0
-// The rows of gate_up_proj alternate between gate and up.
+// The rows of gate_up_proj alternate between gate and up. Read row by row as they are stored, the weight is [E, out,
+// in]: a variant with inputs_first speaks of the parameter, one without of these rows.
 #include <fmt/format.h>
 
+#include <utility>
+
+#include "format/coded_weight.h"
 #include "format/families.h"
 #include "format/forms.h"
 #include "format/leaves.h"
@@ -16,7 +20,8 @@ constexpr Format kFormats[] = {{FormatId::kMxfp4Blocks, "MXFP4_BLOCKS"}};
 constexpr uint64_t kBlock = 32;
 
 std::vector<Part> BlockParts(const Proposal& proposal) {
-  const Axes axes = {Axis{0, 1}, Axis{2, kBlock}, Axis{1, 1}};
+  Axes axes = {Axis{0, 1}, Axis{1, 1}, Axis{2, kBlock}};
+  if (proposal.variant.inputs_first) std::swap(axes[1], axes[2]);
   Form blocks = FormOf(proposal.shape, 4, axes);
   blocks.shape[3] = kBlock / 2;
   std::vector<Part> parts;
@@ -41,8 +46,15 @@ void Propose(const StoredModule& module, std::vector<Proposal>* proposals) {
   proposals->push_back(std::move(proposal));
 }
 
+std::optional<std::string> Written(const Encoding&, const Shape& shape, Variant* variant) {
+  if (shape.size() != 3) return "MXFP4_BLOCKS of a linear";
+  variant->granularity = Granularity::kGroups;
+  variant->group = kBlock;
+  return std::nullopt;
+}
+
 }  // namespace
 
-const Family kGptOssFamily = {kFormats, BlockParts, Propose};
+const Family kGptOssFamily = {kFormats, BlockParts, Propose, nullptr, Written};
 
 }  // namespace quantport

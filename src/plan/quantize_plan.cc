@@ -72,6 +72,7 @@ class QuantizePlanner {
     matrix.in_memory = input_.memory->modules[hub.places[0].module].module.name;
     matrix.target.encoding = choice.encoding;
     if (!SetSource(hub, unit, &matrix)) return;
+    if (choice.encoding.format == FormatId::kMxfp4Blocks && matrix.batched > 0 && !TurnOver(unit, &matrix)) return;
     if (!SetTarget(&matrix, "leave this module out of the recipe")) return;
     Consume(hub);
     Add(std::move(matrix), choice.input_amax, unit, index);
@@ -110,6 +111,26 @@ class QuantizePlanner {
       matrix->bytes_before = 0;
       for (const CodedPart& part : matrix->source.coded.parts) matrix->bytes_before += part.bytes;
     }
+    return true;
+  }
+
+  // Batched experts with outputs before inputs, as the rows of gpt-oss's blocks are.
+  bool TurnOver(const WeightUnit& unit, PlannedMatrix* matrix) {
+    const uint64_t inputs = matrix->rows / matrix->batched;
+    CodedWeight& coded = matrix->source.coded;
+    if (coded.format == FormatId::kPlain) {
+      Array& array = matrix->source.array;
+      array = MergeDims(SwapDims(SplitDim(array, 0, inputs), 1, 2), 0);
+    } else if (coded.format == FormatId::kMxfp4Blocks) {
+      coded.variant.inputs_first = false;
+      coded.shape = {matrix->batched, matrix->columns, inputs};
+    } else {
+      Refuse(unit.key, fmt::format("it is stored as {}, with inputs before outputs", FormatName(coded.format)),
+             "dequantize it first");
+      return false;
+    }
+    matrix->rows = matrix->batched * matrix->columns;
+    matrix->columns = inputs;
     return true;
   }
 

@@ -51,7 +51,8 @@ struct PlannedMatrix {
   uint64_t rows = 0;
   uint64_t columns = 0;
   std::optional<uint32_t> group = {};  // matrices that share the largest magnitude their scale comes from
-  uint64_t batched = 0;                // as HubMatrix::batched: `rows` are inputs, `columns` outputs
+  // As HubMatrix::batched: `rows` are inputs and `columns` outputs, but in gpt-oss's blocks, which are the other way.
+  uint64_t batched = 0;
   // Where its stored parts go. None: the format has no such part, or another part of the plan writes it. A matrix
   // without any is read for what its group shares.
   std::optional<OutputPlace> codes = {};

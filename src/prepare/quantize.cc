@@ -19,6 +19,7 @@
 #include "load/recipes.h"
 #include "mapping/renamer.h"
 #include "prepare/casts.h"
+#include "prepare/gpt_oss.h"
 #include "prepare/plain_config.h"
 #include "prepare/sidecars.h"
 #include "verify/compare_claims.h"
@@ -255,6 +256,9 @@ class Preparer {
     if (!resolved) return resolved.errors();
     resolved_ = std::move(*resolved);
     NotePatternsByHub();
+    auto kept = KeepGptOssForm(opened_.configs.config_text, recipe_.name, &resolved_, &prepared_.report.warnings);
+    if (!kept) return kept.errors();
+    gpt_oss_form_ = *kept;
     auto chosen = ChooseFormats(
         {&recipe_, &memory_, &resolved_, module_index_, options_.calibration ? &calibration_ : nullptr, only_plan_});
     if (!chosen) return chosen.errors();
@@ -324,6 +328,7 @@ class Preparer {
 
   // ModelOpt's files in in-memory names, and those rewritten by meaning.
   Status WriteConfigs() {
+    if (gpt_oss_form_) return WriteConfig(GptOssQuantization(memory_, resolved_));
     const Json in_memory =
         HfQuantConfig(QuantizedModules(), resolved_.kv_cache, [](const std::string& module) { return module; });
     if (in_memory.is_null()) return {};
@@ -333,6 +338,14 @@ class Preparer {
     if (!text) return text.errors();
     auto json = ParseJson(*text, kQuantConfigName, ErrorKind::kInvalidConfig);
     if (!json) return json.errors();
+    const Json& quantization = json->at("quantization");
+    if (const auto excluded = quantization.find("exclude_modules"); excluded != quantization.end())
+      prepared_.report.exclude_modules = excluded->get<std::vector<std::string>>();
+    prepared_.plan.files.texts.emplace(kQuantConfigName, DumpJson(*json, kModelOptStyle));
+    return WriteConfig(QuantizationConfig(*json));
+  }
+
+  Status WriteConfig(const Json& quantization) {
     const std::string file = (options_.input / kConfigName).string();
     std::string plain = opened_.configs.config_text;
     if (opened_.configs.claims.contains(std::string(kConfigName))) {
@@ -340,12 +353,8 @@ class Preparer {
       if (!without) return without.errors();
       plain = std::move(*without);
     }
-    const Json& quantization = json->at("quantization");
-    if (const auto excluded = quantization.find("exclude_modules"); excluded != quantization.end())
-      prepared_.report.exclude_modules = excluded->get<std::vector<std::string>>();
-    auto config = WithQuantizationConfig(plain, file, QuantizationConfig(*json));
+    auto config = WithQuantizationConfig(plain, file, quantization);
     if (!config) return config.errors();
-    prepared_.plan.files.texts.emplace(kQuantConfigName, DumpJson(*json, kModelOptStyle));
     prepared_.plan.files.texts.emplace(kConfigName, std::move(*config));
     return {};
   }
@@ -435,6 +444,7 @@ class Preparer {
   std::optional<ModelMapping> model_;
   MemoryModel memory_;
   ResolvedRecipe resolved_;
+  bool gpt_oss_form_ = false;         // experts become MXFP4 in blocks, which gpt-oss's own config describes
   std::vector<size_t> module_index_;  // of each resolved module, in memory_
   ChosenFormats chosen_;
   std::optional<Renamer> reverse_;

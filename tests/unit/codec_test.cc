@@ -98,7 +98,7 @@ Sample SampleOf(FormatId format) {
     case FormatId::kMxfp4Blocks: {
       Variant variant = Grouped(32);
       variant.inputs_first = true;
-      return {{2, 64, 5}, variant};
+      return {{2, 64, 96}, variant};
     }
     case FormatId::kFp4Block: {
       Variant variant = Grouped(32);
