@@ -21,6 +21,7 @@
 #include "quantport/quantport.h"
 #include "verify/compare_claims.h"
 #include "verify/engine.h"
+#include "verify/fused_scales.h"
 
 namespace quantport {
 namespace {
@@ -242,6 +243,10 @@ Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage
     NameCheck(*units, reference, tied, drafts, &report).Run();
   }
   CheckSiblingScales(*units, &report);
+  auto unequal = FindUnequalScales(*checkpoint, *units);
+  if (!unequal) return unequal.errors();
+  for (Error& error : ProblemsOf(*unequal, *units)) report.problems.push_back(std::move(error));
+  for (std::string& note : NotesOf(*unequal)) report.notes.push_back(std::move(note));
   MatchBudget budget;
   if (auto claims = CompareClaims(*configs, *units, &budget, tied)) {
     for (Error& error : ProblemsOf(claims->differences)) report.problems.push_back(std::move(error));
