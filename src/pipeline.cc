@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <span>
 #include <system_error>
 
@@ -20,6 +21,7 @@
 #include "plan/plan.h"
 #include "prepare/prepare.h"
 #include "prepare/quantize.h"
+#include "prepare/repair.h"
 #include "report/planned.h"
 #include "report/quantize.h"
 #include "verify/written.h"
@@ -201,11 +203,11 @@ Status CheckRecovered(const fs::path& folder) {
   return {};
 }
 
-}  // namespace
-
-Result<RevertReport> Convert(const RevertOptions& options, Direction direction, OutputFolder* folder) {
+// What a prepared conversion writes beside its input.
+Result<RevertReport> WritePrepared(const RevertOptions& options, OutputFolder* folder,
+                                   const std::function<Result<Prepared>()>& prepare) {
   if (auto free = CheckTargetFree(options.output); !free) return free.errors();
-  auto prepared = Prepare(options, direction, {kBlockBytes, false}, LocalStorage());
+  auto prepared = prepare();
   if (!prepared) return prepared.errors();
   auto staging = StagingDirectory::Create(folder, FinalPath(options.output).filename().string());
   if (!staging) return staging.errors();
@@ -220,13 +222,15 @@ Result<RevertReport> Convert(const RevertOptions& options, Direction direction, 
   return std::move(prepared->report);
 }
 
-Result<RevertReport> ConvertInPlace(const RevertOptions& options, OutputFolder* folder) {
+// The same on the input itself. `prepare` is given the size of the file system's blocks.
+Result<RevertReport> ChangePrepared(const RevertOptions& options, OutputFolder* folder,
+                                    const std::function<Result<Prepared>(uint64_t)>& prepare) {
   auto lock = FolderLock::Acquire(options.input);
   if (!lock) return lock.errors();
   if (auto s = CheckNoJournal(options.input); !s) return s.errors();
   auto block = BlockSize(lock->folder());
   if (!block) return block.errors();
-  auto prepared = Prepare(options, Direction::kRevert, {UsableBlock(*block), true}, LocalStorage());
+  auto prepared = prepare(UsableBlock(*block));
   if (!prepared) return prepared.errors();
   const InPlaceInput input = InputOf(*prepared, options, UsableBlock(*block));
   auto changes = ChooseChanges(input, *folder);
@@ -236,6 +240,60 @@ Result<RevertReport> ConvertInPlace(const RevertOptions& options, OutputFolder* 
   AddWritten(std::move(*done), &prepared->report);
   prepared->report.changed_files = ChangeReports(*changes);
   return std::move(prepared->report);
+}
+
+RevertOptions CommonOptions(const RepairOptions& options) {
+  RevertOptions common;
+  common.input = options.input;
+  common.output = options.output;
+  common.in_place = options.in_place;
+  common.detach_links = options.detach_links;
+  common.reflink = options.reflink;
+  common.threads = options.threads;
+  common.progress = options.progress;
+  common.cancel = options.cancel;
+  return common;
+}
+
+}  // namespace
+
+Result<RevertReport> Convert(const RevertOptions& options, Direction direction, OutputFolder* folder) {
+  return WritePrepared(options, folder, [&] {
+    return Prepare(options, direction, {kBlockBytes, false}, LocalStorage());
+  });
+}
+
+Result<RevertReport> ConvertInPlace(const RevertOptions& options, OutputFolder* folder) {
+  return ChangePrepared(options, folder, [&](uint64_t block) {
+    return Prepare(options, Direction::kRevert, {block, true}, LocalStorage());
+  });
+}
+
+Result<RepairReport> RepairFiles(const RepairOptions& options, OutputFolder* folder) {
+  RepairReport repair;
+  const auto prepare = [&](const DataPlaces& places) -> Result<Prepared> {
+    auto prepared = PrepareRepair(options, places, LocalStorage());
+    if (!prepared) return prepared.errors();
+    repair.mended = std::move(prepared->mended);
+    return std::move(prepared->prepared);
+  };
+  const RevertOptions common = CommonOptions(options);
+  auto report = options.in_place ? ChangePrepared(common, folder,
+                                                  [&](uint64_t block) {
+                                                    return prepare({block, true});
+                                                  })
+                                 : WritePrepared(common, folder, [&] {
+                                     return prepare({kBlockBytes, false});
+                                   });
+  if (!report) return report.errors();
+  repair.rescaled = std::move(report->rescaled);
+  repair.tensors = report->output_tensors;
+  repair.bytes = report->bytes;
+  repair.files = report->files;
+  repair.cloned_bytes = report->cloned_bytes;
+  repair.changed_files = std::move(report->changed_files);
+  repair.notes = std::move(report->notes);
+  return repair;
 }
 
 Result<RecoverReport> FinishOrUndo(OutputFolder* folder, bool undo) {

@@ -14,6 +14,9 @@ Result<RevertReport> Convert(const RevertOptions& options, Direction direction, 
 Result<QuantizeReport> ConvertQuantized(const QuantizeOptions& options, OutputFolder* folder);
 Result<QuantizeReport> ConvertDequantized(const DequantizeOptions& options, OutputFolder* folder);
 
+// `folder` is options.input in place, else as above.
+Result<RepairReport> RepairFiles(const RepairOptions& options, OutputFolder* folder);
+
 // `folder` is options.input.
 Result<RevertReport> ConvertInPlace(const RevertOptions& options, OutputFolder* folder);
 Result<PlanReport> PlanConversion(const RevertOptions& options, const OutputFolder& folder);

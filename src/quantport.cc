@@ -60,6 +60,13 @@ Result<RevertReport> Apply(const ApplyOptions& options) {
   return WithinMemory([&] { return Convert(CommonOptions(options), Direction::kApply, Around(options.output).get()); });
 }
 
+Result<RepairReport> Repair(const RepairOptions& options) {
+  return WithinMemory([&] {
+    const auto folder = options.in_place ? OpenOutputFolder(options.input) : Around(options.output);
+    return RepairFiles(options, folder.get());
+  });
+}
+
 Result<RecoverReport> Recover(const fs::path& folder, bool undo) {
   return WithinMemory([&] { return FinishOrUndo(OpenOutputFolder(folder).get(), undo); });
 }

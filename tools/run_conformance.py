@@ -16,6 +16,7 @@ STEPS = [
     ("headers against the official safetensors", ["tests/conformance/headers_test.py"]),
     ("quantize against ModelOpt's logits", ["tests/conformance/quantize_test.py"]),
     ("dequantize against compressed-tensors", ["tests/conformance/dequantize_test.py"]),
+    ("casts of FP4 to NVFP4 against ModelOpt's", ["tests/conformance/cast_test.py"]),
     ("what quantize writes, read by others", ["tests/conformance/quantize_readers_test.py"]),
     ("calibrate against ModelOpt, five mixtures of experts", ["tests/conformance/calibrate_test.py"]),
     ("ModelOpt's export and transformers' save under patch", ["tests/conformance/patch_test.py"]),

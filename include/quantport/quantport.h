@@ -256,6 +256,40 @@ Result<RecoverReport> Recover(const std::filesystem::path& folder, bool undo = f
 std::string RecoverText(const RecoverReport& report);
 std::string RecoverJson(const RecoverReport& report);
 
+struct RepairOptions {
+  std::filesystem::path input;   // a quantized checkpoint
+  std::filesystem::path output;  // must not exist, or be an empty folder; not with in_place
+  bool in_place = false;         // as RevertOptions has it, detach_links too
+  bool detach_links = false;
+  bool follow_links = false;  // copy files without tensors that are links out of the checkpoint's folder
+  Reflink reflink = Reflink::kAuto;
+  int threads = 0;  // 0: chosen from the machine
+  std::function<void(uint64_t done, uint64_t total)> progress;
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+struct RepairReport {
+  std::vector<RescaledTensor> rescaled;  // what a common global scale cost, tensor by tensor
+  std::vector<std::string> mended;       // what else was wrong, a sentence each: the index, config files
+  uint64_t tensors = 0;
+  uint64_t bytes = 0;  // of the files
+  uint64_t files = 0;
+  uint64_t cloned_bytes = 0;                    // of them shared with the files they were made from
+  std::vector<FileChangeReport> changed_files;  // in place only
+  std::vector<std::string> notes;
+};
+
+// Mends what makes engines fail or talk nonsense and has one right answer: global scales (weight_scale_2,
+// weight_global_scale) that differ among linears that engines load as one come under the largest, as MergeScales::kMax
+// has it; an index that is missing or contradicts the shards is made anew; exclude lists and group sizes of configs are
+// what the tensors are. Tensors, names and shapes stay. Memory as Revert. Errors: any kind, and then nothing is
+// changed; everything that has no one right answer is one, by its name: missing shards and scales, weights in no known
+// format, configs that name another format.
+Result<RepairReport> Repair(const RepairOptions& options);
+// What was done, a few lines.
+std::string RepairText(const RepairReport& report);
+std::string RepairJson(const RepairReport& report);
+
 struct ApplyOptions {
   std::filesystem::path input;   // a hub checkpoint, quantized or not
   std::filesystem::path output;  // must not exist, or be an empty folder

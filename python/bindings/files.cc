@@ -101,6 +101,7 @@ void BindProblems(nb::module_& module) {
 void BindFiles(nb::module_& module) {
   DefWatched(module, "revert", Revert, "Gives an export its hub names.");
   DefWatched(module, "plan_revert", PlanRevert, "What revert would do.");
+  DefWatched(module, "repair", Repair, "Mends what breaks engines.");
   DefWatched(module, "apply", Apply, "Gives a hub checkpoint the names in memory.");
   DefWatched(module, "quantize", Quantize, "Quantizes a hub checkpoint.");
   DefWatched(module, "plan_quantize", PlanQuantize, "What quantize would do.");

@@ -119,6 +119,16 @@ void BindRevert(nb::module_& module) {
   DefChoice(revert, "experts", &RevertOptions::experts, kExperts);
   DefChoice(revert, "merge_scales", &RevertOptions::merge_scales, kMergeScales);
 
+  nb::class_<RepairOptions> repair(module, "RepairOptions");
+  repair.def(nb::init<>())
+      .def_rw("input", &RepairOptions::input)
+      .def_rw("output", &RepairOptions::output)
+      .def_rw("in_place", &RepairOptions::in_place)
+      .def_rw("detach_links", &RepairOptions::detach_links)
+      .def_rw("follow_links", &RepairOptions::follow_links);
+  DefChoice(repair, "reflink", &RepairOptions::reflink, kReflink);
+  DefThreads(repair, &RepairOptions::threads);
+
   nb::class_<ApplyOptions> apply(module, "ApplyOptions");
   DefWriting(apply);
   apply.def_rw("mapping", &ApplyOptions::mapping);

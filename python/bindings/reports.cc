@@ -52,6 +52,7 @@ std::string RecipeListText(const RecipeList&) { return RecipesText(); }
 void BindReports(nb::module_& module) {
   Bind<RevertReport, ReportJson, RevertText>(module, "RevertReport");
   Bind<PlanReport, PlanJson, PlanText>(module, "PlanReport");
+  Bind<RepairReport, RepairJson, RepairText>(module, "RepairReport");
   Bind<RecoverReport, RecoverJson, RecoverText>(module, "RecoverReport");
   Bind<VerifyReport, VerifyJson, VerifyText>(module, "VerifyReport");
   Bind<RulesAnswer, RulesAnswerJson, RulesAnswerText>(module, "RulesReport");

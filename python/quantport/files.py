@@ -39,6 +39,7 @@ from quantport.reports import (
     QuantizeReport,
     RecipeList,
     RecoverReport,
+    RepairReport,
     RevertPlan,
     RevertReport,
     RulesReport,
@@ -214,6 +215,42 @@ def apply(
         max_shard_bytes=max_shard_bytes, reflink=reflink, repair_index=repair_index, all_files=all_files, follow_links=follow_links, threads=threads)
     with reporting(progress, "apply") as callback:
         return RevertReport._of(_core.apply(options, callback))
+
+
+def repair(
+    input: Path,
+    output: Path | None = None,
+    *,
+    in_place: bool = False,
+    detach_links: bool = False,
+    reflink: Reflink = "auto",
+    follow_links: bool = False,
+    threads: int = 0,
+    progress: Progress = None,
+) -> RepairReport:
+    """Mend what makes engines fail or talk nonsense and has one right answer; tensors, names and shapes stay.
+
+    Global scales that differ among linears that engines load as one come under the largest, a missing or wrong index is made
+    from the headers, and exclude lists and group sizes of configs become what the tensors are.
+
+    :param input: the checkpoint.
+    :param output: the folder to write; not with ``in_place``.
+    :param in_place: change the checkpoint itself: all files change or none, and ``recover`` finishes or undoes what a crash
+        interrupts.
+    :param detach_links: with ``in_place``, replace files that are links or have several names instead of failing.
+    :raises QuantportError: everything that has no one right answer, by its name; nothing is changed then.
+    """
+    if output is None and not in_place:
+        raise ValueError("say where to write: output, or in_place=True")
+    if in_place and output is not None:
+        raise ValueError("in_place keeps the folder: it does not go with output")
+    if detach_links and not in_place:
+        raise ValueError("detach_links goes with in_place: other runs leave the input's files alone")
+    options = filled(
+        _core.RepairOptions(), input=input, output="" if output is None else output, in_place=in_place, detach_links=detach_links,
+        reflink=reflink, follow_links=follow_links, threads=threads)
+    with reporting(progress, "repair") as callback:
+        return RepairReport._of(_core.repair(options, callback))
 
 
 def recover(folder: Path, *, undo: bool = False) -> RecoverReport:

@@ -180,6 +180,20 @@ class RevertPlan(Report):
 
 
 @dataclass(repr=False, eq=False)
+class RepairReport(Report):
+    """What ``repair`` did: what common global scales cost in ``rescaled``, and all else that was wrong in ``mended``."""
+
+    rescaled: list[RescaledTensor]
+    mended: list[str]
+    tensors: int
+    files: int
+    bytes: int
+    cloned_bytes: int
+    changed_files: list[FileChange]
+    notes: list[str]
+
+
+@dataclass(repr=False, eq=False)
 class RecoverReport(Report):
     """What ``recover`` found and did. ``outcome`` is "nothing", "finished", "undone" or "leftovers"."""
 

@@ -177,8 +177,15 @@ Result<Checkpoint> OpenCheckpoint(std::shared_ptr<const Folder> folder, const Op
       checkpoint.sidecars.push_back(file);
     }
   }
-  auto shards = ChooseShards(weights, checkpoint.index, options.repair_index, folder->address());
+  auto shards = ChooseShards(weights, checkpoint.index, options.repair_index && !options.whole, folder->address());
   if (!shards) return shards.errors();
+  if (has_index && options.repair_index && options.whole) {
+    // One that can't be read names no shards.
+    if (const auto index = ReadIndex(*folder)) {
+      Errors missing = FindMissingShards(weights, *index, folder->address());
+      shards->errors.insert(shards->errors.end(), missing.begin(), missing.end());
+    }
+  }
   if (options.all_files) {
     checkpoint.sidecars.insert(checkpoint.sidecars.end(), shards->left_out.begin(), shards->left_out.end());
     std::sort(checkpoint.sidecars.begin(), checkpoint.sidecars.end());

@@ -28,7 +28,9 @@ struct Checkpoint {
 };
 
 struct OpenOptions {
-  bool repair_index = false;   // trust the headers, drop the index that contradicts them
+  bool repair_index = false;  // trust the headers, drop the index that contradicts them
+  // With it: shards that are missing, by the index or by their numbers, are errors all the same.
+  bool whole = false;
   bool all_files = false;      // safetensors files that are no shards are kept, like other files
   bool being_changed = false;  // by the caller, in place: its journal is no obstacle
   bool follow_links = false;   // sidecars that are links out of the folder are files as any

@@ -44,16 +44,9 @@ ShardList FromIndex(const std::vector<std::string>& files, const Index& index, c
   for (const std::string& shard : listed) families.insert(ShardFamily(shard));
   ShardList list;
   for (const std::string& shard : listed) {
-    if (std::find(files.begin(), files.end(), shard) != files.end()) {
-      list.shards.push_back(shard);
-      continue;
-    }
-    list.errors.push_back({ErrorKind::kInvalidIndex,
-                           "the index names this shard, but it is missing",
-                           (folder / shard).string(),
-                           {},
-                           "download the missing shard"});
+    if (std::find(files.begin(), files.end(), shard) != files.end()) list.shards.push_back(shard);
   }
+  list.errors = FindMissingShards(files, index, folder);
   for (const std::string& file : files) {
     if (listed.contains(file)) continue;
     if (families.contains(ShardFamily(file))) {
@@ -127,6 +120,22 @@ Result<ShardList> ChooseShards(const std::vector<std::string>& files, const std:
   }
   if (index && !repair_index) return FromIndex(files, *index, folder);
   return FromNames(files, repair_index, folder);
+}
+
+Errors FindMissingShards(const std::vector<std::string>& files, const Index& index,
+                         const std::filesystem::path& folder) {
+  std::set<std::string> missing;
+  for (const auto& [tensor, shard] : index.weight_map) missing.insert(shard);
+  for (const std::string& file : files) missing.erase(file);
+  Errors errors;
+  for (const std::string& shard : missing) {
+    errors.push_back({ErrorKind::kInvalidIndex,
+                      "the index names this shard, but it is missing",
+                      (folder / shard).string(),
+                      {},
+                      "download the missing shard"});
+  }
+  return errors;
 }
 
 }  // namespace quantport

@@ -30,4 +30,8 @@ bool IsNumberedShard(std::string_view file_name);
 Result<ShardList> ChooseShards(const std::vector<std::string>& files, const std::optional<Index>& index,
                                bool repair_index, const std::filesystem::path& folder);
 
+// Errors for the shards that the index names and the folder does not have.
+Errors FindMissingShards(const std::vector<std::string>& files, const Index& index,
+                         const std::filesystem::path& folder);
+
 }  // namespace quantport

@@ -11,6 +11,7 @@ using Action = std::function<int()>;
 
 void AddRevert(CLI::App* app, Action* action);
 void AddApply(CLI::App* app, Action* action);
+void AddRepair(CLI::App* app, Action* action);
 void AddRecover(CLI::App* app, Action* action);
 void AddVerify(CLI::App* app, Action* action);
 void AddQuantize(CLI::App* app, Action* action);

@@ -55,6 +55,7 @@ int Main(int argc, char** argv) {
   Action action;
   AddRevert(&app, &action);
   AddApply(&app, &action);
+  AddRepair(&app, &action);
   AddRecover(&app, &action);
   AddQuantize(&app, &action);
   AddDequantize(&app, &action);

@@ -1,6 +1,7 @@
 #include "config/excluded.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
 #include <unordered_set>
 
@@ -63,15 +64,13 @@ Result<std::vector<std::string>> Uncovered(const Json& list, EntrySyntax syntax,
   return left;
 }
 
-}  // namespace
-
-Result<std::string> AddExcluded(const std::string& text, std::string_view file, const std::vector<std::string>& modules,
-                                const std::vector<std::string>& others, MatchBudget* budget) {
+// `change` is called with every exclude list of the text, the syntax of its entries, and whether they may be globs; it
+// says whether it changed anything.
+Result<std::string> ChangeLists(const std::string& text, std::string_view file,
+                                const std::function<Result<bool>(Json*, EntrySyntax, bool)>& change) {
   auto json = ParseJson(text, file, ErrorKind::kInvalidConfig);
   if (!json) return json.errors();
   if (!json->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
-  const auto taken = PathsOf(others);
-  const ModuleNames names(modules);
   bool changed = false;
   for (Json* quantization : FindQuantizations(&*json)) {
     const auto method = quantization->find("quant_method");
@@ -79,18 +78,63 @@ Result<std::string> AddExcluded(const std::string& text, std::string_view file, 
     for (const ModuleField& field : kModuleFields) {
       const auto list = quantization->find(std::string(field.key));
       if (!field.excludes || list == quantization->end() || !list->is_array()) continue;
-      auto uncovered = Uncovered(*list, field.syntax, names, budget);
-      if (!uncovered) {
-        for (Error& error : uncovered.errors()) error.file = file;
-        return uncovered.errors();
+      auto done = change(&*list, field.syntax, globs);
+      if (!done) {
+        for (Error& error : done.errors()) error.file = file;
+        return done.errors();
       }
-      for (std::string& entry : EntriesFor(*uncovered, taken, globs)) {
-        list->push_back(std::move(entry));
-        changed = true;
-      }
+      changed |= *done;
     }
   }
   return changed ? DumpJson(*json, StyleOf(text)) : text;
+}
+
+}  // namespace
+
+Result<std::string> AddExcluded(const std::string& text, std::string_view file, const std::vector<std::string>& modules,
+                                const std::vector<std::string>& others, MatchBudget* budget) {
+  const auto taken = PathsOf(others);
+  const ModuleNames names(modules);
+  return ChangeLists(text, file, [&](Json* list, EntrySyntax syntax, bool globs) -> Result<bool> {
+    auto uncovered = Uncovered(*list, syntax, names, budget);
+    if (!uncovered) return uncovered.errors();
+    auto entries = EntriesFor(*uncovered, taken, globs);
+    for (std::string& entry : entries) list->push_back(std::move(entry));
+    return !entries.empty();
+  });
+}
+
+Result<std::string> DropExcluded(const std::string& text, std::string_view file,
+                                 const std::vector<std::string>& quantized, const std::vector<std::string>& others,
+                                 MatchBudget* budget) {
+  const auto taken = PathsOf(quantized);
+  const ModuleNames wrong(quantized);
+  const ModuleNames right(others);
+  return ChangeLists(text, file, [&](Json* list, EntrySyntax syntax, bool globs) -> Result<bool> {
+    bool changed = false;
+    Json kept = Json::array();
+    for (const Json& item : *list) {
+      if (!item.is_string()) {
+        kept.push_back(item);
+        continue;
+      }
+      const std::string entry = item.get<std::string>();
+      const auto hits = wrong.Matches(entry, MatchingOf(entry, syntax), budget);
+      if (!hits) return hits.errors();
+      if (hits->empty()) {
+        kept.push_back(item);
+        continue;
+      }
+      changed = true;
+      const auto meant = right.Matches(entry, MatchingOf(entry, syntax), budget);
+      if (!meant) return meant.errors();
+      std::vector<std::string> modules;
+      for (const uint32_t module : *meant) modules.push_back(right.names()[module]);
+      for (std::string& narrower : EntriesFor(modules, taken, globs)) kept.push_back(std::move(narrower));
+    }
+    if (changed) *list = std::move(kept);
+    return changed;
+  });
 }
 
 }  // namespace quantport

@@ -17,4 +17,10 @@ namespace quantport {
 Result<std::string> AddExcluded(const std::string& text, std::string_view file, const std::vector<std::string>& modules,
                                 const std::vector<std::string>& others, MatchBudget* budget);
 
+// Every exclude list of a config file's text without the modules `quantized`: an entry that covers one of them is
+// replaced by entries for those of `others` that it covers as well. Errors: kInvalidConfig naming `file`, kCancelled.
+Result<std::string> DropExcluded(const std::string& text, std::string_view file,
+                                 const std::vector<std::string>& quantized, const std::vector<std::string>& others,
+                                 MatchBudget* budget);
+
 }  // namespace quantport

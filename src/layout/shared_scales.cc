@@ -167,4 +167,41 @@ Status ShareScale(const std::vector<LogicalWeight>& weights, size_t part, size_t
   return {};
 }
 
+Status MergeApart(const std::vector<LogicalWeight*>& weights, std::string_view leaf, SharedScales* shared) {
+  const auto rule = FindRule(*weights[0], leaf);
+  if (!rule || !rule->rescaled) return Unsupported(fmt::format("nothing can be re-expressed under another {}", leaf));
+  const std::string rescaled = weights[0]->parts[*rule->rescaled].leaf;
+  const auto part = [](LogicalWeight* weight, std::string_view name) -> StoredPart& {
+    return weight->parts[*PartIndex(*weight, name)];
+  };
+  // Experts in one tensor have a scalar each.
+  const StoredPart& first = part(weights[0], leaf);
+  const std::optional<Axis> axis = first.axes.empty() ? std::nullopt : first.axes[0];
+  const uint64_t entries = axis ? first.array.shape[axis->dim] : 1;
+  if (Elements(first.array) != entries) return Unsupported(fmt::format("{} is no scalar", leaf));
+  std::vector<std::vector<Array>> scalars(weights.size());
+  std::vector<std::vector<Array>> codes(weights.size());
+  for (uint64_t e = 0; e < entries; ++e) {
+    ScaleMerge merge{std::string(leaf), rule->reciprocal, {}};
+    for (LogicalWeight* weight : weights) merge.scalars.push_back(EntryOf(part(weight, leaf).array, axis, e));
+    const auto number = static_cast<uint32_t>(shared->merges.size());
+    shared->merges.push_back(merge);
+    for (uint32_t i = 0; i < weights.size(); ++i) {
+      const StoredPart& own = part(weights[i], rescaled);
+      if (axis && !own.axes[0]) return Unsupported(fmt::format("{} is one for all experts", rescaled));
+      scalars[i].push_back(
+          WithStep(std::move(merge.scalars[i]), AddStep({ScaleStep::Kind::kMerged, number, i}, shared)));
+      codes[i].push_back(WithStep(axis ? Slice(own.array, own.axes[0]->dim, e, 1) : own.array,
+                                  AddStep({rule->kind, number, i}, shared)));
+    }
+  }
+  for (size_t i = 0; i < weights.size() && entries > 0; ++i) {
+    StoredPart& scalar = part(weights[i], leaf);
+    StoredPart& own = part(weights[i], rescaled);
+    scalar.array = axis ? Concatenate(scalars[i], axis->dim) : std::move(scalars[i][0]);
+    own.array = axis ? Concatenate(codes[i], own.axes[0]->dim) : std::move(codes[i][0]);
+  }
+  return {};
+}
+
 }  // namespace quantport

@@ -56,4 +56,9 @@ struct SharedScales {
 Status ShareScale(const std::vector<LogicalWeight>& weights, size_t part, size_t dim, SharedScales* shared,
                   LogicalWeight* joined);
 
+// Puts weights that stay apart, and are used as one, under the largest of their scalars `leaf`: each gets it, and what
+// it is multiplied with is re-expressed. Requires that all have such a part. Errors: kQuantConversionUnsupported where
+// nothing can be re-expressed.
+Status MergeApart(const std::vector<LogicalWeight*>& weights, std::string_view leaf, SharedScales* shared);
+
 }  // namespace quantport

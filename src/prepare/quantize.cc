@@ -328,7 +328,11 @@ class Preparer {
 
   // ModelOpt's files in in-memory names, and those rewritten by meaning.
   Status WriteConfigs() {
-    if (gpt_oss_form_) return WriteConfig(GptOssQuantization(memory_, resolved_));
+    if (gpt_oss_form_) {
+      const Json quantization = GptOssQuantization(memory_, resolved_);
+      ReportExcluded(quantization, "modules_to_not_convert");
+      return WriteConfig(quantization);
+    }
     const Json in_memory =
         HfQuantConfig(QuantizedModules(), resolved_.kv_cache, [](const std::string& module) { return module; });
     if (in_memory.is_null()) return {};
@@ -338,11 +342,14 @@ class Preparer {
     if (!text) return text.errors();
     auto json = ParseJson(*text, kQuantConfigName, ErrorKind::kInvalidConfig);
     if (!json) return json.errors();
-    const Json& quantization = json->at("quantization");
-    if (const auto excluded = quantization.find("exclude_modules"); excluded != quantization.end())
-      prepared_.report.exclude_modules = excluded->get<std::vector<std::string>>();
     prepared_.plan.files.texts.emplace(kQuantConfigName, DumpJson(*json, kModelOptStyle));
+    ReportExcluded(json->at("quantization"), "exclude_modules");
     return WriteConfig(QuantizationConfig(*json));
+  }
+
+  void ReportExcluded(const Json& quantization, const std::string& key) {
+    if (const auto excluded = quantization.find(key); excluded != quantization.end())
+      prepared_.report.exclude_modules = excluded->get<std::vector<std::string>>();
   }
 
   Status WriteConfig(const Json& quantization) {

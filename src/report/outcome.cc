@@ -1,6 +1,9 @@
 // What a command did, in one sentence.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
 #include "base/text.h"
 #include "quantport/quantize.h"
 #include "quantport/quantport.h"
@@ -46,6 +49,26 @@ std::string RevertText(const RevertReport& report) {
   if (report.files != 0)
     text += fmt::format("; {} in {} files, headers verified", HumanBytes(report.bytes), report.files);
   return text + "\n";
+}
+
+std::string RepairText(const RepairReport& report) {
+  std::string text;
+  for (const std::string& mended : report.mended) text += fmt::format("mended: {}\n", mended);
+  std::set<std::string> scalars;
+  uint64_t changed = 0;
+  double largest = 0;
+  for (const RescaledTensor& tensor : report.rescaled) {
+    scalars.insert(tensor.scalar);
+    changed += tensor.changed;
+    largest = std::max(largest, tensor.largest_relative);
+  }
+  if (!report.rescaled.empty())
+    text +=
+        fmt::format("{} tensors were put under a common {}: {} elements rounded again, relative error {:.2e} at most\n",
+                    report.rescaled.size(), fmt::join(scalars, ", "), changed, largest);
+  if (text.empty()) return fmt::format("nothing to mend in {} tensors\n", report.tensors);
+  return text + fmt::format("{} tensors, {} in {} files, headers verified\n", report.tensors, HumanBytes(report.bytes),
+                            report.files);
 }
 
 std::string RecoverText(const RecoverReport& report) { return fmt::format("{}\n", Sentence(report.outcome)); }

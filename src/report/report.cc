@@ -112,6 +112,17 @@ Json RevertReportJson(const RevertReport& report) {
 
 std::string ReportJson(const RevertReport& report) { return DumpJson(RevertReportJson(report)); }
 
+std::string RepairJson(const RepairReport& report) {
+  return DumpJson({{"rescaled", RescaledList(report.rescaled)},
+                   {"mended", report.mended},
+                   {"tensors", report.tensors},
+                   {"files", report.files},
+                   {"bytes", report.bytes},
+                   {"cloned_bytes", report.cloned_bytes},
+                   {"changed_files", ChangedFiles(report.changed_files)},
+                   {"notes", report.notes}});
+}
+
 std::string_view RecoverOutcomeName(RecoverOutcome outcome) {
   switch (outcome) {
     case RecoverOutcome::kNothing:

@@ -58,6 +58,11 @@ std::optional<ScaleUse> UseOf(const WeightUnit& unit, const StoredPart& part) {
   }
 }
 
+bool HasRole(const WeightUnit& unit, Role role) {
+  return std::any_of(unit.weight.parts.begin(), unit.weight.parts.end(),
+                     [&](const StoredPart& part) { return part.role == role; });
+}
+
 std::map<Key, Group> GroupsOf(const std::vector<WeightUnit>& units) {
   std::map<Key, Group> groups;
   for (size_t u = 0; u < units.size(); ++u) {
@@ -124,6 +129,18 @@ float FirstNumber(DType dtype, const std::string& bytes) {
 
 std::string Linears(const UnequalScale& scale) { return fmt::format("{}", fmt::join(scale.fused->parts, ", ")); }
 
+std::string_view WhatEnginesDo(ScaleUse use) {
+  switch (use) {
+    case ScaleUse::kGlobal:
+      return "they take one of them for all, unless quantport repair puts them under one";
+    case ScaleUse::kInput:
+      return "they quantize the input under the largest";
+    case ScaleUse::kTensor:
+      return "they quantize the weights again under the largest";
+  }
+  return "";
+}
+
 std::string EngineNames(const FusedLinear& fused) {
   std::vector<std::string> names;
   for (const std::string& engine : fused.engines)
@@ -156,7 +173,11 @@ Result<std::vector<UnequalScale>> FindUnequalScales(const Checkpoint& checkpoint
       return bytes->at(part.tensor) == bytes->at(first.tensor);
     });
     if (!alike || equal) continue;
-    UnequalScale scale{std::get<1>(key), group.use, std::get<0>(key), std::get<2>(key), {}, {}};
+    UnequalScale scale{std::get<1>(key), group.use, std::get<0>(key), std::get<2>(key), false, {}, {}};
+    scale.tolerated = std::all_of(group.parts.begin(), group.parts.end(), [&](const ScalePart& part) {
+      const WeightUnit& unit = units[part.unit];
+      return unit.weight.format == FormatId::kNvfp4Pack && !HasRole(unit, Role::kInputGlobalScale);
+    });
     for (const ScalePart& part : group.parts) {
       scale.units.push_back(part.unit);
       scale.numbers.push_back(FirstNumber(info(part).dtype, bytes->at(part.tensor)));
@@ -169,7 +190,7 @@ Result<std::vector<UnequalScale>> FindUnequalScales(const Checkpoint& checkpoint
 Errors ProblemsOf(const std::vector<UnequalScale>& scales, const std::vector<WeightUnit>& units) {
   Errors problems;
   for (const UnequalScale& scale : scales) {
-    if (scale.use != ScaleUse::kGlobal) continue;
+    if (scale.use != ScaleUse::kGlobal || scale.tolerated) continue;
     std::string values;
     for (size_t i = 0; i < scale.units.size(); ++i) {
       values += fmt::format("{}{:.6g} of {}", i == 0 ? "" : ", ", scale.numbers[i],
@@ -190,17 +211,39 @@ Errors ProblemsOf(const std::vector<UnequalScale>& scales, const std::vector<Wei
 std::vector<std::string> NotesOf(const std::vector<UnequalScale>& scales) {
   std::map<std::pair<const FusedLinear*, std::string>, Warning> notes;
   for (const UnequalScale& scale : scales) {
-    if (scale.use == ScaleUse::kGlobal) continue;
+    if (scale.use == ScaleUse::kGlobal && !scale.tolerated) continue;
     Warning& note = notes[{scale.fused, scale.leaf}];
     note.text = fmt::format("{} differs among {}, which {} load as one: {}", scale.leaf, Linears(scale),
-                            EngineNames(*scale.fused),
-                            scale.use == ScaleUse::kInput ? "they quantize the input under the largest"
-                                                          : "they quantize the weights again under the largest");
+                            EngineNames(*scale.fused), WhatEnginesDo(scale.use));
     AddName(scale.parent, &note);
   }
   std::vector<std::string> texts;
   for (const auto& [key, note] : notes) texts.push_back(note.ToString());
   return texts;
+}
+
+Errors SiblingScaleProblems(const std::vector<WeightUnit>& units) {
+  std::map<std::string, std::pair<std::vector<const WeightUnit*>, std::vector<const WeightUnit*>>> siblings;
+  for (const WeightUnit& unit : units) {
+    const auto [expert, linear] = SplitLeaf(unit.module);
+    const auto [container, number] = SplitLeaf(expert);
+    const bool nvfp4 = unit.weight.format == FormatId::kNvfp4 || unit.weight.format == FormatId::kNvfp4WeightOnly;
+    if (!IsDigits(number) || !(nvfp4 || unit.weight.format == FormatId::kFp8PerTensor)) continue;
+    auto& [with, without] = siblings[std::string(container) + "." + std::string(linear)];
+    (unit.weight.Find("input_scale") != nullptr ? with : without).push_back(&unit);
+  }
+  Errors problems;
+  for (const auto& [name, lists] : siblings) {
+    if (lists.first.empty()) continue;
+    for (const WeightUnit* unit : lists.second) {
+      problems.push_back({ErrorKind::kMissingCompanion,
+                          fmt::format("input_scale is missing, while {} sibling experts have one", lists.first.size()),
+                          {},
+                          unit->key,
+                          {}});
+    }
+  }
+  return problems;
 }
 
 }  // namespace quantport

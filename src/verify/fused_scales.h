@@ -25,6 +25,9 @@ struct UnequalScale {
   ScaleUse use = ScaleUse::kGlobal;
   std::string parent;  // of the linears
   std::string leaf;    // "weight_scale_2"
+  // Of compressed-tensors' NVFP4 without activation scales, which is published with a scale for each linear: no
+  // problem, though engines lose by it.
+  bool tolerated = false;
   // In the order of the table's parts, of those that are there.
   std::vector<size_t> units;   // indices of the checkpoint's units
   std::vector<float> numbers;  // of each its scale; the first of them where experts in one tensor have several
@@ -33,9 +36,12 @@ struct UnequalScale {
 // Reads the scalars alone. Errors: kIo.
 Result<std::vector<UnequalScale>> FindUnequalScales(const Checkpoint& checkpoint, const std::vector<WeightUnit>& units);
 
-// The problems that kGlobal is.
+// The problems that kGlobal is where it is not tolerated.
 Errors ProblemsOf(const std::vector<UnequalScale>& scales, const std::vector<WeightUnit>& units);
 // A sentence for each kind of the others, that says what engines do.
 std::vector<std::string> NotesOf(const std::vector<UnequalScale>& scales);
+
+// Experts without an activation scale that their siblings in a container have: servers fill it with nonsense.
+Errors SiblingScaleProblems(const std::vector<WeightUnit>& units);
 
 }  // namespace quantport

@@ -148,30 +148,6 @@ std::set<std::string> TiedHubNames(const ModelMapping& model) {
   return names;
 }
 
-// Servers fill an absent activation scale of one expert with nonsense where its siblings have one.
-void CheckSiblingScales(const std::vector<WeightUnit>& units, VerifyReport* report) {
-  std::map<std::string, std::pair<std::vector<const WeightUnit*>, std::vector<const WeightUnit*>>> siblings;
-  for (const WeightUnit& unit : units) {
-    const auto [expert, linear] = SplitLeaf(unit.module);
-    const auto [container, number] = SplitLeaf(expert);
-    const bool nvfp4 = unit.weight.format == FormatId::kNvfp4 || unit.weight.format == FormatId::kNvfp4WeightOnly;
-    if (!IsDigits(number) || !(nvfp4 || unit.weight.format == FormatId::kFp8PerTensor)) continue;
-    auto& [with, without] = siblings[std::string(container) + "." + std::string(linear)];
-    (unit.weight.Find("input_scale") != nullptr ? with : without).push_back(&unit);
-  }
-  for (const auto& [name, lists] : siblings) {
-    if (lists.first.empty()) continue;
-    for (const WeightUnit* unit : lists.second) {
-      report->problems.push_back(
-          {ErrorKind::kMissingCompanion,
-           fmt::format("input_scale is missing, while {} sibling experts have one", lists.first.size()),
-           {},
-           unit->key,
-           {}});
-    }
-  }
-}
-
 // The reference that was given or is found; nothing where none is wanted. Errors: of the one given; kReferenceMismatch
 // where none is found.
 Result<std::optional<ReferenceNames>> ReferenceOf(const VerifyOptions& options, const Storage& storage,
@@ -242,7 +218,7 @@ Result<VerifyReport> Verify(const VerifyOptions& options, const Storage& storage
     report.shapes = !reference.logical_shapes.empty();
     NameCheck(*units, reference, tied, drafts, &report).Run();
   }
-  CheckSiblingScales(*units, &report);
+  for (Error& error : SiblingScaleProblems(*units)) report.problems.push_back(std::move(error));
   auto unequal = FindUnequalScales(*checkpoint, *units);
   if (!unequal) return unequal.errors();
   for (Error& error : ProblemsOf(*unequal, *units)) report.problems.push_back(std::move(error));

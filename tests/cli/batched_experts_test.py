@@ -158,8 +158,7 @@ quantize:
             for name in SHAPES:
                 self.assertEqual(got[f"{CONTAINER}.{name}"][2], want[f"model.layers.0.{name}.weight"][2])
 
-    def test_the_experts_of_gpt_oss_are_quantized_anew_from_their_own_mxfp4(self):
-        """As from the numbers that they stand for."""
+    def test_the_experts_of_gpt_oss_are_read_as_the_numbers_that_they_stand_for(self):
         tensors = []
         for name, (inputs, outputs) in SHAPES.items():
             shape = [EXPERTS, outputs, inputs // 32]
@@ -178,9 +177,13 @@ quantize:
             code = blocks[at // 2] >> 4 * (i % 2) & 15
             number = E2M1[code & 7] * (-1 if code & 8 else 1) * 2.0 ** (scales[at // 32] - 127)
             self.assertEqual(values[(expert * inputs + i) * outputs + o], number)
-        direct = self.quantized(model="gpt-oss", out="direct")
-        self.assertEqual(direct, self.quantized(model="plain", out="twice"))
-        self.assertEqual(direct[f"{CONTAINER}.down_proj"][1], [EXPERTS, INNER // 2, HIDDEN])
+        direct = self.quantized(model="gpt-oss", out="direct", recipe="mxfp8")
+        self.assertEqual(direct, self.quantized(model="plain", out="twice", recipe="mxfp8"))
+        # NVFP4 holds the same numbers.
+        cast = self.quantized(model="gpt-oss", out="cast")
+        self.assertEqual(cast[f"{CONTAINER}.down_proj"][1], [EXPERTS, INNER // 2, HIDDEN])
+        self.assert_done(run("dequantize", self.path("cast"), "-o", self.path("cast-plain")))
+        self.assertEqual(bf16(read_checkpoint(self.path("cast-plain"))[f"{CONTAINER}.gate_up_proj"][2]), values)
 
     def test_the_result_is_read_as_what_it_is(self):
         self.batched()

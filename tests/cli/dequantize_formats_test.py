@@ -242,7 +242,7 @@ class StackedTest(QuantizeTest):
 
     def test_each_expert_has_its_own_scales(self):
         names = [f"model.layers.{i}.mlp.down_proj" for i in range(3)]
-        self.hub([weight(f"{name}.weight", 64, 128) for name in names])
+        self.hub([weight(f"{name}.weight", 64, 128) for name in names], llama_config(num_hidden_layers=len(names)))
         for recipe in self.RECIPES:
             with self.subTest(recipe=recipe):
                 single = self.quantized(recipe=recipe, out=recipe)

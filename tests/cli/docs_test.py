@@ -9,7 +9,7 @@ class DocsTest(unittest.TestCase):
     def test_help_blocks_are_what_the_program_prints(self):
         with open(f"{ROOT}/docs/cli.md", encoding="utf-8") as f:
             blocks = [b.rstrip() for b in re.findall(r"```\n(.*?)```", f.read(), re.S)]
-        for command in ([], ["revert"], ["apply"], ["recover"], ["quantize"], ["dequantize"], ["verify"], ["inspect"], ["diff"],
+        for command in ([], ["revert"], ["apply"], ["repair"], ["recover"], ["quantize"], ["dequantize"], ["verify"], ["inspect"], ["diff"],
                         ["rules"]):
             help_text = run(*command, "--help").stdout.rstrip()
             self.assertIn(help_text, blocks, f"docs/cli.md is not what `quantport {' '.join(command)} --help` prints")

@@ -1,11 +1,9 @@
 """FP4 with powers of two for scales becomes NVFP4 with the same numbers, where the recipe's scales come from largest magnitudes."""
 import json
-import math
 import unittest
 
-from hub_models import fill
-from program import read_checkpoint, run
-from quantize_case import QuantizeTest, f32, llama_config
+from program import fill, read_checkpoint, run
+from quantize_case import QuantizeTest, f32, llama_config, weight
 
 RECIPE = "nvfp4_experts_only_input_scale1-kv_fp8_cast"
 EXPERTS, HIDDEN, INNER = 2, 128, 64
@@ -19,10 +17,6 @@ ONE = 127  # the E8M0 code of 2^0
 SPAN = 17  # E4M3 has the powers of two from 2^-9 to 2^8
 
 
-def plain(name, *shape):
-    return (name, "BF16", list(shape), fill(name, shape))
-
-
 def nonzero(name, count):
     """Codes of two numbers that are no zeros, whose sign NVFP4 does not keep."""
     return bytes(b | 0x11 for b in fill(name, count))
@@ -33,8 +27,8 @@ class DeepSeekTest(QuantizeTest):
         """A hub whose blocks have the powers that `powers(module, block)` gives; their codes as stored."""
         self.powers = {m: bytes(powers(m, b) for b in range(o * i // 32)) for m, (o, i) in MODULES.items()}
         self.codes = {m: nonzero(m, o * i // 2) for m, (o, i) in MODULES.items()}
-        tensors = [plain("embed.weight", 32, HIDDEN), plain("layers.0.ffn.gate.weight", EXPERTS, HIDDEN),
-                   plain("layers.0.attn.wq_a.weight", 64, HIDDEN)]
+        tensors = [weight("embed.weight", 32, HIDDEN), weight("layers.0.ffn.gate.weight", EXPERTS, HIDDEN),
+                   weight("layers.0.attn.wq_a.weight", 64, HIDDEN)]
         for module, (o, i) in MODULES.items():
             tensors += [(f"{module}.weight", "I8", [o, i // 2], self.codes[module]),
                         (f"{module}.scale", "F8_E8M0", [o, i // 32], self.powers[module])]
@@ -116,7 +110,7 @@ class ModelOptTest(QuantizeTest):
         tensors, mlp = [], "model.layers.0.mlp"
         for name, (o, i) in {"gate_proj": (64, 128), "up_proj": (64, 128), "down_proj": (128, 64)}.items():
             if name in left:
-                tensors.append(plain(f"{mlp}.{name}.weight", o, i))
+                tensors.append(weight(f"{mlp}.{name}.weight", o, i))
             else:
                 tensors += [(f"{mlp}.{name}.weight", "U8", [o, i // 2], nonzero(name, o * i // 2)),
                             (f"{mlp}.{name}.weight_scale", "U8", [o, i // 32], bytes(120 + b % 7 for b in fill(name, o * i // 32)))]
@@ -141,7 +135,6 @@ class ModelOptTest(QuantizeTest):
         self.assertEqual(cast, {"gate_proj": False, "up_proj": False, "down_proj": True})
         (warning,) = [w for w in report["warnings"] if w["id"] == "requantized"]
         self.assertEqual(warning["names"], ["model.layers.0.mlp.gate_proj"])
-        self.assertTrue(all(math.isfinite(w["sqnr_db"]) for w in report["weights"] if "down" not in w["name"]))
 
 
 if __name__ == "__main__":

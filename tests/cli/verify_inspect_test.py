@@ -10,7 +10,7 @@ EXPERTS = "model.layers.0.block_sparse_moe.experts"
 HUB = [bf16(f"{EXPERTS}.{i}.w{k}.weight", 32, 64) for i in range(3) for k in (1, 2, 3)]
 HUB += [bf16("model.layers.0.block_sparse_moe.gate.weight", 4, 8), bf16("model.embed_tokens.weight", 8, 8),
         bf16("lm_head.weight", 8, 8), bf16("model.norm.weight", 8)]
-GOOD = [t for i in range(3) for k in (1, 2, 3) for t in nvfp4(f"{EXPERTS}.{i}.w{k}", 32, 64)] + HUB[9:]
+GOOD = [t for i in range(3) for k in (1, 2, 3) for t in nvfp4(f"{EXPERTS}.{i}.w{k}", 32, 64, f"{EXPERTS}.{i}")] + HUB[9:]
 EXCLUDE = ["lm_head", "model.layers.0.block_sparse_moe.gate"]
 
 
@@ -41,7 +41,7 @@ class VerifyTest(ProgramTest):
 
     def test_reverted_export_passes(self):
         export = [t for i in range(2) for p in ("gate", "up", "down")
-                  for t in nvfp4(f"model.layers.0.mlp.experts.{i}.{p}_proj", 32, 64)]
+                  for t in nvfp4(f"model.layers.0.mlp.experts.{i}.{p}_proj", 32, 64, f"experts.{i}")]
         write_checkpoint(self.path("in"), mixtral_config(exclude=["lm_head"]), export + [bf16("lm_head.weight", 8, 8)])
         hub = [t for t in HUB if ".2." not in t[0] and t[0].startswith((EXPERTS, "lm"))]
         write_checkpoint(self.path("hub"), {}, hub)

@@ -164,6 +164,17 @@ class FilesTest(PackageTest):
         self.assertEqual(report.submodels[1].class_name, "MiniMaxM3VLModel")
         self.assertIn("5.24.0", quantport.transformers_versions())
 
+    def test_repair(self):
+        report = quantport.repair(EXPORT, self.path("mended"))
+        self.assert_like_the_program(report, "repair", EXPORT, "-o", self.path("again"))
+        self.assertEqual((report.rescaled, report.mended), ([], []))
+        self.assertIn("nothing to mend", str(report))
+        placed = quantport.repair(self.path("mended"), in_place=True)
+        self.assertEqual({change.method for change in placed.changed_files}, {"untouched"})
+        for arguments in ({}, {"output": self.path("x"), "in_place": True}, {"output": self.path("x"), "detach_links": True}):
+            with self.assertRaises(ValueError):
+                quantport.repair(EXPORT, **arguments)
+
     def test_recover_of_a_folder_that_nothing_interrupted(self):
         report = quantport.recover(EXPORT)
         self.assert_like_the_program(report, "recover", EXPORT)

@@ -115,6 +115,30 @@ TEST(ExcludedTest, TextThatIsNoObjectIsAnErrorNamingTheFile) {
   EXPECT_THAT(ErrorLines(list), ElementsAre("InvalidConfigError not a JSON object"));
 }
 
+// What is left of the list "ignore" once `quantized` is not excluded any more.
+Names Dropped(const std::string& method, const Names& before, const Names& quantized, const Names& others) {
+  const Json config = {{"quantization_config", {{"quant_method", method}, {"ignore", before}}}};
+  MatchBudget budget;
+  return Parsed(
+             DropExcluded(DumpJson(config), "config.json", quantized, others, &budget))["quantization_config"]["ignore"]
+      .get<Names>();
+}
+
+TEST(DropExcludedTest, AnEntryStandsForWhatIsPlainOfWhatItCovered) {
+  const Names quantized = {"model.layers.0.mlp.up_proj", "model.layers.0.mlp.down_proj"};
+  const Names plain = {"lm_head", "model.layers.0.mlp.gate", "model.layers.0.self_attn.q_proj"};
+  EXPECT_THAT(Dropped("modelopt", {"lm_head", "model.layers.0.mlp*"}, quantized, plain),
+              ElementsAre("lm_head", "model.layers.0.mlp.gate"));
+  EXPECT_THAT(Dropped("modelopt", {"model.layers.0.mlp.up_proj", "lm_head"}, quantized, plain), ElementsAre("lm_head"));
+  EXPECT_THAT(Dropped("compressed-tensors", {"re:model.layers.0.*"}, quantized, plain),
+              ElementsAre("model.layers.0.mlp.gate", "re:model\\.layers\\.0\\.self_attn\\..*"));
+}
+
+TEST(DropExcludedTest, AListWithoutSuchEntriesStaysAsItIs) {
+  EXPECT_THAT(Dropped("modelopt", {"lm_head", "*router*"}, {"model.layers.0.mlp.up_proj"}, {"lm_head"}),
+              ElementsAre("lm_head", "*router*"));
+}
+
 TEST(QuantizationJsonTest, EveryPlaceOfAQuantizationIsFound) {
   Json config = Json::parse(R"({"quantization_config": {"at": 1}, "compression_config": {"at": 2},
                                "quantization": {"at": 3}, "text_config": {"quantization_config": {"at": 4}},

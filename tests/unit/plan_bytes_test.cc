@@ -180,7 +180,7 @@ TEST_F(PlanBytesTest, CutDamagedAndOtherBytesAreErrorsThatNameTheFile) {
   std::string later = bytes;
   later[4] = 99;
   EXPECT_THAT(ErrorLines(ParsePlan(later, "f")),
-              ElementsAre("IoError a plan of version 99, and this program reads version 2"));
+              ElementsAre("IoError a plan of version 99, and this program reads version 3"));
 }
 
 TEST_F(PlanBytesTest, APlanWhosePartsDoNotFitIsRefused) {
