@@ -13,7 +13,8 @@ struct EngineFinding {
   std::string file;     // the config file that is concerned, or ""
   std::string subject;  // the first module, tensor or entry, and how many others there are
   std::string reason;
-  std::string remedy;  // "" where nothing need be done
+  std::string remedy;      // "" where nothing need be done
+  bool unchecked = false;  // of what is no problem: something could not be checked, for want of facts
 };
 
 struct EngineReport {
@@ -21,6 +22,9 @@ struct EngineReport {
   std::string version;  // that the facts are of
   bool held = true;     // the checks were held to the engine itself; else they come from reading its source
   std::vector<EngineFinding> findings;
+
+  // Whether all that the engine reads was checked.
+  bool complete() const;
 };
 
 }  // namespace quantport

@@ -281,10 +281,8 @@ struct RepairReport {
 
 // Mends what makes engines fail or talk nonsense and has one right answer: global scales (weight_scale_2,
 // weight_global_scale) that differ among linears that engines load as one come under the largest, as MergeScales::kMax
-// has it; an index that is missing or contradicts the shards is made anew; exclude lists and group sizes of configs are
-// what the tensors are. Tensors, names and shapes stay. Memory as Revert. Errors: any kind, and then nothing is
-// changed; everything that has no one right answer is one, by its name: missing shards and scales, weights in no known
-// format, configs that name another format.
+// has it; a missing or wrong index is made anew; exclude lists and group sizes of configs say what the tensors are.
+// Memory as Revert. Errors: any kind, and then nothing is changed; all without one right answer is one, by name.
 Result<RepairReport> Repair(const RepairOptions& options);
 // What was done, a few lines.
 std::string RepairText(const RepairReport& report);

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from quantport._json_values import from_json
 from quantport._kept_texts import KeptTexts
 from quantport._report_warning import ReportWarning
+from quantport._engine_parts import EngineFinding, EngineReport
 from quantport._rules_parts import ExplainedName, MappingVersion, NameDifference, NameStep, RuleComparison, SubModel
 from quantport.errors import Problem
 
@@ -202,28 +203,6 @@ class RecoverReport(Report):
 
 
 # ---- verify, inspect, diff, rules
-
-
-@dataclass(frozen=True)
-class EngineFinding:
-    """What a check of an engine found; ``problem`` is false where the checkpoint loads all the same."""
-
-    check: str
-    problem: bool
-    file: str
-    subject: str
-    reason: str
-    remedy: str
-
-
-@dataclass(frozen=True)
-class EngineReport:
-    """Whether an engine loads a checkpoint. ``held``: the checks were held to the engine itself, not to its source."""
-
-    engine: str
-    version: str
-    held: bool
-    findings: list[EngineFinding]
 
 
 @dataclass(repr=False, eq=False)

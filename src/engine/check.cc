@@ -61,9 +61,10 @@ class Checks {
     quantization_ = engine_.read(input_.configs, architecture, &read_findings);
     for (EngineFinding& finding : read_findings) findings_.Add(std::move(finding));
     if (!quantization_.known) {
-      Note("quant-method", quantization_.file, "",
-           fmt::format("how {} reads this producer's config is not known here, so only its names are checked", Title()),
-           "");
+      Unchecked(
+          "quant-method", quantization_.file, "",
+          fmt::format("how {} reads this producer's config is not known here, so only its names are checked", Title()),
+          "");
     }
     if (!CheckAlgorithm() || known == nullptr) return findings_.Take();
     StoredLayers stored = SortTensors(*input_.table, architecture);
@@ -85,6 +86,11 @@ class Checks {
     findings_.Add({std::move(check), false, std::move(file), std::move(subject), std::move(reason), std::move(remedy)});
   }
 
+  void Unchecked(std::string check, std::string file, std::string subject, std::string reason, std::string remedy) {
+    findings_.Add(
+        {std::move(check), false, std::move(file), std::move(subject), std::move(reason), std::move(remedy), true});
+  }
+
   const ArchitectureFacts* FindArchitecture() {
     const Json& config = input_.configs.config;
     const std::vector<std::string> names =
@@ -98,9 +104,9 @@ class Checks {
       }
       return &it->second;
     }
-    Note("architecture", "config.json", fmt::format("{}", fmt::join(names, ", ")),
-         fmt::format("there are no facts about this architecture in {}, so only the configs are checked", Title()),
-         "give them with --engine-file");
+    Unchecked("architecture", "config.json", fmt::format("{}", fmt::join(names, ", ")),
+              fmt::format("there are no facts about this architecture in {}, so only the configs are checked", Title()),
+              "give them with --engine-file");
     return nullptr;
   }
 
@@ -391,6 +397,10 @@ class Checks {
 };
 
 }  // namespace
+
+bool EngineReport::complete() const {
+  return std::none_of(findings.begin(), findings.end(), [](const EngineFinding& finding) { return finding.unchecked; });
+}
 
 std::vector<EngineFinding> CheckEngine(const Engine& engine, const EngineFacts& facts, const EngineInput& input) {
   return Checks(engine, facts, input).Run();

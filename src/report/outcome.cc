@@ -75,6 +75,10 @@ std::string RecoverText(const RecoverReport& report) { return fmt::format("{}\n"
 
 std::string VerifyText(const VerifyReport& report) {
   if (!report.problems.empty()) return fmt::format("not verified: {} problems\n", report.problems.size());
+  if (report.reference.empty() && report.engine && !report.engine->complete())
+    return fmt::format(
+        "consistent in itself: {} tensors, and nothing was found that {} {} can't load, but not all was checked\n",
+        report.tensors, report.engine->engine, report.engine->version);
   if (report.reference.empty() && report.engine)
     return fmt::format("verified: {} tensors, which {} {} loads whole{}\n", report.tensors, report.engine->engine,
                        report.engine->version, report.engine->held ? "" : ", by its source as read");

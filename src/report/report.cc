@@ -182,11 +182,15 @@ std::string PlanJson(const PlanReport& plan) {
 namespace {
 
 Json EngineJson(const EngineReport& report) {
-  Json json = {
-      {"engine", report.engine}, {"version", report.version}, {"held", report.held}, {"findings", Json::array()}};
+  Json json = {{"engine", report.engine},
+               {"version", report.version},
+               {"held", report.held},
+               {"complete", report.complete()},
+               {"findings", Json::array()}};
   for (const EngineFinding& finding : report.findings) {
     json["findings"].push_back({{"check", finding.check},
                                 {"problem", finding.problem},
+                                {"unchecked", finding.unchecked},
                                 {"file", finding.file},
                                 {"subject", finding.subject},
                                 {"reason", finding.reason},

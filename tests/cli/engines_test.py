@@ -4,7 +4,7 @@ import os
 import sys
 import unittest
 
-from program import ROOT, ProgramTest, run
+from program import ROOT, ProgramTest, run, write_checkpoint
 
 sys.path.insert(0, f"{ROOT}/tests/engines")
 
@@ -63,6 +63,18 @@ class EnginesTest(ProgramTest):
                             print(cell, checks, variants[variant], flush=True)
         differing = {cell for cell in wanted if wanted[cell] != found[cell]}
         self.assertEqual(sorted(differing), sorted(KNOWN))
+
+    def test_what_no_facts_are_known_of_is_not_said_to_load(self):
+        for config in ({"architectures": ["GemmaForCausalLM"], "model_type": "gemma"},
+                       {"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+                        "quantization_config": {"quant_method": "some_other"}}):
+            with self.subTest(config):
+                self.setUp()
+                write_checkpoint(self.path("in"), config, [("model.norm.weight", "BF16", [8], bytes(16))])
+                result = run("verify", self.path("in"), "--no-reference", "--engine", "vllm")
+                self.assertNotIn("loads whole", result.stdout)
+                report = json.loads(run("verify", self.path("in"), "--no-reference", "--engine", "vllm", "--json").stdout)
+                self.assertFalse(report["engine"]["complete"])
 
 
 if __name__ == "__main__":
