@@ -58,9 +58,10 @@ std::optional<ScaleUse> UseOf(const WeightUnit& unit, const StoredPart& part) {
   }
 }
 
-bool HasRole(const WeightUnit& unit, Role role) {
-  return std::any_of(unit.weight.parts.begin(), unit.weight.parts.end(),
-                     [&](const StoredPart& part) { return part.role == role; });
+// A container of experts, or one of them: "...experts.3".
+bool IsExpert(std::string_view module) {
+  const std::string_view leaf = SplitLeaf(module).leaf;
+  return leaf == "experts" || IsDigits(leaf);
 }
 
 std::map<Key, Group> GroupsOf(const std::vector<WeightUnit>& units) {
@@ -160,6 +161,7 @@ Result<std::vector<UnequalScale>> FindUnequalScales(const Checkpoint& checkpoint
   const auto bytes = ReadTensors(checkpoint, std::move(tensors));
   if (!bytes) return bytes.errors();
   std::vector<UnequalScale> unequal;
+  bool any_shared = false;
   for (const auto& [key, group] : groups) {
     const auto info = [&](const ScalePart& part) -> const TensorInfo& {
       return checkpoint.table.tensors[part.tensor].info;
@@ -172,18 +174,16 @@ Result<std::vector<UnequalScale>> FindUnequalScales(const Checkpoint& checkpoint
     const bool equal = std::all_of(group.parts.begin(), group.parts.end(), [&](const ScalePart& part) {
       return bytes->at(part.tensor) == bytes->at(first.tensor);
     });
+    any_shared |= alike && equal && group.use == ScaleUse::kGlobal;
     if (!alike || equal) continue;
     UnequalScale scale{std::get<1>(key), group.use, std::get<0>(key), std::get<2>(key), false, {}, {}};
-    scale.tolerated = std::all_of(group.parts.begin(), group.parts.end(), [&](const ScalePart& part) {
-      const WeightUnit& unit = units[part.unit];
-      return unit.weight.format == FormatId::kNvfp4Pack && !HasRole(unit, Role::kInputGlobalScale);
-    });
     for (const ScalePart& part : group.parts) {
       scale.units.push_back(part.unit);
       scale.numbers.push_back(FirstNumber(info(part).dtype, bytes->at(part.tensor)));
     }
     unequal.push_back(std::move(scale));
   }
+  for (UnequalScale& scale : unequal) scale.tolerated = !any_shared && !IsExpert(scale.parent);
   return unequal;
 }
 

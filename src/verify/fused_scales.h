@@ -25,8 +25,8 @@ struct UnequalScale {
   ScaleUse use = ScaleUse::kGlobal;
   std::string parent;  // of the linears
   std::string leaf;    // "weight_scale_2"
-  // Of compressed-tensors' NVFP4 without activation scales, which is published with a scale for each linear: no
-  // problem, though engines lose by it.
+  // No problem, though engines lose by it: the checkpoint was quantized linear by linear, and no linears of its that
+  // are fused share a scale. Never of experts, where the scale of the first is taken for both.
   bool tolerated = false;
   // In the order of the table's parts, of those that are there.
   std::vector<size_t> units;   // indices of the checkpoint's units
