@@ -35,7 +35,27 @@ void* Allocate(size_t bytes) {
 
 }  // namespace quantport::test
 
-// Those of the whole process. What else there is of them calls these.
+namespace {
+
+void* AllocateOrNull(size_t bytes) noexcept {
+  try {
+    return quantport::test::Allocate(bytes);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+}  // namespace
+
+// Those of the whole process, all of them: the standard library's others call the first of each kind, but those of a
+// sanitizer take memory of its own, which std::free may not give back.
 void* operator new(size_t bytes) { return quantport::test::Allocate(bytes); }
+void* operator new[](size_t bytes) { return quantport::test::Allocate(bytes); }
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return AllocateOrNull(bytes); }
+void* operator new[](size_t bytes, const std::nothrow_t&) noexcept { return AllocateOrNull(bytes); }
 void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
+void operator delete[](void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
