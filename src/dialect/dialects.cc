@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <array>
 #include <optional>
 
@@ -25,6 +27,24 @@ ConfigClaims ReadUnknown(const Json& quantization) {
   return claims;
 }
 
+// What is no object would be taken for no quantization at all.
+Status CheckIsObject(const Json& config, std::string_view file) {
+  const auto text = config.find("text_config");
+  for (const Json* parent : {&config, text == config.end() ? nullptr : &*text}) {
+    if (parent == nullptr || !parent->is_object()) continue;
+    for (const char* key : {"quantization_config", "compression_config"}) {
+      const auto it = parent->find(key);
+      if (it == parent->end() || it->is_null() || it->is_object()) continue;
+      return Error{ErrorKind::kInvalidConfig,
+                   fmt::format("\"{}\" is no JSON object", key),
+                   std::string(file),
+                   {},
+                   "take it from the producer of the checkpoint, or remove it where nothing is quantized"};
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 const Dialect* FindDialect(const Json& quantization) {
@@ -38,6 +58,7 @@ Result<std::optional<ConfigClaims>> ReadClaims(const std::string& text, std::str
   auto json = ParseJson(text, file, ErrorKind::kInvalidConfig);
   if (!json) return json.errors();
   if (!json->is_object()) return Error{ErrorKind::kInvalidConfig, "not a JSON object", std::string(file), {}, {}};
+  if (auto status = CheckIsObject(*json, file); !status) return status.errors();
   std::vector<Json*> found = FindQuantizations(&*json);
   if (found.empty()) return std::optional<ConfigClaims>();
   const Dialect* dialect = FindDialect(*found.front());

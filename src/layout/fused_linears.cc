@@ -11,7 +11,7 @@ QUANTPORT_EMBED(quantport_fused_linears, QUANTPORT_FUSED_LINEARS)
 namespace quantport {
 namespace {
 
-// The file is the project's own; `make lint` reads it as well.
+// The file is the project's own, and a unit test reads it.
 std::vector<FusedLinear> ReadTable() {
   std::vector<FusedLinear> all;
   const auto json = ParseJson(QUANTPORT_EMBEDDED(quantport_fused_linears), "", ErrorKind::kInvalidConfig);

@@ -2,18 +2,15 @@
 
 #include <algorithm>
 #include <array>
-#include <memory>
-#include <span>
 
 #include "dialect/dialect.h"
+#include "load/small_tensors.h"
 
 namespace quantport {
 namespace {
 
 // A config of 64 MiB would hold an exclude list of a million entries.
 constexpr uint64_t kMaxConfigBytes = 64 << 20;
-// A tensor that says how others are stored is a few hundred bytes of JSON, or a few numbers.
-constexpr uint64_t kMaxSmallTensor = 1 << 20;
 // Files that hold module references, beside each other or alone, by producer: transformers and ModelOpt, ModelOpt,
 // AutoAWQ and GPTQ, auto-round, AutoAWQ.
 constexpr std::array<std::string_view, 5> kFiles = {kConfigName, kQuantConfigName, "quantize_config.json",
@@ -51,43 +48,6 @@ void Merge(const QuantScheme& from, QuantScheme* into) {
   into->ordered_groups |= from.ordered_groups;
   into->zeros_less_one |= from.zeros_less_one;
 }
-
-// Reads small tensors by their place in the checkpoint's table; a shard stays open between reads.
-class SmallTensorReader {
- public:
-  explicit SmallTensorReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
-
-  // Nothing for a tensor that is not small, and for one that can't be read, of which errors() tells.
-  std::optional<std::string> Read(uint32_t index) {
-    const StoredTensor& tensor = checkpoint_.table.tensors[index];
-    const uint64_t bytes = tensor.info.end - tensor.info.begin;
-    if (bytes > kMaxSmallTensor) return std::nullopt;
-    if (!file_ || shard_ != tensor.shard) {
-      auto file = checkpoint_.folder->Open(checkpoint_.table.shards[tensor.shard].name);
-      if (!file) return Fail(std::move(file.errors()));
-      file_ = std::move(*file);
-      shard_ = tensor.shard;
-    }
-    std::string content(bytes, '\0');
-    auto status = file_->ReadAt(std::as_writable_bytes(std::span(content)),
-                                checkpoint_.table.shards[tensor.shard].data_start + tensor.info.begin);
-    if (!status) return Fail(std::move(status.errors()));
-    return content;
-  }
-
-  const Errors& errors() const { return errors_; }
-
- private:
-  std::optional<std::string> Fail(Errors errors) {
-    errors_.insert(errors_.end(), errors.begin(), errors.end());
-    return std::nullopt;
-  }
-
-  const Checkpoint& checkpoint_;
-  std::unique_ptr<const ByteSource> file_;
-  uint32_t shard_ = 0;
-  Errors errors_;
-};
 
 // The only value of a list, or 0.
 uint64_t Only(const std::vector<uint64_t>& values) { return values.size() == 1 ? values[0] : 0; }

@@ -2,13 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <array>
-#include <bit>
+#include <cstring>
 #include <optional>
 
 #include "engine/builtin_engines.h"
 #include "engine/check.h"
 #include "io/file.h"
+#include "load/small_tensors.h"
 
 namespace quantport {
 namespace {
@@ -62,14 +62,14 @@ Result<ChosenEngine> Choose(const std::string& asked, const std::filesystem::pat
   return ChosenEngine{engine, std::move(*facts)};
 }
 
-std::optional<float> ReadScalar(const Checkpoint& checkpoint, const StoredTensor& tensor) {
+// Of a tensor of the checkpoint's table.
+std::optional<float> ReadScalar(const Checkpoint& checkpoint, const StoredTensor& tensor, SmallTensorReader* reader) {
   if (tensor.info.dtype != DType::kF32 || tensor.info.end - tensor.info.begin != sizeof(float)) return std::nullopt;
-  const Shard& shard = checkpoint.table.shards[tensor.shard];
-  auto file = checkpoint.folder->Open(shard.name);
-  if (!file) return std::nullopt;
-  std::array<std::byte, sizeof(float)> bytes{};
-  if (!(*file)->ReadAt(bytes, shard.data_start + tensor.info.begin)) return std::nullopt;
-  return std::bit_cast<float>(bytes);
+  const auto bytes = reader->Read(static_cast<uint32_t>(&tensor - checkpoint.table.tensors.data()));
+  if (!bytes) return std::nullopt;
+  float number = 0;
+  std::memcpy(&number, bytes->data(), sizeof number);
+  return number;
 }
 
 Json ParsedOrNull(const std::string& text) {
@@ -89,9 +89,12 @@ Result<EngineReport> VerifyForEngine(const Checkpoint& checkpoint, const ConfigF
       it != configs.quantization_files.end())
     input.configs.quant_config = ParsedOrNull(it->second);
   input.table = &checkpoint.table;
-  input.scalar = [&](const StoredTensor& tensor) { return ReadScalar(checkpoint, tensor); };
+  SmallTensorReader reader(checkpoint);
+  input.scalar = [&](const StoredTensor& tensor) { return ReadScalar(checkpoint, tensor, &reader); };
+  auto findings = CheckEngine(*chosen->engine, chosen->facts, input);
+  if (!reader.errors().empty()) return reader.errors();
   return EngineReport{std::string(chosen->engine->title), chosen->facts.version, chosen->facts.held,
-                      CheckEngine(*chosen->engine, chosen->facts, input)};
+                      std::move(findings)};
 }
 
 Errors EngineProblems(const EngineReport& report) {

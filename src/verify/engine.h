@@ -11,7 +11,7 @@
 namespace quantport {
 
 // `engine`: a name, and "@VERSION" where it isn't the newest known. `file`: facts to take instead of the built-in ones,
-// or "". Errors: kUnknownVersion where there is no such engine or version; kIo and kInvalidMapping of `file`.
+// or "". Errors: kUnknownVersion where there is no such engine or version; kInvalidMapping of `file`; kIo.
 Result<EngineReport> VerifyForEngine(const Checkpoint& checkpoint, const ConfigFiles& configs,
                                      const std::string& engine, const std::filesystem::path& file);
 

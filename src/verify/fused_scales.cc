@@ -6,11 +6,11 @@
 #include <bit>
 #include <cstring>
 #include <map>
-#include <memory>
 #include <optional>
 #include <tuple>
 
 #include "base/text.h"
+#include "load/small_tensors.h"
 #include "quantport/warning.h"
 
 namespace quantport {
@@ -90,26 +90,13 @@ std::map<Key, Group> GroupsOf(const std::vector<WeightUnit>& units) {
   return groups;
 }
 
-// The bytes of tensors, read front to back.
+// The bytes of tensors, read front to back; "" of one that is not small.
 Result<std::map<uint32_t, std::string>> ReadTensors(const Checkpoint& checkpoint, std::vector<uint32_t> tensors) {
   std::sort(tensors.begin(), tensors.end());
+  SmallTensorReader reader(checkpoint);
   std::map<uint32_t, std::string> bytes;
-  std::unique_ptr<const ByteSource> file;
-  uint32_t shard = 0;
-  for (const uint32_t index : tensors) {
-    const StoredTensor& tensor = checkpoint.table.tensors[index];
-    const Shard& own = checkpoint.table.shards[tensor.shard];
-    if (!file || shard != tensor.shard) {
-      auto opened = checkpoint.folder->Open(own.name);
-      if (!opened) return opened.errors();
-      file = std::move(*opened);
-      shard = tensor.shard;
-    }
-    std::string& content = bytes[index];
-    content.resize(tensor.info.end - tensor.info.begin);
-    if (auto s = file->ReadAt(std::as_writable_bytes(std::span(content)), own.data_start + tensor.info.begin); !s)
-      return s.errors();
-  }
+  for (const uint32_t index : tensors) bytes[index] = reader.Read(index).value_or("");
+  if (!reader.errors().empty()) return reader.errors();
   return bytes;
 }
 

@@ -153,6 +153,19 @@ TEST(GptqTest, AFileOfItsOwnStatesNoMethod) {
   EXPECT_TRUE((*claims)->schemes[0].ordered_groups);
 }
 
+TEST(ReadClaimsTest, AQuantizationThatIsNoObjectIsAnErrorAndNotNone) {
+  for (const char* config : {R"({"quantization_config": "fp8"})", R"({"quantization_config": [1]})",
+                             R"({"compression_config": 3})", R"({"text_config": {"quantization_config": true}})"}) {
+    const auto claims = ReadClaims(config, "config.json");
+    ASSERT_FALSE(claims.ok()) << config;
+    EXPECT_THAT(claims.errors()[0].message, testing::HasSubstr("is no JSON object"));
+    EXPECT_EQ(claims.errors()[0].file, "config.json");
+  }
+  const auto none = ReadClaims(R"({"quantization_config": null, "text_config": null})", "config.json");
+  ASSERT_TRUE(none.ok());
+  EXPECT_FALSE(none->has_value());
+}
+
 TEST(AwqTest, OnlyBlocksOfTheDecoderAreCovered) {
   EXPECT_THAT(Say(R"({"quant_method": "awq", "bits": 4, "group_size": 128, "modules_to_not_convert": ["visual"]})",
                   {"model.layers.0.q", "model.norm_proj", "visual.blocks.0.q"}),

@@ -205,6 +205,35 @@ TEST(ReadingTest, EveryFailureIsAnErrorThatNamesTheFile) {
   ExpectEveryFailureTold(DiffOf(kHub, kHub, true));
 }
 
+// Scales that can't be read are not scales that agree.
+TEST(ReadingTest, EveryFailureOfAScaleThatAnEngineSharesIsAnError) {
+  const test::TempDir folder;
+  std::vector<test::TestTensor> tensors;
+  for (const char* name : {"q_proj", "k_proj", "v_proj"}) {
+    const std::string module = fmt::format("model.layers.0.self_attn.{}", name);
+    tensors.push_back({module + ".weight", "U8", {32, 16}, {}});
+    tensors.push_back({module + ".weight_scale", "F8_E4M3", {32, 2}, {}});
+    tensors.push_back({module + ".weight_scale_2", "F32", {}, {}});
+    tensors.push_back({module + ".input_scale", "F32", {}, {}});
+  }
+  test::WriteCheckpoint(folder.path(),
+                        R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "quantization_config":
+                            {"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16}})",
+                        tensors);
+  VerifyOptions options;
+  options.checkpoint = folder.path();
+  options.find_reference = false;
+  options.engine = "vllm";
+  const Command verify = [options](const Storage& storage) {
+    auto report = Verify(options, storage);
+    return report ? Outcome{report->problems, VerifyJson(*report)} : Outcome{report.errors(), {}};
+  };
+  const WatchedStorage storage(LocalStorage());
+  (void)verify(storage);
+  EXPECT_THAT(TensorsRead(storage.reads()), Contains(HasSubstr("weight_scale_2")));
+  ExpectEveryFailureTold(verify);
+}
+
 TEST(ReadingTest, ReadsThatGiveLessThanAskedForAreCompleted) {
   for (const auto& [name, command] : PlanningCommands()) {
     SCOPED_TRACE(name);
