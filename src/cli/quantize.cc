@@ -12,6 +12,7 @@
 #include "cli/mapping_arguments.h"
 #include "cli/size.h"
 #include "cli/terminal.h"
+#include "cli/writing.h"
 
 namespace quantport::cli {
 namespace {
@@ -44,10 +45,6 @@ struct Arguments : WriteArguments {
   bool list = false;
 };
 
-Reflink ReflinkOf(const std::string& text) {
-  return text == "always" ? Reflink::kAlways : text == "never" ? Reflink::kNever : Reflink::kAuto;
-}
-
 template <typename Options>
 void SetCommon(const WriteArguments& arguments, Options* options) {
   options->input = arguments.input;
@@ -58,14 +55,6 @@ void SetCommon(const WriteArguments& arguments, Options* options) {
   options->reflink = ReflinkOf(arguments.reflink);
   options->threads = arguments.threads;
   if (!arguments.max_shard_size.empty()) options->max_shard_bytes = ParseSize(arguments.max_shard_size);
-}
-
-int Finish(const Errors& errors, bool json) {
-  if (errors.size() == 1 && errors.front().kind == ErrorKind::kCancelled) {
-    fmt::print(stderr, "interrupted: nothing was left at the output\n");
-    return InterruptedStatus();
-  }
-  return Fail(errors, json);
 }
 
 void PrintReport(const QuantizeReport& report) {
@@ -83,7 +72,7 @@ int Carry(Options* options, const WriteArguments& arguments, const Write& write)
   options->progress = [&](uint64_t bytes, uint64_t total) { progress->Update(bytes, total); };
   auto report = write(*options);
   progress.reset();
-  if (!report) return Finish(report.errors(), arguments.json);
+  if (!report) return FailWriting(report.errors(), false, arguments.json);
   if (arguments.json) {
     fmt::print("{}", QuantizeJson(*report));
   } else if (!arguments.quiet) {
@@ -115,7 +104,7 @@ int RunQuantize(const Arguments& arguments) {
   options.quantize_mtp = arguments.quantize_mtp;
   if (!arguments.plan) return Carry(&options, arguments, Quantize);
   auto report = PlanQuantize(options);
-  if (!report) return Finish(report.errors(), arguments.json);
+  if (!report) return FailWriting(report.errors(), false, arguments.json);
   fmt::print("{}", arguments.json ? QuantizeJson(*report) : QuantizePlanText(*report));
   if (arguments.json || arguments.quiet) return kDone;
   PrintNotes(report->notes, "note");

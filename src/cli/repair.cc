@@ -9,6 +9,7 @@
 #include "cli/exit_status.h"
 #include "cli/interrupt.h"
 #include "cli/terminal.h"
+#include "cli/writing.h"
 #include "quantport/quantport.h"
 
 namespace quantport::cli {
@@ -22,16 +23,6 @@ struct Arguments {
   bool quiet = false;
 };
 
-int Finish(const Errors& errors, const Arguments& arguments) {
-  // More errors than that one: what was begun could not be taken back.
-  if (errors.size() == 1 && errors.front().kind == ErrorKind::kCancelled) {
-    fmt::print(stderr, "interrupted: {}\n",
-               arguments.options.in_place ? "the folder is as it was" : "nothing was left at the output");
-    return InterruptedStatus();
-  }
-  return Fail(errors, arguments.json);
-}
-
 int Run(Arguments& arguments) {
   RepairOptions& options = arguments.options;
   if (arguments.output.empty() && !options.in_place) {
@@ -39,15 +30,13 @@ int Run(Arguments& arguments) {
     return kUsage;
   }
   options.output = arguments.output;
-  options.reflink = arguments.reflink == "always"  ? Reflink::kAlways
-                    : arguments.reflink == "never" ? Reflink::kNever
-                                                   : Reflink::kAuto;
+  options.reflink = ReflinkOf(arguments.reflink);
   options.cancel = CatchInterrupts();
   auto progress = std::make_unique<ProgressLine>(arguments.quiet || arguments.json);
   options.progress = [&](uint64_t done, uint64_t total) { progress->Update(done, total); };
   auto report = Repair(options);
   progress.reset();
-  if (!report) return Finish(report.errors(), arguments);
+  if (!report) return FailWriting(report.errors(), options.in_place, arguments.json);
   if (arguments.json) {
     fmt::print("{}", RepairJson(*report));
   } else if (!arguments.quiet) {

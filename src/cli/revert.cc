@@ -13,6 +13,7 @@
 #include "cli/mapping_arguments.h"
 #include "cli/size.h"
 #include "cli/terminal.h"
+#include "cli/writing.h"
 #include "quantport/quantport.h"
 
 namespace quantport::cli {
@@ -130,16 +131,6 @@ void PrintReport(const RevertReport& report) {
   PrintWarnings(report.warnings);
 }
 
-int Finish(const Errors& errors, const Arguments& arguments) {
-  // More errors than that one: what was begun could not be taken back.
-  if (errors.size() == 1 && errors.front().kind == ErrorKind::kCancelled) {
-    fmt::print(stderr, "interrupted: {}\n",
-               arguments.options.in_place ? "the folder is as it was" : "nothing was left at the output");
-    return InterruptedStatus();
-  }
-  return Fail(errors, arguments.json);
-}
-
 Result<RevertReport> RunApply(const RevertOptions& options) {
   ApplyOptions apply;
   apply.input = options.input;
@@ -159,7 +150,7 @@ Result<RevertReport> RunApply(const RevertOptions& options) {
 
 int PrintPlan(const Arguments& arguments) {
   auto plan = PlanRevert(arguments.options);
-  if (!plan) return Finish(plan.errors(), arguments);
+  if (!plan) return FailWriting(plan.errors(), arguments.options.in_place, arguments.json);
   fmt::print("{}", arguments.json ? PlanJson(*plan) : PlanText(*plan));
   if (!arguments.quiet && !arguments.json) PrintReport(plan->revert);
   return kDone;
@@ -178,9 +169,7 @@ int Run(Arguments& arguments) {
   options.on_unsupported = arguments.on_unsupported == "keep-names" ? OnUnsupported::kKeepNames : OnUnsupported::kFail;
   options.experts = arguments.experts == "stacked" ? ExpertForm::kStacked : ExpertForm::kExpanded;
   options.merge_scales = arguments.merge_scales == "max" ? MergeScales::kMax : MergeScales::kRefuse;
-  options.reflink = arguments.reflink == "always"  ? Reflink::kAlways
-                    : arguments.reflink == "never" ? Reflink::kNever
-                                                   : Reflink::kAuto;
+  options.reflink = ReflinkOf(arguments.reflink);
   if (!arguments.max_shard_size.empty()) options.max_shard_bytes = ParseSize(arguments.max_shard_size);
   if (arguments.plan) return PrintPlan(arguments);
 
@@ -189,7 +178,7 @@ int Run(Arguments& arguments) {
   options.progress = [&](uint64_t done, uint64_t total) { progress->Update(done, total); };
   auto report = arguments.apply ? RunApply(options) : Revert(options);
   progress.reset();
-  if (!report) return Finish(report.errors(), arguments);
+  if (!report) return FailWriting(report.errors(), arguments.options.in_place, arguments.json);
   if (arguments.json) {
     fmt::print("{}", ReportJson(*report));
   } else if (!arguments.quiet) {
