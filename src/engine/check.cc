@@ -300,7 +300,7 @@ class Checks {
           Problem("shared-scales", {}, tensor->info.name,
                   fmt::format("{} takes one weight_scale_2 for the parts of {}, and theirs differ", Title(),
                               TemplateOf(layer.prefix).text),
-                  "quantize again: quantport gives such parts one global scale");
+                  "quantport repair puts them under one global scale");
           break;
         }
         first = value;
